@@ -1,0 +1,56 @@
+# `make help` lists the targets. Everything is set up in .venv; nothing needs root.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 4
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
+
+$(BIN)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "redisq needs Python 3.11 or later as '$(PYTHON)'; name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "'$(PYTHON)' lacks venv; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.PHONY: setup
+setup: $(BIN)/.ready ## Make the virtual environment
+
+.PHONY: demo
+demo: $(BIN)/.ready ## Run the main job on an embedded Redis
+	$(BIN)/redisq demo
+
+.PHONY: test
+test: $(BIN)/.ready ## Run all tests (REDISQ_TEST_SERVERS=path:path adds servers)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+.PHONY: test-unit
+test-unit: $(BIN)/.ready ## Run the tests that need no server
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+.PHONY: lint
+lint: $(BIN)/.ready ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: type
+type: $(BIN)/.ready ## Check types
+	$(BIN)/mypy
+
+.PHONY: fmt
+fmt: $(BIN)/.ready ## Mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: check
+check: lint type test ## All that CI checks
+
+.PHONY: clean
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist

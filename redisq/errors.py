@@ -1,0 +1,196 @@
+"""Every error redisq raises, and how a server's words become one of them.
+
+    RedisQError
+    ├── InvalidQueueName
+    ├── InvalidMessage
+    │   ├── MessageTooLarge
+    │   └── SchemaViolation
+    ├── InvalidDefinition
+    ├── InvalidSettings
+    ├── MessageNotFound
+    ├── MessageConflict
+    ├── QueueFull
+    ├── BatchError
+    ├── LeaseLost
+    ├── MissingCredentials
+    ├── InvalidCredentials
+    ├── InvalidToken
+    │   └── TokenExpired
+    ├── Forbidden
+    └── Unavailable
+        └── Indeterminate
+
+The first line of a class's docstring is its message when none is given. `code` is the stable word that the command
+line and HTTP print. No error carries a secret, a token or a message body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+
+class RedisQError(Exception):
+    """Something went wrong in redisq."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+
+
+class InvalidQueueName(RedisQError):
+    """A queue name is 1 to 128 of A-Z a-z 0-9 . _ - and starts with a letter or a digit."""
+
+    code = "invalid_queue_name"
+
+
+class InvalidMessage(RedisQError):
+    """The message, or the id given for it, cannot be queued.
+
+    `path` names the place in the message, `$.items[3].price`, or is None when it concerns the whole.
+    """
+
+    code = "invalid_message"
+
+    def __init__(self, message: str | None = None, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class MessageTooLarge(InvalidMessage):
+    """The message is larger than the queue's max_bytes."""
+
+    code = "message_too_large"
+
+
+class SchemaViolation(InvalidMessage):
+    """The message does not fit the queue's schema."""
+
+    code = "schema_violation"
+
+
+class InvalidDefinition(RedisQError, ValueError):
+    """The queue's definition is not valid."""
+
+    code = "invalid_definition"
+
+
+class InvalidSettings(RedisQError, ValueError):
+    """A setting is not valid."""
+
+    code = "invalid_settings"
+
+
+class MessageNotFound(RedisQError):
+    """There is no message with this id in this queue: it never was, was deleted, or its retention has passed."""
+
+    code = "message_not_found"
+
+
+class MessageConflict(RedisQError):
+    """This id was queued before with another body. Queue the new body under a new id."""
+
+    code = "message_conflict"
+
+
+class QueueFull(RedisQError):
+    """The queue is at its max_length, or Redis is out of memory. Queue again later.
+
+    `retry_after` is a suggestion in seconds.
+    """
+
+    code = "queue_full"
+
+    def __init__(self, message: str | None = None, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class BatchError(RedisQError):
+    """Some messages of the batch were refused; the others are in the queue.
+
+    `ids` holds the id of every message, in order; `errors` maps an index to its error. Calling again with `ids=` is
+    safe.
+    """
+
+    code = "batch_error"
+
+    def __init__(self, ids: Sequence[str], errors: Mapping[int, RedisQError]) -> None:
+        self.ids = list(ids)
+        self.errors = dict(errors)
+        index, first = next(iter(self.errors.items()))
+        super().__init__(
+            f"{len(self.errors)} of {len(self.ids)} messages were refused; the first is number {index}: {first}"
+        )
+
+
+class LeaseLost(RedisQError):
+    """This delivery no longer holds the message: it was deleted, or its lease lapsed and another worker has it."""
+
+    code = "lease_lost"
+
+
+class MissingCredentials(RedisQError):
+    """No token and no credentials: set REDISQ_APP_ID and REDISQ_APP_SECRET (`redisq app create NAME` prints a pair),
+    pass token=, or switch tokens off with auth="none" (REDISQ_AUTH=none)."""
+
+    code = "missing_credentials"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or " ".join((type(self).__doc__ or "").split()))
+
+
+class InvalidCredentials(RedisQError, ValueError):
+    """The application's credentials are not valid."""
+
+    code = "invalid_credentials"
+
+
+class InvalidToken(RedisQError):
+    """The token is not valid.
+
+    `reason` says which check refused it: malformed, too_large, version, unknown_key, bad_mac, claim_missing,
+    claim_type, claim_unknown, not_yet, ttl, audience, app, caveat or expired. It is for logs;
+    tell a stranger only that the token is not valid.
+    """
+
+    code = "invalid_token"
+
+    def __init__(self, message: str | None = None, reason: str = "malformed") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class TokenExpired(InvalidToken):
+    """The token has expired. Make a new one."""
+
+    code = "token_expired"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message, reason="expired")
+
+
+class Forbidden(RedisQError):
+    """The token does not allow this operation on this queue."""
+
+    code = "forbidden"
+
+
+class Unavailable(RedisQError):
+    """Redis cannot serve this call now. Nothing is known to have changed; calling again is safe."""
+
+    code = "unavailable"
+
+
+class Indeterminate(Unavailable):
+    """The call was sent and its answer was lost: it may or may not have happened.
+
+    `id` is the message's id, where the call had one. Queueing again with `id=` is safe: it is never queued twice.
+    """
+
+    code = "indeterminate"
+
+    def __init__(self, message: str | None = None, id: str | None = None) -> None:
+        super().__init__(message)
+        self.id = id

@@ -1,0 +1,96 @@
+"""What an exception of redis-py, or an error reply of the server, means: which of our errors, and whether to retry.
+
+A reply is known by its first word. On Redis 6.2 an error inside a script arrives as `ERR Error running script (call to
+f_...): @user_script:12: -OOM command not allowed ...`; there the word after the last `@user_script:<line>:` counts.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from redisq.errors import QueueFull, RedisQError, Unavailable
+
+_IN_SCRIPT = re.compile(r"^.*@user_script: ?\d+: ?-?", re.DOTALL)
+_WORD = re.compile(r"[A-Z]{2,}")
+_LOST = ("ConnectionError", "TimeoutError")
+
+#: redis-py takes these words off the text, so its class has to give them back. By name: not every version has each.
+_WORD_OF_CLASS = {
+    "OutOfMemoryError": "OOM",
+    "ReadOnlyError": "READONLY",
+    "NoPermissionError": "NOPERM",
+    "AuthorizationError": "NOPERM",
+    "BusyLoadingError": "LOADING",
+    "MasterDownError": "MASTERDOWN",
+    "ClusterDownError": "CLUSTERDOWN",
+    "TryAgainError": "TRYAGAIN",
+    "ClusterCrossSlotError": "CROSSSLOT",
+    "MovedError": "MOVED",
+    "AskError": "ASK",
+    "NoScriptError": "NOSCRIPT",
+    "AuthenticationError": "WRONGPASS",
+    "AuthenticationWrongNumberOfArgsError": "WRONGPASS",
+}
+
+#: words that pass by themselves: the server starts, fails over, saves, runs somebody's slow script
+_PASSING = {
+    "LOADING": "it is loading its data",
+    "READONLY": "this is a read-only replica; a failover is under way, or REDISQ_URL names a replica",
+    "MASTERDOWN": "its primary is down",
+    "CLUSTERDOWN": "its cluster is down",
+    "TRYAGAIN": "its slots are moving",
+    "BUSY": "it is busy with a slow script",
+    "MISCONF": "it cannot save to its disk; look at its log, free some disk",
+    "NOREPLICAS": "it has too few replicas to accept writes",
+    "UNBLOCKED": "its role has changed",
+}
+_LASTING = {
+    "WRONGPASS": "it refused the user name or password in REDISQ_URL",
+    "NOAUTH": "it wants a password: put it in REDISQ_URL, redis://:PASSWORD@host",
+    "NOPERM": "its ACL does not allow this user what redisq needs",
+    "WRONGTYPE": "one of the queue's keys holds a value that is not redisq's; nothing was changed. "
+    "Look for another program that uses this database and namespace",
+    "MOVED": "it is part of a cluster, which is not supported yet",
+    "ASK": "it is part of a cluster, which is not supported yet",
+    "CROSSSLOT": "it is part of a cluster, which is not supported yet",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An error of ours for one of theirs. `retry`: the same call may succeed soon. `lost`: no reply came back."""
+
+    error: RedisQError
+    retry: bool
+    lost: bool = False
+
+
+def word_of(error: Exception) -> str:
+    """Find the word that tells what a server's error reply means, "" when it has none."""
+    for kind in type(error).__mro__:
+        if kind.__name__ in _WORD_OF_CLASS:
+            return _WORD_OF_CLASS[kind.__name__]
+    word = _WORD.match(_IN_SCRIPT.sub("", str(error)))
+    return word[0] if word else ""
+
+
+def classify(error: Exception, server: str) -> Fault:
+    """Say what `error` means. `server` names the server in the text, without its password."""
+    word = word_of(error)
+    if not word and (isinstance(error, OSError) or any(kind.__name__ in _LOST for kind in type(error).__mro__)):
+        return Fault(Unavailable(f"Redis at {server} cannot be reached: {_reason(error)}"), retry=True, lost=True)
+    if word == "OOM":
+        return Fault(QueueFull(f"Redis at {server} is out of memory (maxmemory). Queue again later."), retry=False)
+    if word in _PASSING:
+        return Fault(Unavailable(f"Redis at {server} cannot serve this now: {_PASSING[word]}."), retry=True)
+    if word in _LASTING:
+        return Fault(Unavailable(f"Redis at {server} refused: {_LASTING[word]}."), retry=False)
+    return Fault(Unavailable(f"Redis at {server} answered with an error: {str(error)[:200]}"), retry=False)
+
+
+def _reason(error: Exception) -> str:
+    if any(kind.__name__ == "TimeoutError" for kind in type(error).__mro__):
+        return "it did not answer in time. Is it overloaded, or its host gone?"
+    text = str(error) or type(error).__name__
+    return f"{text.rstrip('.')[:200]}. Is it running, and is REDISQ_URL right?"

@@ -1,0 +1,128 @@
+"""Names: of queues, of messages, and of every Redis key. The only place that spells a key.
+
+    {namespace}:1:{orders}:stream        a queue's key; "1" is the layout's version
+    {namespace}:1:{orders#3}:stream      the same of partition 3, for a queue that has more than one
+    {namespace}:1:queues                 the registry of queues
+
+The braces are Redis Cluster's hash tag: all keys of one partition share a slot, so that one script may touch them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+import zlib
+from dataclasses import dataclass
+
+from redisq.errors import InvalidMessage, InvalidQueueName, InvalidSettings, MessageNotFound
+
+LAYOUT = 1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionKeys:
+    """The Redis keys of one partition of a queue, and the queue's name for error texts."""
+
+    queue: str
+    partition: int
+    stream: str
+    messages: str
+    states: str
+    scheduled: str
+    leases: str
+    finished: str
+    tombstones: str
+    dead: str
+    workers: str
+    bell: str
+    counters: str
+    config: str
+
+
+def check_queue_name(name: object) -> str:
+    """Return `name`, or raise InvalidQueueName."""
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    shown = repr(name[:40]) if isinstance(name, str) else f"a {type(name).__name__}"
+    raise InvalidQueueName(f"{shown} is no queue name: {InvalidQueueName.__doc__}")
+
+
+def check_namespace(name: str) -> str:
+    """Return `name`, or raise InvalidSettings; a namespace follows the rule for queue names."""
+    if _NAME.fullmatch(name):
+        return name
+    raise InvalidSettings(f"{name[:40]!r} is no namespace: use 1 to 128 of A-Z a-z 0-9 . _ - (REDISQ_NAMESPACE)")
+
+
+def partition_keys(namespace: str, queue: str, partition: int = 0, partitions: int = 1) -> PartitionKeys:
+    """Spell the keys of one partition. `queue` has been checked."""
+    tag = queue if partitions == 1 else f"{queue}#{partition}"
+    prefix = f"{namespace}:{LAYOUT}:{{{tag}}}:"
+    return PartitionKeys(
+        queue=queue,
+        partition=partition,
+        stream=prefix + "stream",
+        messages=prefix + "messages",
+        states=prefix + "states",
+        scheduled=prefix + "scheduled",
+        leases=prefix + "leases",
+        finished=prefix + "finished",
+        tombstones=prefix + "tombstones",
+        dead=prefix + "dead",
+        workers=prefix + "workers",
+        bell=prefix + "bell",
+        counters=prefix + "counters",
+        config=prefix + "config",
+    )
+
+
+def queues_key(namespace: str) -> str:
+    """Spell the key of the registry of queues."""
+    return f"{namespace}:{LAYOUT}:queues"
+
+
+def partition_of(message: bytes, partitions: int) -> int:
+    """Find the partition of a message, from its 16-byte id alone, so that every client agrees without asking."""
+    return zlib.crc32(message) % partitions if partitions > 1 else 0
+
+
+def new_id() -> bytes:
+    """Make the 16 bytes of a random UUID (version 4)."""
+    random = bytearray(os.urandom(16))
+    random[6] = random[6] & 0x0F | 0x40
+    random[8] = random[8] & 0x3F | 0x80
+    return bytes(random)
+
+
+def id_text(message: bytes) -> str:
+    """Write 16 bytes as the text of a UUID."""
+    digits = message.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def given_id(text: object) -> bytes:
+    """Read the id a caller chose for a new message: the lower-case text of a UUID, or a uuid.UUID.
+
+    Raises:
+        InvalidMessage: it is neither.
+    """
+    if isinstance(text, uuid.UUID):
+        return text.bytes
+    if isinstance(text, str) and _ID.fullmatch(text):
+        return bytes.fromhex(text.replace("-", ""))
+    raise InvalidMessage("id= takes a UUID in its lower-case form, like 05749898-74a0-47e1-b10d-5acf29d040c4")
+
+
+def known_id(text: object) -> bytes:
+    """Read the id of a message that is looked up.
+
+    Raises:
+        MessageNotFound: it is no id, so no message can have it.
+    """
+    try:
+        return given_id(text)
+    except InvalidMessage:
+        raise MessageNotFound("There is no such message: an id is the lower-case text of a UUID.") from None

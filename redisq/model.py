@@ -1,0 +1,216 @@
+"""The values redisq gives and takes: messages, deliveries' raw form, statistics, definitions. Frozen, without I/O."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from redisq.errors import InvalidDefinition
+
+
+class Status(StrEnum):
+    """Where a message is in its life. A message that waits for a retry is PENDING, one that is dead is ERROR."""
+
+    PENDING = "PENDING"
+    INPROGRESS = "INPROGRESS"
+    COMPLETE = "COMPLETE"
+    ERROR = "ERROR"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as it stood when it was looked up.
+
+    `request` is what was queued, `result` what the handler returned. `error` is None or a dict of `type`, `message` and
+    `reason`: why the message ended as ERROR, or why its last attempt failed while it waits for the next. `progress` is
+    what the handler last reported while it runs. Times are aware and in UTC, by the Redis server's clock.
+    """
+
+    id: str
+    queue: str
+    status: Status
+    request: Any
+    result: Any = None
+    error: dict[str, str] | None = None
+    attempts: int = 0
+    progress: Any = None
+    queued_at: datetime | None = None
+    available_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the message has ended, as COMPLETE or ERROR."""
+        return self.status in (Status.COMPLETE, Status.ERROR)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as JSON-ready values: times in ISO 8601, bytes in base64."""
+        return {field.name: _json_ready(getattr(self, field.name)) for field in fields(self)}
+
+
+def _json_ready(value: Any) -> Any:
+    match value:
+        case datetime():
+            return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        case bytes():
+            return base64.b64encode(value).decode("ascii")
+        case Mapping():
+            return {str(key): _json_ready(item) for key, item in value.items()}
+        case str():
+            return str(value)
+        case list() | tuple():
+            return [_json_ready(item) for item in value]
+        case _:
+            return value
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof of a delivery: the message's 16-byte id, the attempt, and the nonce of the claim."""
+
+    id: bytes
+    attempt: int
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One delivery as the claim gave it; `body` is the encoded request."""
+
+    receipt: Receipt
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim gave. `lease` and `wait` are seconds; `wait` is None when nothing is due, 0 to claim again."""
+
+    deliveries: Sequence[Claimed]
+    lease: float
+    wait: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a delivery failed: its encoded error and what shall follow.
+
+    `cause` is `failed` or `rejected`. `delay` is in seconds; None takes the queue's backoff. `final` allows no retry.
+    """
+
+    receipt: Receipt
+    error: bytes
+    cause: str = "failed"
+    delay: float | None = None
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """What a queue holds now (`ready` to `oldest_age`) and its running totals (`queued` on).
+
+    `oldest_age` is the age in seconds of the oldest ready message, None when none is ready. `failed`, `lost` and
+    `released` count deliveries, the other totals messages.
+    """
+
+    queue: str
+    ready: int = 0
+    scheduled: int = 0
+    in_progress: int = 0
+    finished: int = 0
+    dead: int = 0
+    oldest_age: float | None = None
+    queued: int = 0
+    completed: int = 0
+    failed: int = 0
+    lost: int = 0
+    released: int = 0
+    died: int = 0
+    unreadable: int = 0
+    deleted: int = 0
+
+    def __add__(self, other: QueueStats) -> QueueStats:
+        """Add up two partitions of one queue."""
+        ages = [age for age in (self.oldest_age, other.oldest_age) if age is not None]
+        sums = {
+            field.name: getattr(self, field.name) + getattr(other, field.name)
+            for field in fields(self)
+            if field.name not in ("queue", "oldest_age")
+        }
+        return QueueStats(self.queue, oldest_age=max(ages, default=None), **sums)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as JSON-ready values."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A queue's own settings, for all services at once; None means the default of `Settings`. Times are seconds.
+
+    `max_length` counts waiting messages, ready and scheduled; 0 is no limit. `paused` stops claims, not queueing.
+    """
+
+    max_length: int | None = None
+    max_bytes: int | None = None
+    max_attempts: int | None = None
+    backoff_base: float | None = None
+    backoff_cap: float | None = None
+    lease: float | None = None
+    retention: float | None = None
+    dedup_window: float | None = None
+    paused: bool | None = None
+
+    SECONDS = frozenset({"backoff_base", "backoff_cap", "lease", "retention", "dedup_window"})
+
+
+MAX_BYTES_CEILING = 64 * 1024 * 1024
+#: setting -> smallest and largest value. A year is the longest time: beyond it a slip of units is likelier than intent.
+DEFINITION_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "max_length": (0, 10**12),
+    "max_bytes": (1, MAX_BYTES_CEILING),
+    "max_attempts": (1, 1_000_000),
+    "backoff_base": (0, 31_536_000),
+    "backoff_cap": (0, 31_536_000),
+    "lease": (0.1, 86_400),
+    "retention": (0, 31_536_000),
+    "dedup_window": (0, 31_536_000),
+}
+NOT_BUILT_YET = {
+    "schema": "requests are not checked against a schema",
+    "durability": "queueing waits for Redis' memory only",
+    "partitions": "a queue has one partition",
+}
+
+
+def check_definition(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `changes` if each is a setting with a sound value; None goes back to the default.
+
+    Raises:
+        InvalidDefinition: an unknown setting, one that is not built yet, or a value out of its bounds.
+    """
+    names = {field.name for field in fields(Definition)}
+    for name, value in changes.items():
+        if name in NOT_BUILT_YET:
+            raise InvalidDefinition(f"{name} cannot be set yet: {NOT_BUILT_YET[name]}.")
+        if name not in names:
+            raise InvalidDefinition(f"{name!r} is no setting of a queue. There are: {', '.join(sorted(names))}.")
+        if value is not None:
+            _check_setting(name, value)
+    return dict(changes)
+
+
+def _check_setting(name: str, value: Any) -> None:
+    if name == "paused":
+        if not isinstance(value, bool):
+            raise InvalidDefinition("paused takes true or false.")
+        return
+    low, high = DEFINITION_BOUNDS[name]
+    wanted = (int, float) if name in Definition.SECONDS else int
+    if isinstance(value, bool) or not isinstance(value, wanted) or not low <= value <= high:
+        unit = "seconds" if name in Definition.SECONDS else "a whole number"
+        raise InvalidDefinition(f"{name} takes {unit} from {low:,} to {high:,}.")

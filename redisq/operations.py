@@ -1,0 +1,305 @@
+"""The public operations, once, as flows: generators of calls and pauses that `RedisQ` and `AsyncRedisQ` drive. Pure.
+
+A flow yields a `Call` and is sent its decoded reply (or has its error thrown in), or yields a `Pause`. Before its first
+call it has checked the names, the ids, the body and the grant, so that a refused operation sends nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from redisq import calls, codec, keys, tokens
+from redisq.calls import BATCH, Call, Limits, NewMessage, milliseconds
+from redisq.errors import (
+    BatchError,
+    Indeterminate,
+    InvalidMessage,
+    InvalidToken,
+    MissingCredentials,
+    RedisQError,
+)
+from redisq.keys import PartitionKeys
+from redisq.model import (
+    MAX_BYTES_CEILING,
+    Definition,
+    Message,
+    QueueStats,
+    check_definition,
+)
+from redisq.settings import Settings
+
+T = TypeVar("T")
+
+_REGISTER_AGAIN = 10.0  # seconds; a registry that was lost comes back, for one more call in this time
+_RENEW_TOKEN = 60.0  # seconds before its expiry
+_CHUNK_BYTES = 1024 * 1024  # of bodies in one call of a batch
+_LONGEST_DELAY = 31_536_000.0
+_FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.25  # seconds between looks at a message that is waited for
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A wait, in seconds."""
+
+    seconds: float
+
+
+Flow = Generator[Call[Any] | Pause, Any, T]
+
+
+class Operations:
+    """What both clients do: check, authorise, find the partition, build calls, read outcomes."""
+
+    def __init__(self, settings: Settings, credentials: tokens.Credentials | None = None) -> None:
+        self.settings = settings
+        self.credentials = credentials or settings.credentials()
+        self.limits = limits_of(settings)
+        self._own: tokens.Grant | None = None
+        self._partitions: dict[str, PartitionKeys] = {}
+        self._registered: dict[str, float] = {}
+
+    # --- Checks ---
+
+    def keys_of(self, queue: str) -> PartitionKeys:
+        """Give the keys of a queue's only partition, its name checked."""
+        found = self._partitions.get(queue) if isinstance(queue, str) else None
+        if found is None:
+            name = keys.check_queue_name(queue)
+            found = self._partitions[name] = keys.partition_keys(self.settings.namespace, name)
+            if len(self._partitions) > 10_000:  # names from strangers must not grow a process without end
+                self._partitions.clear()
+        return found
+
+    def authorise(self, op: str, queue: str, token: str | None) -> None:
+        """Check that the token, or this process' own, allows `op` on `queue`.
+
+        Raises:
+            MissingCredentials, InvalidToken, TokenExpired, Forbidden.
+        """
+        if self.settings.auth == "none":
+            return
+        now = time.time()
+        if token is not None:
+            self.verify(token, now).require(op, queue, now)
+            return
+        if self._own is None or now > self._own.expires_at - _RENEW_TOKEN:
+            self._own = self.verify(self.own_token(now), now)
+        self._own.require(op, queue, now)
+
+    def verify(self, token: str, now: float) -> tokens.Grant:
+        """Verify a token of this process' own application; direct mode knows no other application's key."""
+        if self.credentials is None:
+            raise InvalidToken(
+                "This process has no credentials to verify a token with: set REDISQ_APP_ID and REDISQ_APP_SECRET of "
+                "the token's application, or send it to the HTTP gateway.",
+                reason="unknown_key",
+            )
+        known = {self.credentials.kid: self.credentials}
+        return tokens.verify(token, known, audience=self.settings.token_audience, now=now)
+
+    def own_token(self, now: float) -> str:
+        """Sign a token for everything this application may do, for `token_ttl` seconds."""
+        if self.credentials is None:
+            raise MissingCredentials
+        return tokens.sign(
+            self.credentials,
+            audience=self.settings.token_audience,
+            ops=tokens.OPS,
+            queues=["*"],
+            ttl=self.settings.token_ttl,
+            now=now,
+        )
+
+    # --- Queueing ---
+
+    def queue_message(
+        self, queue: str, message: object, token: str | None, id: str | uuid.UUID | None, delay: float
+    ) -> Flow[str]:
+        """Queue one message; the answer is its id."""
+        where = self.keys_of(queue)
+        self.authorise("queue", queue, token)
+        new = self._new_message(message, keys.new_id() if id is None else keys.given_id(id), _checked_delay(delay))
+        yield from self._register(queue)
+        name = keys.id_text(new.id)
+        try:
+            (outcome,) = yield calls.queue(where, self.limits, [new])
+        except Indeterminate as error:
+            raise Indeterminate(str(error), id=name) from error
+        _raise(outcome)
+        return name
+
+    def queue_messages(
+        self, queue: str, messages: Iterable[object], token: str | None, ids: Sequence[str | uuid.UUID] | None
+    ) -> Flow[list[str]]:
+        """Queue many messages in calls of up to BATCH; the answer is their ids, in order."""
+        where = self.keys_of(queue)
+        self.authorise("queue", queue, token)
+        bodies = list(messages)
+        if ids is not None and len(ids) != len(bodies):
+            raise InvalidMessage(f"ids= has {len(ids)} ids for {len(bodies)} messages")
+        names = [keys.new_id() for _ in bodies] if ids is None else [keys.given_id(id) for id in ids]
+        errors: dict[int, RedisQError] = {}
+        ready: list[tuple[int, NewMessage]] = []
+        for index, (body, name) in enumerate(zip(bodies, names, strict=True)):
+            try:
+                ready.append((index, self._new_message(body, name, 0.0)))
+            except InvalidMessage as error:
+                errors[index] = error
+        if ready:
+            yield from self._register(queue)
+        for chunk in _chunks(ready):
+            try:
+                outcomes = yield calls.queue(where, self.limits, [message for _, message in chunk])
+            except RedisQError as error:
+                outcomes = [error] * len(chunk)
+            for (index, _), outcome in zip(chunk, outcomes, strict=True):
+                if outcome is not None:
+                    errors[index] = outcome
+        texts = [keys.id_text(name) for name in names]
+        if errors:
+            raise BatchError(texts, dict(sorted(errors.items())))
+        return texts
+
+    def _new_message(self, message: object, id: bytes, delay: float) -> NewMessage:
+        body = codec.encode_request(message, MAX_BYTES_CEILING)
+        return NewMessage(id, codec.digest(body), body, delay)
+
+    def _register(self, queue: str) -> Flow[None]:
+        now = time.monotonic()
+        if now < self._registered.get(queue, -math.inf) + _REGISTER_AGAIN:
+            return
+        yield calls.register(keys.queues_key(self.settings.namespace), queue, 1)
+        self._registered[queue] = now
+
+    # --- Looking up, deleting ---
+
+    def get_message(self, queue: str, id: str | uuid.UUID, token: str | None, wait: float | None) -> Flow[Message]:
+        """Look one message up; with `wait`, when it has finished or that many seconds have passed."""
+        where = self.keys_of(queue)
+        self.authorise("get", queue, token)
+        name = keys.known_id(id)
+        end = time.monotonic() + _checked_wait(wait)
+        pause = _FIRST_LOOK
+        while True:
+            (outcome,) = yield calls.get(where, [name])
+            message: Message = _raise(outcome)
+            left = end - time.monotonic()
+            if message.finished or left <= 0:
+                return message
+            yield Pause(min(pause, left))
+            pause = min(pause * 1.5, _LONGEST_LOOK)
+            self.authorise("get", queue, token)
+
+    def delete_message(self, queue: str, id: str | uuid.UUID, token: str | None) -> Flow[None]:
+        """Delete one message, whatever its status."""
+        where = self.keys_of(queue)
+        self.authorise("delete", queue, token)
+        (outcome,) = yield calls.delete(where, self.limits, [keys.known_id(id)], calls.new_nonce())
+        _raise(outcome)
+
+    # --- Queues ---
+
+    def stats(self, queue: str, token: str | None) -> Flow[QueueStats]:
+        """Count what a queue holds; one that was never used is empty, and stays unknown."""
+        where = self.keys_of(queue)
+        self.authorise("stats", queue, token)
+        found: QueueStats = yield calls.stats(where)
+        return found
+
+    def queues(self, token: str | None) -> Flow[list[str]]:
+        """List the names of the queues that this token may see."""
+        self.authorise("stats", "*", token)
+        found: Mapping[str, int] = yield calls.registry(keys.queues_key(self.settings.namespace))
+        return sorted(found)
+
+    def define(self, queue: str, token: str | None, changes: Mapping[str, Any]) -> Flow[Definition]:
+        """Change a queue's definition; the answer is the whole of it."""
+        where = self.keys_of(queue)
+        self.authorise("admin", queue, token)
+        stored = [(name, _stored(name, value)) for name, value in check_definition(changes).items()]
+        if stored:
+            yield from self._register(queue)
+        return _definition((yield calls.define(where, stored)))
+
+    def sweep(self, queue: str, token: str | None) -> Flow[int]:
+        """Forget all that is due; the answer is how much that was."""
+        where = self.keys_of(queue)
+        self.authorise("admin", queue, token)
+        total, more = 0, True
+        while more:
+            forgotten: int
+            forgotten, more = yield calls.sweep(where, self.limits)
+            total += forgotten
+        return total
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Turn the settings' defaults into what scripts take."""
+    return Limits(
+        lease_ms=milliseconds(settings.lease),
+        retention_ms=milliseconds(settings.retention),
+        window_ms=milliseconds(settings.dedup_window),
+        max_attempts=settings.max_attempts,
+        backoff_base_ms=milliseconds(settings.backoff_base),
+        backoff_cap_ms=milliseconds(settings.backoff_cap),
+        max_bytes=settings.max_bytes,
+        max_length=settings.max_length,
+    )
+
+
+def _raise(outcome: T | RedisQError) -> T:
+    if isinstance(outcome, RedisQError):
+        raise outcome
+    return outcome
+
+
+def _checked_delay(delay: float) -> float:
+    if isinstance(delay, int | float) and not isinstance(delay, bool) and 0 <= delay <= _LONGEST_DELAY:
+        return delay
+    raise InvalidMessage("delay= takes seconds, from 0 to a year (31,536,000)")
+
+
+def _checked_wait(wait: float | None) -> float:
+    if wait is None:
+        return 0.0
+    if isinstance(wait, int | float) and not isinstance(wait, bool) and 0 <= wait < math.inf:
+        return wait
+    raise ValueError("wait= takes seconds, 0 or more")
+
+
+def _chunks(ready: Sequence[tuple[int, NewMessage]]) -> Iterable[list[tuple[int, NewMessage]]]:
+    chunk: list[tuple[int, NewMessage]] = []
+    size = 0
+    for item in ready:
+        if chunk and (len(chunk) == BATCH or size + len(item[1].body) > _CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(item)
+        size += len(item[1].body)
+    if chunk:
+        yield chunk
+
+
+def _stored(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if name in Definition.SECONDS:
+        return str(milliseconds(value))
+    return str(int(value))
+
+
+def _definition(stored: Mapping[str, str]) -> Definition:
+    values: dict[str, Any] = {}
+    for name, text in stored.items():
+        if name == "paused":
+            values[name] = text == "1"
+        elif name in Definition.SECONDS:
+            values[name] = int(text) / 1000
+        elif name in Definition.__dataclass_fields__:
+            values[name] = int(text)
+    return Definition(**values)

@@ -1,0 +1,151 @@
+-- claim: hand messages to a worker: lapsed leases first, then what is ready; due messages join the ready ones.
+-- USES clock, limits, record, bell, schedule, finish, tombstone, sweep
+--
+-- KEYS[1]  stream      {ns}:1:{orders}:stream
+-- KEYS[2]  messages    {ns}:1:{orders}:messages
+-- KEYS[3]  states      {ns}:1:{orders}:states
+-- KEYS[4]  scheduled   {ns}:1:{orders}:scheduled
+-- KEYS[5]  leases      {ns}:1:{orders}:leases
+-- KEYS[6]  workers     {ns}:1:{orders}:workers
+-- KEYS[7]  bell        {ns}:1:{orders}:bell
+-- KEYS[8]  counters    {ns}:1:{orders}:counters
+-- KEYS[9]  config      {ns}:1:{orders}:config
+-- KEYS[10] finished    {ns}:1:{orders}:finished
+-- KEYS[11] tombstones  {ns}:1:{orders}:tombstones
+-- KEYS[12] dead        {ns}:1:{orders}:dead
+-- ARGV[1]  lease         default for the queue's own, in milliseconds
+-- ARGV[2]  max_attempts  default for the queue's own: how often a lease may lapse
+-- ARGV[3]  retention     default for the queue's own, in milliseconds
+-- ARGV[4]  window        default for the queue's own deduplication window, in milliseconds
+-- ARGV[5]  worker        name of the claiming worker
+-- ARGV[6]  nonce         of this claim; a repeat of the worker's last claim is answered with the same deliveries
+-- ARGV[7]  count         messages at most
+-- ARGV[8]  reclaim       1: take lapsed leases over, 0: leave them (a worker that has just reconnected)
+-- REPLY    {lease in milliseconds; milliseconds until the next message is due or lease lapses, -1 for none, 0 to claim
+--          again at once; then per delivery id, attempt, body}
+local stream, messages, states, scheduled, leases, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local bell, counters, config, finished, tombstones, dead = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local worker, nonce, count, reclaim = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8] == '1'
+local lease, max_attempts, retention, window, paused = limits(
+  config, {'lease', 'max_attempts', 'retention', 'dedup_window', 'paused'}, {ARGV[1], ARGV[2], ARGV[3], ARGV[4], '0'})
+
+local now = clock()
+local reply = {lease, -1}
+
+-- 1. A repeated claim: what it was given and still holds.
+local last = redis.call('HGET', workers, worker)
+if last and string.sub(last, 1, #nonce + 1) == nonce .. ' ' then
+  for id in string.gmatch(string.sub(last, string.find(last, ' ', #nonce + 2, true) + 1), string.rep('.', 16)) do
+    local text, body = redis.call('HGET', states, id), redis.call('HGET', messages, id)
+    local record = text and parse_record(text)
+    if body and record and record.status == 'I' and record.nonce == nonce then
+      reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = id, record.attempt, body
+    end
+  end
+  reply[2] = 0
+  return reply
+end
+if paused == 1 then return reply end
+
+-- Milliseconds until there may be something for this worker, -1 when nothing is in sight.
+local function pause()
+  local next_message, next_lapse = next_due(scheduled, now), reclaim and next_due(leases, now)
+  local soonest = math.min(next_message or math.huge, next_lapse or math.huge)
+  return soonest < math.huge and soonest or -1
+end
+
+-- 2. What there is: lapsed leases, due messages, ready entries.
+local lapsed = reclaim and redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, count) or {}
+local promoted = redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', 0, count)
+local entries = redis.call('XRANGE', stream, '-', '+', 'COUNT', count)
+local ready, ringing = redis.call('XLEN', stream), redis.call('LLEN', bell)
+redis.call('HLEN', counters)
+redis.call('ZCARD', leases)
+local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, 4)
+
+local ids, place = {}, {}
+local function candidate(id, source, entry)
+  if not place[id] then ids[#ids + 1] = id end
+  place[id] = {source = source, entry = entry}
+end
+for i = 1, #lapsed do candidate(lapsed[i], 'lapsed') end
+for i = 1, #entries do candidate(entries[i][2][2], 'ready', entries[i][1]) end
+for i = 1, #promoted do candidate(promoted[i], 'due') end
+if #ids == 0 and #due.messages + #due.tombstones == 0 then
+  reply[2] = pause()
+  if ringing > 0 then redis.call('DEL', bell) end
+  return reply
+end
+
+-- 3. Decide: delivered now, ended, or moved to the stream until a slot is free.
+local bodies, texts = {}, {}
+for first = 1, #ids, 500 do
+  local slice = {unpack(ids, first, math.min(first + 499, #ids))}
+  local some_bodies, some_texts = redis.call('HMGET', messages, unpack(slice)), redis.call('HMGET', states, unpack(slice))
+  for i = 1, #slice do bodies[first + i - 1], texts[first + i - 1] = some_bodies[i], some_texts[i] end
+end
+local delivered, ended, moved, taken = {}, {}, {}, {}
+local lost, unreadable = 0, 0
+for i = 1, #ids do
+  local id, body = ids[i], bodies[i]
+  local from = place[id]
+  local record = texts[i] and parse_record(texts[i]) or {
+    status = 'P', attempt = 0, nonce = '-', failed = 0, lost = 0, released = 0, cause = '-', at = now, entry = '-', payload = '',
+  }
+  if from.source == 'lapsed' then
+    record.lost, record.cause, record.payload, lost = record.lost + 1, 'lost', '', lost + 1
+  end
+  if not body then
+    record.status, record.cause, record.payload = 'E', 'unreadable', ''
+    ended[#ended + 1], unreadable = {id, record}, unreadable + 1
+    if from.entry then taken[#taken + 1] = from.entry end
+  elseif from.source == 'lapsed' and record.lost >= max_attempts then
+    record.status = 'E'
+    ended[#ended + 1] = {id, record}
+  elseif #delivered < count then
+    record.status, record.attempt, record.nonce = 'I', tostring(tonumber(record.attempt) + 1), nonce
+    record.at, record.entry, record.payload = now, '-', ''
+    delivered[#delivered + 1] = {id = id, record = record, body = body}
+    if from.entry then taken[#taken + 1] = from.entry end
+  elseif from.source == 'due' then
+    record.status, record.at = 'P', now
+    moved[#moved + 1] = {id = id, record = record}
+  end
+end
+
+-- 4. Write. ZREM comes first, so that a full server lets the rest pass.
+redis.call('ZREM', scheduled, unpack(#promoted > 0 and promoted or {''}))
+for i = 1, #ended do redis.call('ZREM', leases, ended[i][1]) end
+if #taken > 0 then redis.call('XDEL', stream, unpack(taken)) end
+finish(states, finished, dead, ended, now)
+for i = 1, #moved do
+  moved[i].record.entry = redis.call('XADD', stream, '*', 'id', moved[i].id)
+  redis.call('HSET', states, moved[i].id, format_record(moved[i].record))
+end
+if #delivered > 0 then
+  local deadlines, records, claimed = {}, {}, {}
+  for i = 1, #delivered do
+    local item = delivered[i]
+    deadlines[2 * i - 1], deadlines[2 * i] = now + lease, item.id
+    records[2 * i - 1], records[2 * i] = item.id, format_record(item.record)
+    claimed[i] = item.id
+    reply[3 * i], reply[3 * i + 1], reply[3 * i + 2] = item.id, item.record.attempt, item.body
+  end
+  redis.call('ZADD', leases, unpack(deadlines))
+  redis.call('HSET', states, unpack(records))
+  redis.call('HSET', workers, worker, nonce .. ' ' .. string.format('%d', now) .. ' ' .. table.concat(claimed))
+end
+if lost > 0 then redis.call('HINCRBY', counters, 'lost', lost) end
+if #ended > 0 then redis.call('HINCRBY', counters, 'dead', #ended) end
+if unreadable > 0 then redis.call('HINCRBY', counters, 'unreadable', unreadable) end
+forget(messages, states, finished, tombstones, dead, due)
+
+-- 5. Ring on while something is left, else silence the bell.
+if ready - #taken + #moved > 0 then
+  ring(bell, ringing)
+  reply[2] = 0
+else
+  if ringing > 0 then redis.call('DEL', bell) end
+  reply[2] = pause()
+end
+return reply

@@ -1,0 +1,63 @@
+-- delete: remove messages, whatever their status. A worker that has one in progress loses its lease.
+-- USES clock, limits, record, tombstone, sweep
+--
+-- KEYS[1]  messages    {ns}:1:{orders}:messages
+-- KEYS[2]  states      {ns}:1:{orders}:states
+-- KEYS[3]  stream      {ns}:1:{orders}:stream
+-- KEYS[4]  scheduled   {ns}:1:{orders}:scheduled
+-- KEYS[5]  leases      {ns}:1:{orders}:leases
+-- KEYS[6]  counters    {ns}:1:{orders}:counters
+-- KEYS[7]  config      {ns}:1:{orders}:config
+-- KEYS[8]  finished    {ns}:1:{orders}:finished
+-- KEYS[9]  tombstones  {ns}:1:{orders}:tombstones
+-- KEYS[10] dead        {ns}:1:{orders}:dead
+-- ARGV[1]  retention   default for the queue's own, in milliseconds
+-- ARGV[2]  window      default for the queue's own deduplication window, in milliseconds
+-- ARGV[3]  nonce       of this request: a repeat of it finds its own tombstones and succeeds
+-- ARGV[4+] id   per message
+-- REPLY    per message 'OK'
+-- ERROR    MESSAGE_NOT_FOUND  there is no such message
+local messages, states, stream, scheduled, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local counters, config, finished, tombstones, dead = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local nonce = ARGV[3]
+local retention, window = limits(config, {'retention', 'dedup_window'}, {ARGV[1], ARGV[2]})
+
+local now = clock()
+redis.call('XLEN', stream)
+redis.call('ZCARD', scheduled)
+redis.call('ZCARD', leases)
+redis.call('HLEN', counters)
+local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, 4)
+
+local doomed, seen, reply = {}, {}, {}
+for i = 4, #ARGV do
+  local id = ARGV[i]
+  local body, text = redis.call('HGET', messages, id), redis.call('HGET', states, id)
+  local tombstone = text and parse_tombstone(text)
+  if body and not seen[id] then
+    seen[id] = true
+    doomed[#doomed + 1] = {id = id, body = body, record = text and parse_record(text)}
+    reply[#reply + 1] = 'OK'
+  elseif tombstone and tombstone.nonce == nonce then
+    reply[#reply + 1] = 'OK'
+  else
+    reply[#reply + 1] = {'MESSAGE_NOT_FOUND'}
+  end
+end
+
+forget(messages, states, finished, tombstones, dead, due)
+for i = 1, #doomed do
+  local id, body, record = doomed[i].id, doomed[i].body, doomed[i].record
+  local status = record and record.status or 'P'
+  local entry = record and record.entry or string.sub(body, 1, string.find(body, ' ', 1, true) - 1)
+  redis.call('ZREM', leases, id) -- first, so that a full server lets the rest pass
+  redis.call('ZREM', scheduled, id)
+  redis.call('ZREM', dead, id)
+  if string.find(entry, '-', 2, true) then
+    redis.call('XDEL', status == 'P' and stream or finished, entry)
+  end
+  redis.call('HDEL', messages, id)
+  bury(states, tombstones, id, nonce, digest_of(body), now)
+end
+if #doomed > 0 then redis.call('HINCRBY', counters, 'deleted', #doomed) end
+return reply

@@ -1,0 +1,16 @@
+-- get: look messages up by id. Changes nothing.
+--
+-- KEYS[1]  messages   {ns}:1:{orders}:messages
+-- KEYS[2]  states     {ns}:1:{orders}:states
+-- KEYS[3]  scheduled  {ns}:1:{orders}:scheduled
+-- ARGV[1+] id   per message
+-- REPLY    per message {entry, digest and body; record; due in milliseconds}, each nil where there is none.
+--          No body: the message is unknown, or only its tombstone is left
+local messages, states, scheduled = KEYS[1], KEYS[2], KEYS[3]
+local reply = {}
+local bodies, texts = redis.call('HMGET', messages, unpack(ARGV)), redis.call('HMGET', states, unpack(ARGV))
+for i = 1, #ARGV do
+  local due = bodies[i] and not texts[i] and redis.call('ZSCORE', scheduled, ARGV[i])
+  reply[i] = {bodies[i], texts[i], due or false}
+end
+return reply

@@ -1,0 +1,95 @@
+-- queue: accept messages: body and entry, or body and schedule, and a ring of the bell.
+-- USES clock, limits, record, bell, schedule, tombstone, sweep
+--
+-- KEYS[1]  messages    {ns}:1:{orders}:messages
+-- KEYS[2]  states      {ns}:1:{orders}:states
+-- KEYS[3]  stream      {ns}:1:{orders}:stream
+-- KEYS[4]  scheduled   {ns}:1:{orders}:scheduled
+-- KEYS[5]  bell        {ns}:1:{orders}:bell
+-- KEYS[6]  counters    {ns}:1:{orders}:counters
+-- KEYS[7]  config      {ns}:1:{orders}:config
+-- KEYS[8]  finished    {ns}:1:{orders}:finished
+-- KEYS[9]  tombstones  {ns}:1:{orders}:tombstones
+-- KEYS[10] dead        {ns}:1:{orders}:dead
+-- ARGV[1]  max_length    default for the queue's own: messages that may wait, ready and scheduled; 0 is no limit
+-- ARGV[2]  max_bytes     default for the queue's own: bytes of one body
+-- ARGV[3]  retention     default for the queue's own, in milliseconds
+-- ARGV[4]  window        default for the queue's own deduplication window, in milliseconds
+-- ARGV[5+] id, digest, body, delay_ms   per message
+-- REPLY    per message 'OK': it is in the queue, now or since it was queued before with the same body
+-- ERROR    MESSAGE_CONFLICT   this id has another body
+-- ERROR    MESSAGE_TOO_LARGE  with the limit in bytes
+-- ERROR    QUEUE_FULL         with the limit in messages
+local messages, states, stream, scheduled, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local counters, config, finished, tombstones, dead = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local max_length, max_bytes, retention, window = limits(
+  config, {'max_length', 'max_bytes', 'retention', 'dedup_window'}, {ARGV[1], ARGV[2], ARGV[3], ARGV[4]})
+
+local now = clock()
+local ready, waiting = redis.call('XLEN', stream), redis.call('ZCARD', scheduled)
+local ringing = redis.call('LLEN', bell)
+redis.call('HLEN', counters)
+local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, 4)
+local stale = {now = now, messages = {}, tombstones = {}}
+local head = next_due(scheduled, now)
+local room = max_length > 0 and max_length - ready - waiting or math.huge
+
+-- What is known of an id: the digest it was queued with, nil when it is free. One whose time has passed is free, too.
+local function known(id)
+  local body, text = redis.call('HGET', messages, id), redis.call('HGET', states, id)
+  local record, tombstone = text and parse_record(text), text and parse_tombstone(text)
+  if record and (record.status == 'C' or record.status == 'E') then
+    local passed = tonumber(string.match(record.entry, '^%d+')) + math.max(retention, window) <= now
+    if passed or not body then
+      table.insert(stale.messages, {id = id, entry = record.entry, mine = true})
+      return nil
+    end
+  end
+  if body then return digest_of(body) end
+  if tombstone and tombstone.at + window > now then return tombstone.digest end
+  if tombstone then table.insert(stale.tombstones, {'0-0', id = id}) end
+  return nil
+end
+
+local accepted, seen, reply = {}, {}, {}
+for i = 5, #ARGV, 4 do
+  local id, digest, body = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local before = seen[id] or known(id)
+  local answer = 'OK'
+  if before then
+    if before ~= digest then answer = {'MESSAGE_CONFLICT'} end
+  elseif #body > max_bytes then
+    answer = {'MESSAGE_TOO_LARGE', string.format('%d', max_bytes)}
+  elseif #accepted >= room then
+    answer = {'QUEUE_FULL', string.format('%d', max_length)}
+  else
+    seen[id] = digest
+    accepted[#accepted + 1] = {id = id, digest = digest, body = body, delay = tonumber(ARGV[i + 3])}
+  end
+  reply[#reply + 1] = answer
+end
+
+-- Leftovers under an id that is queued anew go first; else nothing may come before the write that a full server refuses.
+local anew = #stale.messages + #stale.tombstones > 0
+if anew then
+  forget(messages, states, finished, tombstones, dead, due)
+  forget(messages, states, finished, tombstones, dead, stale)
+end
+local wake = false
+for i = 1, #accepted do
+  local item = accepted[i]
+  local entry
+  if item.delay > 0 then
+    entry = string.format('%d', now) -- no sequence: not in the stream, found by its id in `scheduled`
+    redis.call('ZADD', scheduled, now + item.delay, item.id)
+    wake = wake or not head or item.delay < head
+  else
+    entry = redis.call('XADD', stream, '*', 'id', item.id)
+    wake = wake or ready == 0
+  end
+  redis.call('HSET', messages, item.id, entry .. ' ' .. item.digest .. item.body)
+end
+if #accepted > 0 then redis.call('HINCRBY', counters, 'queued', #accepted) end
+if wake then ring(bell, ringing) end
+if not anew then forget(messages, states, finished, tombstones, dead, due) end
+return reply

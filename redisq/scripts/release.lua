@@ -1,0 +1,60 @@
+-- release: hand messages back, uncharged, for any worker to claim at once.
+-- USES clock, limits, record, receipts, bell, tombstone, sweep
+--
+-- KEYS[1]  leases      {ns}:1:{orders}:leases
+-- KEYS[2]  states      {ns}:1:{orders}:states
+-- KEYS[3]  stream      {ns}:1:{orders}:stream
+-- KEYS[4]  bell        {ns}:1:{orders}:bell
+-- KEYS[5]  messages    {ns}:1:{orders}:messages
+-- KEYS[6]  counters    {ns}:1:{orders}:counters
+-- KEYS[7]  config      {ns}:1:{orders}:config
+-- KEYS[8]  finished    {ns}:1:{orders}:finished
+-- KEYS[9]  tombstones  {ns}:1:{orders}:tombstones
+-- KEYS[10] dead        {ns}:1:{orders}:dead
+-- ARGV[1]  retention   default for the queue's own, in milliseconds
+-- ARGV[2]  window      default for the queue's own deduplication window, in milliseconds
+-- ARGV[3+] id, attempt, nonce   per message
+-- REPLY    per message 'OK', also when this delivery handed it back before
+-- ERROR    LEASE_LOST  the message is gone, finished, or another delivery holds it
+local leases, states, stream, bell, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local counters, config, finished, tombstones, dead = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local retention, window = limits(config, {'retention', 'dedup_window'}, {ARGV[1], ARGV[2]})
+
+local now = clock()
+local ringing = redis.call('LLEN', bell)
+redis.call('ZCARD', leases)
+redis.call('XLEN', stream)
+redis.call('HLEN', counters)
+local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, 4)
+local ids = {}
+for i = 3, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
+local records = read_records(states, ids)
+
+local released, reply = {}, {}
+for i = 3, #ARGV, 3 do
+  local id, attempt, nonce = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local record = records[id]
+  if not holds(record, attempt, nonce) or (record.status ~= 'I' and record.status ~= 'P') then
+    reply[#reply + 1] = {'LEASE_LOST'}
+  else
+    if record.status == 'I' then
+      record.status, record.released, record.cause = 'P', record.released + 1, 'released'
+      record.at, record.payload = now, ''
+      released[#released + 1] = id
+    end
+    reply[#reply + 1] = 'OK'
+  end
+end
+
+if #released > 0 then
+  redis.call('ZREM', leases, unpack(released)) -- first, so that a full server lets the rest pass
+  for i = 1, #released do
+    local record = records[released[i]]
+    record.entry = redis.call('XADD', stream, '*', 'id', released[i])
+    redis.call('HSET', states, released[i], format_record(record))
+  end
+  redis.call('HINCRBY', counters, 'released', #released)
+  ring(bell, ringing)
+end
+forget(messages, states, finished, tombstones, dead, due)
+return reply

@@ -1,0 +1,42 @@
+-- renew: move the deadlines of leases, each only for the delivery that holds it, and note its progress.
+-- USES clock, limits, record, receipts
+--
+-- KEYS[1]  leases  {ns}:1:{orders}:leases
+-- KEYS[2]  states  {ns}:1:{orders}:states
+-- KEYS[3]  config  {ns}:1:{orders}:config
+-- ARGV[1]  lease   default for the queue's own, in milliseconds
+-- ARGV[2+] id, attempt, nonce, progress   per message; an empty progress leaves the last one
+-- REPLY    per message the lease in milliseconds from now on. A lapsed lease that nobody took is renewed, too
+-- ERROR    LEASE_LOST  the message is gone, or another delivery holds it
+local leases, states, config = KEYS[1], KEYS[2], KEYS[3]
+local lease = limits(config, {'lease'}, {ARGV[1]})
+
+local now = clock()
+redis.call('ZCARD', leases)
+local ids = {}
+for i = 2, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
+local records = read_records(states, ids)
+
+local renewed, deadlines, texts, reply = {}, {}, {}, {}
+for i = 2, #ARGV, 4 do
+  local id, attempt, nonce, progress = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local record = records[id]
+  if not holds(record, attempt, nonce) or record.status ~= 'I' then
+    reply[#reply + 1] = {'LEASE_LOST'}
+  else
+    renewed[#renewed + 1] = id
+    deadlines[#deadlines + 1], deadlines[#deadlines + 2] = now + lease, id
+    if progress ~= '' then
+      record.payload = progress
+      texts[#texts + 1], texts[#texts + 2] = id, format_record(record)
+    end
+    reply[#reply + 1] = lease
+  end
+end
+
+if #renewed > 0 then
+  redis.call('ZREM', leases, unpack(renewed)) -- first, so that a full server lets the rest pass
+  redis.call('ZADD', leases, unpack(deadlines))
+  if #texts > 0 then redis.call('HSET', states, unpack(texts)) end
+end
+return reply

@@ -1,0 +1,39 @@
+-- sweep: forget finished messages, tombstones and workers' last claims whose time has passed, and empty streams.
+-- USES clock, limits, record, tombstone, sweep
+--
+-- KEYS[1]  messages    {ns}:1:{orders}:messages
+-- KEYS[2]  states      {ns}:1:{orders}:states
+-- KEYS[3]  finished    {ns}:1:{orders}:finished
+-- KEYS[4]  tombstones  {ns}:1:{orders}:tombstones
+-- KEYS[5]  dead        {ns}:1:{orders}:dead
+-- KEYS[6]  workers     {ns}:1:{orders}:workers
+-- KEYS[7]  stream      {ns}:1:{orders}:stream
+-- KEYS[8]  config      {ns}:1:{orders}:config
+-- ARGV[1]  retention   default for the queue's own, in milliseconds
+-- ARGV[2]  window      default for the queue's own deduplication window, in milliseconds
+-- ARGV[3]  memory      how long a worker's last claim is remembered, in milliseconds
+-- ARGV[4]  limit       of each kind at most, <= 500
+-- REPLY    {how many were forgotten; 1 when more may be due, else 0}
+local messages, states, finished, tombstones = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local dead, workers, stream, config = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local memory, limit = tonumber(ARGV[3]), tonumber(ARGV[4])
+local retention, window = limits(config, {'retention', 'dedup_window'}, {ARGV[1], ARGV[2]})
+
+local now = clock()
+local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, limit)
+local ready, gone = redis.call('XLEN', stream), {}
+-- A random sample finds every dead worker in time, without a cursor to keep.
+local claims = redis.call('HLEN', workers) > 0 and redis.call('HRANDFIELD', workers, limit, 'WITHVALUES') or {}
+for i = 1, #claims, 2 do
+  local at = tonumber(string.match(claims[i + 1], '^%S+ (%d+) '))
+  if not at or at + memory <= now then gone[#gone + 1] = claims[i] end
+end
+
+for i = 1, #gone do redis.call('HDEL', workers, gone[i]) end
+local forgotten = forget(messages, states, finished, tombstones, dead, due) + #gone
+-- Redis keeps a stream that has become empty. Nothing refers to a past entry, so its memory may go.
+if redis.call('XLEN', finished) == 0 then redis.call('DEL', finished) end
+if redis.call('XLEN', tombstones) == 0 then redis.call('DEL', tombstones) end
+if ready == 0 then redis.call('DEL', stream) end
+local more = #due.messages == limit or #due.tombstones == limit
+return {forgotten, more and 1 or 0}

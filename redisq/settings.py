@@ -1,0 +1,113 @@
+"""Settings, from arguments or from REDISQ_ environment variables. The only reader of the environment.
+
+Times are in seconds. A queue's own definition wins over the defaults here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from redisq.errors import InvalidCredentials, InvalidSettings
+from redisq.keys import check_namespace
+from redisq.model import DEFINITION_BOUNDS
+from redisq.tokens import MAX_TTL, Credentials
+
+
+def _default(value: float, name: str) -> Any:
+    low, high = DEFINITION_BOUNDS[name]
+    return Field(default=value, ge=low, le=high)
+
+
+class Settings(BaseSettings):
+    """How a process reaches Redis, who it is, and the defaults of queues that define nothing themselves.
+
+    Raises:
+        InvalidSettings: a value is out of its bounds, from whichever source; the text names the environment variable.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="REDISQ_", extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    #: redis://, rediss://, unix:// or embedded:// (a private server that this process starts)
+    url: str = "redis://127.0.0.1:6379/0"
+    #: keeps services apart that share one Redis; part of every key
+    namespace: str = "redisq"
+    #: who this process is: `redisq app create NAME` prints both
+    app_id: str | None = None
+    app_secret: SecretStr | None = None
+    #: whom tokens are for; "redisq:<namespace>" when not set
+    audience: str | None = None
+    #: "token" checks every operation; "none" is for Redis servers that nobody else reaches
+    auth: Literal["token", "none"] = "token"
+    #: life of the tokens that this process makes for itself
+    token_ttl: float = Field(default=900, gt=60, le=MAX_TTL)
+
+    #: one command's answer may take this long
+    command_timeout: float = Field(default=5, gt=0, le=3600)
+    #: connecting may take this long
+    connect_timeout: float = Field(default=5, gt=0, le=3600)
+    #: a call is retried for this long when Redis cannot be reached, with full jitter, before it raises Unavailable
+    retry_deadline: float = Field(default=10, ge=0, le=3600)
+    #: connections of one process at most; further calls wait for one
+    max_connections: int = Field(default=50, ge=1, le=10_000)
+
+    #: a worker's exclusive right to a message; renewed at a third of it
+    lease: float = _default(30, "lease")
+    #: finished messages can be looked up for this long
+    retention: float = _default(86_400, "retention")
+    #: the id of a finished or deleted message is remembered for this long
+    dedup_window: float = _default(300, "dedup_window")
+    #: a message whose handler failed, or whose lease lapsed, this often is dead
+    max_attempts: int = _default(5, "max_attempts")
+    #: longest wait after the first failure; doubles with each (full jitter: the wait is random between 0 and that)
+    backoff_base: float = _default(1, "backoff_base")
+    #: longest wait after any failure
+    backoff_cap: float = _default(300, "backoff_cap")
+    #: bytes of one request, and of one result
+    max_bytes: int = _default(1024 * 1024, "max_bytes")
+    #: waiting messages of one queue; 0 is no limit
+    max_length: int = _default(0, "max_length")
+
+    #: running handlers get this long to end after SIGTERM
+    grace: float = Field(default=25, ge=0, le=86_400)
+    #: plain handlers that overran their timeout and still hold a thread; at this many the worker drains and exits
+    max_stuck: int = Field(default=10, ge=1, le=100_000)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"REDISQ_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+                for problem in error.errors(include_url=False, include_input=False, include_context=False)
+            )
+            raise InvalidSettings(problems) from None
+        check_namespace(self.namespace)
+        self.credentials()
+
+    @classmethod
+    def merged(cls, settings: Self | None, url: str | None) -> Self:
+        """Give `settings`, or those of the environment, with `url` in place of theirs when there is one."""
+        if settings is None:
+            return cls() if url is None else cls(url=url)
+        return settings if url is None else settings.model_copy(update={"url": url})
+
+    def credentials(self) -> Credentials | None:
+        """Give the application's credentials, None when neither half is set.
+
+        Raises:
+            InvalidCredentials: one half is missing, or the secret is not one that redisq made.
+        """
+        if self.app_id is None and self.app_secret is None:
+            return None
+        if self.app_id is None or self.app_secret is None:
+            missing = "REDISQ_APP_ID" if self.app_id is None else "REDISQ_APP_SECRET"
+            raise InvalidCredentials(f"{missing} is not set, but its other half is.")
+        return Credentials.parse(self.app_id, self.app_secret.get_secret_value())
+
+    @property
+    def token_audience(self) -> str:
+        """Whom this process' tokens are for."""
+        return self.audience or f"redisq:{self.namespace}"

@@ -1,0 +1,327 @@
+"""Access tokens: an application signs them from its credentials, a holder narrows them, redisq verifies them.
+
+    rq1.<kid>.<payload>[.<caveat>...].<tag>        base64url without padding, at most 2,048 bytes
+
+The payload says who may do what on which queues, and until when. Each caveat takes something away. The tag is an
+HMAC-SHA256 over the payload *as written* (the base64url text); each caveat is then authenticated with the tag before
+it as the key. So whoever holds a token can append a caveat without any secret, and nobody can take one off.
+
+Nothing here does I/O or reads a clock: `now` is seconds since 1970, passed in. `verify` parses nothing before the tag
+has proved genuine, and no error shows any part of a token or of a secret.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+import re
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from redisq import strict
+from redisq.errors import Forbidden, InvalidCredentials, TokenExpired
+from redisq.strict import MAX_CAVEATS as MAX_CAVEATS
+from redisq.strict import MAX_TOKEN_BYTES as MAX_TOKEN_BYTES
+
+OPS = frozenset({"queue", "get", "delete", "work", "stats", "admin"})
+
+LEEWAY = 30.0  # seconds two clocks may disagree
+DEFAULT_TTL = 900.0  # seconds
+WORKER_TTL = 86_400.0  # seconds; a worker asks rarely and runs long
+MAX_TTL = 30 * 86_400.0  # seconds; a retired key must stay known until its last token has expired
+
+_APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_JTI = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NOT_EMPTY = re.compile(r".+", re.DOTALL)
+_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_ONE_CASE = re.compile(r"[a-z_-]+|[A-Z_-]+")
+_PATTERN = re.compile(rf"\*|{_QUEUE.pattern}\*?")
+
+_KEY_BYTES = 32  # exactly: to HMAC a key and the key + b"\0" are the same
+_MAX_TIME = 2**53  # seconds; up to here a float is exact
+_CLAIMS = frozenset({"app", "aud", "iat", "nbf", "exp", "jti", "ops", "q"})
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An application's id, and a key to sign its tokens with.
+
+    Raises:
+        InvalidCredentials: a part has a wrong form, or the key is not 32 random bytes.
+    """
+
+    app: str
+    kid: str
+    key: bytes = field(repr=False)
+    _token_key: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not _fits(_APP, self.app):
+            raise InvalidCredentials("An application id is 1 to 64 of A-Z a-z 0-9 . _ -, a letter or digit first.")
+        if not _fits(strict.KID, self.kid):
+            raise InvalidCredentials("A key id is 1 to 32 of A-Z a-z 0-9 _ -.")
+        if not _is_key(self.key):
+            raise InvalidCredentials("A key is 32 random bytes: `redisq token create --new-app NAME` makes one.")
+        info = strict.length_prefixed("redisq/token/v1", self.app, self.kid)
+        object.__setattr__(self, "_token_key", strict.hkdf(self.key, info=info))
+
+    @classmethod
+    def parse(cls, app_id: str, secret: str) -> Credentials:
+        """Read an application id and its secret, `rqs1.<kid>.<43 base64url characters>`; raises as the class does."""
+        try:
+            version, kid, key = secret.split(".")
+            if version != "rqs1":
+                raise ValueError
+            raw = strict.decode(key)
+        except (AttributeError, TypeError, ValueError):
+            raise InvalidCredentials("A secret reads rqs1.<kid>.<43 base64url characters>.") from None
+        return cls(app_id, kid, raw)
+
+    @classmethod
+    def generate(cls, app_id: str) -> Credentials:
+        """Make new credentials: a random key under a random key id."""
+        return cls(app_id, secrets.token_hex(8), secrets.token_bytes(_KEY_BYTES))
+
+    def secret(self) -> str:
+        """Return the secret as text, for printing once."""
+        return f"rqs1.{self.kid}.{strict.encode(self.key)}"
+
+
+def _is_key(value: object) -> bool:
+    """Tell whether this is 32 bytes, not visibly made up; beside each test, how likely a random key fails it."""
+    if not isinstance(value, bytes) or len(value) != _KEY_BYTES:
+        return False
+    steps = {(after - before) % 256 for before, after in pairwise(value)}
+    return (
+        len(set(value)) >= 17  # 2e-15; not one byte or a short word, repeated
+        and len(steps) >= 17  # 3e-14; not 0, 1, 2, 3, ...
+        and not all(0x20 <= byte <= 0x7E for byte in value)  # 2e-14; not a passphrase, nor hex digits
+        and not _ONE_CASE.fullmatch(strict.encode(value))  # 7e-16; nor a passphrase instead of the base64url text
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a verified token allows, its caveats applied: `queues` are names and prefixes, times whole seconds."""
+
+    app: str
+    ops: frozenset[str]
+    queues: tuple[str, ...]
+    issued_at: int
+    expires_at: int
+    jti: str
+
+    def allows(self, op: str, queue: str) -> bool:
+        """Tell whether `op` is allowed on `queue`. Whatever is not a queue's name is not allowed."""
+        return op in self.ops and _fits(_QUEUE, queue) and bool(_within([queue], self.queues))
+
+    def require(self, op: str, queue: str, now: float) -> None:
+        """Return only if `op` is allowed on `queue` at `now`.
+
+        Raises:
+            TokenExpired: the token has expired since it was verified.
+            Forbidden: it does not allow this.
+        """
+        _check_expiry(self.expires_at, now)
+        if not self.allows(op, queue):
+            raise Forbidden(f"The token does not allow {op} on queue {queue[:128]!r}.")
+
+
+def _within(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """Return those names, or whole patterns, that `patterns` match."""
+    prefixes = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
+    return [name for name in names if name in patterns or name.startswith(prefixes)]
+
+
+def _intersect(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, ...]:
+    """Return patterns for exactly the names that both match.
+
+    Of two patterns that match one name, one matches all that the other does: the other is what they have in common.
+    """
+    return tuple(dict.fromkeys(_within(ours, theirs) + _within(theirs, ours)))
+
+
+def sign(
+    credentials: Credentials,
+    *,
+    audience: str,
+    ops: Iterable[str],
+    queues: Iterable[str],
+    ttl: float = DEFAULT_TTL,
+    now: float,
+    jti: str | None = None,
+) -> str:
+    """Make a token that allows `ops` on `queues`, names or prefixes with a final `*`, for `ttl` seconds from `now`.
+
+    Raises:
+        ValueError: an argument is not valid, or the token would be too large.
+    """
+    lifetime = math.ceil(_seconds("ttl", ttl))
+    if not 0 < lifetime <= MAX_TTL:
+        raise ValueError(f"ttl must be more than 0 and at most {MAX_TTL:.0f} seconds")
+    jti = secrets.token_urlsafe(16) if jti is None else jti
+    if not (_fits(_NOT_EMPTY, audience) and _fits(_JTI, jti)):
+        raise ValueError("audience must be a text that is not empty, jti 1 to 64 of A-Z a-z 0-9 _ -")
+    issued_at = int(_seconds("now", now))
+    payload = {
+        "app": credentials.app,
+        "aud": audience,
+        "iat": issued_at,
+        "nbf": issued_at,
+        "exp": issued_at + lifetime,
+        "jti": jti,
+        "ops": _checked("ops", ops, _is_ops),
+        "q": _checked("queues", queues, _is_queues),
+    }
+    kid, sealed = credentials.kid, [strict.seal(payload)]
+    return strict.join(kid, sealed, strict.mac(credentials._token_key, kid, sealed))
+
+
+def narrow(
+    token: str,
+    *,
+    ops: Iterable[str] | None = None,
+    queues: Iterable[str] | None = None,
+    expires_at: float | None = None,
+    not_before: float | None = None,
+) -> str:
+    """Return a token that allows only what both `token` and each argument given allow. Needs no secret.
+
+    Each argument adds one caveat. One that would widen the token has no effect. The token itself is not verified.
+
+    Raises:
+        InvalidToken: `token` cannot be read.
+        ValueError: an argument is not valid, none was given, or the new token would be too large.
+    """
+    claims = {
+        "ops": None if ops is None else _checked("ops", ops, _is_ops),
+        "q": None if queues is None else _checked("queues", queues, _is_queues),
+        "exp": None if expires_at is None else math.floor(_seconds("expires_at", expires_at)),
+        "nbf": None if not_before is None else math.ceil(_seconds("not_before", not_before)),
+    }
+    caveats = [strict.seal({claim: value}) for claim, value in claims.items() if value is not None]
+    kid, sealed, tag_text = strict.split(token)
+    if not caveats or len(sealed) - 1 + len(caveats) > MAX_CAVEATS:
+        raise ValueError(f"a token takes 1 to {MAX_CAVEATS} caveats")
+    *_, tag = strict.decode_all([*sealed, tag_text])
+    for caveat in caveats:
+        tag = strict.chain(tag, caveat)
+    return strict.join(kid, [*sealed, *caveats], tag)
+
+
+def verify(token: str, keys: Mapping[str, Credentials], *, audience: str, now: float) -> Grant:
+    """Return what a token allows, once it has proved genuine, in time, and meant for `audience`.
+
+    `keys` maps each live key id to its credentials.
+
+    Raises:
+        TokenExpired: it is genuine, and its time is over.
+        InvalidToken: `reason` says which check refused it.
+    """
+    kid, sealed, tag_text = strict.split(token)
+    owner = keys.get(kid)
+    *bodies, tag = strict.decode_all([*sealed, tag_text])
+    key = owner._token_key if owner else bytes(_KEY_BYTES)  # an unknown key takes as long as a known one
+    genuine = hmac.compare_digest(tag, strict.mac(key, kid, sealed))
+    if owner is None:
+        strict.refuse("unknown_key")
+    if not genuine:
+        strict.refuse("bad_mac")
+    payload, *caveats = map(strict.parse, bodies)
+    _check_claims(payload, app=owner.app, audience=audience, now=now)
+    return _apply(caveats, payload, now)
+
+
+def inspect(token: str) -> dict[str, Any]:
+    """Return what a token says, **not verified**: `{"kid", "payload", "caveats"}`.
+
+    Raises:
+        InvalidToken: it cannot be read.
+    """
+    kid, sealed, tag_text = strict.split(token)
+    *bodies, _ = strict.decode_all([*sealed, tag_text])
+    payload, *caveats = map(strict.parse, bodies)
+    return {"kid": kid, "payload": payload, "caveats": caveats}
+
+
+def _check_claims(payload: dict[str, Any], *, app: str, audience: str, now: float) -> None:
+    if not payload.keys() >= _CLAIMS:
+        strict.refuse("claim_missing")
+    iat, nbf, exp = times = payload["iat"], payload["nbf"], payload["exp"]
+    named = _fits(_JTI, payload["jti"]) and _is_ops(payload["ops"]) and _is_queues(payload["q"])
+    if not (named and all(map(_is_time, times))):
+        strict.refuse("claim_type")
+    if payload.keys() != _CLAIMS:
+        strict.refuse("claim_unknown")
+    if payload["aud"] != audience:  # of any type: only the same text is equal
+        strict.refuse("audience")
+    if payload["app"] != app:
+        strict.refuse("app")
+    if exp <= nbf or exp - iat > MAX_TTL:
+        strict.refuse("ttl")
+    _check_start(max(iat, nbf), now)
+    _check_expiry(exp, now)
+
+
+def _apply(caveats: Sequence[dict[str, Any]], payload: dict[str, Any], now: float) -> Grant:
+    """Return what is left of a payload after its caveats, each of which can only take away."""
+    nbf, exp = payload["nbf"], payload["exp"]
+    ops, queues = frozenset(payload["ops"]), tuple(payload["q"])
+    for caveat in caveats:
+        match [*caveat.items()]:
+            case [("nbf", value)] if _is_time(value):
+                nbf = max(nbf, value)
+            case [("exp", value)] if _is_time(value):
+                exp = min(exp, value)
+            case [("ops", value)] if _is_ops(value):
+                ops = ops.intersection(value)
+            case [("q", value)] if _is_queues(value):
+                queues = _intersect(queues, value)
+            case _:
+                strict.refuse("caveat")
+    _check_start(nbf, now)
+    _check_expiry(exp, now)
+    return Grant(payload["app"], ops, queues, payload["iat"], exp, payload["jti"])
+
+
+def _check_start(starts_at: int, now: float) -> None:
+    if now < starts_at - LEEWAY:
+        strict.refuse("not_yet")
+
+
+def _check_expiry(expires_at: int, now: float) -> None:
+    if now > expires_at + LEEWAY:
+        raise TokenExpired
+
+
+def _is_time(value: object) -> bool:
+    return type(value) is int and 0 <= value < _MAX_TIME  # `type`: True is an int too
+
+
+def _is_ops(value: object) -> bool:
+    return isinstance(value, list) and value != [] and all(isinstance(op, str) and op in OPS for op in value)
+
+
+def _is_queues(value: object) -> bool:
+    return isinstance(value, list) and value != [] and all(_fits(_PATTERN, pattern) for pattern in value)
+
+
+def _fits(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _checked(name: str, values: object, is_valid: Callable[[object], bool]) -> list[str]:
+    """Return the values sorted, each once; a bare text is refused, or `queues="mail"` would mean m, a, i, l."""
+    found = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else None
+    if not is_valid(found):
+        raise ValueError(f"{name} must be a list of valid {name}, at least one")
+    return sorted(set(found or ()))
+
+
+def _seconds(name: str, value: float) -> float:
+    if type(value) not in (int, float) or not 0 <= value < _MAX_TIME:  # NaN fails the comparison
+        raise ValueError(f"{name} must be a number of seconds")
+    return value

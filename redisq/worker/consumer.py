@@ -1,0 +1,256 @@
+"""One loop per handler and queue partition: claim, run, report."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from redisq import calls, codec
+from redisq.calls import Limits
+from redisq.connection import AsyncLink, Doorbell
+from redisq.errors import InvalidMessage, RedisQError, Unavailable
+from redisq.keys import PartitionKeys, id_text
+from redisq.model import MAX_BYTES_CEILING, Claim, Claimed
+from redisq.worker.delivery import Delivery
+from redisq.worker.heartbeat import Heartbeat, Leases
+from redisq.worker.outbox import Outbox
+from redisq.worker.policy import beat_after, block_for, claimable, error_of, pause_after
+from redisq.worker.runners import Handler, Runner, TaskRunner, ThreadRunner
+
+log = logging.getLogger("redisq.worker")
+
+_SWEEP_EVERY = 1.0  # seconds
+
+
+class Consumer:
+    """Claims messages for one handler, sized by its free slots, runs them, and settles each delivery exactly once.
+
+    A delivery is settled by whichever comes first: the handler's return, its timeout, the loss of its lease, or the end
+    of the worker. It holds its lease, renewed by the heartbeat, until Redis has confirmed the outcome.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        keys: PartitionKeys,
+        limits: Limits,
+        link: AsyncLink,
+        worker: str,
+        heartbeat: Heartbeat,
+        on_stuck: Callable[[], None],
+    ) -> None:
+        self._handler = handler
+        self._keys = keys
+        self._limits = limits
+        self._link = link
+        self._worker = worker
+        self._heartbeat = heartbeat
+        self._on_stuck = on_stuck
+        self._leases = Leases(keys, limits, set(), self._lost, limits.lease_ms / 1000)
+        heartbeat.watch(self._leases)
+        self._runner: Runner = (TaskRunner if handler.is_async else ThreadRunner)(handler, self)
+        self._outbox = Outbox(link, keys, limits, self._confirmed)
+        self._doorbell = Doorbell(link, keys.bell)
+        self._busy: set[Delivery] = set()  # handler has not returned
+        self._overrun: set[Delivery] = set()  # plain handlers past their timeout that still hold a thread
+        self._room = asyncio.Event()  # a slot became free, or the worker stops
+        self._stopping = False
+        self._blocking: asyncio.Task[bool] | None = None
+        self._reclaim_from = 0.0
+        self._helpers = [asyncio.create_task(self._outbox.run()), asyncio.create_task(self._sweep())]
+
+    @property
+    def stuck(self) -> int:
+        """How many slots are held by handlers that overran their timeout."""
+        return len(self._overrun)
+
+    # --- Claiming ---
+
+    async def run(self, burst: bool) -> None:
+        """Claim and run until stopped; with `burst`, until the queue has nothing ready and all is confirmed."""
+        nonce, failures = calls.new_nonce(), 0
+        while not self._stopping:
+            count = claimable(self._handler.concurrency, len(self._busy), len(self._outbox))
+            if count == 0:
+                self._room.clear()
+                await self._room.wait()
+                await asyncio.sleep(0)  # let others that return in this turn free their slots, too
+                continue
+            try:
+                claim = await self._claim(nonce, count)
+                failures, nonce = 0, calls.new_nonce()
+                if burst and not claim.deliveries and claim.wait != 0 and not self._busy:
+                    await self._outbox.drained()
+                    if not self._outbox and not self._busy:
+                        return
+                elif not claim.deliveries or claim.wait != 0:
+                    await self._block(claim)
+            except Unavailable as error:
+                # The same nonce again: if the lost claim did happen, its deliveries are waiting for us.
+                failures += 1
+                self._reclaim_from = time.monotonic() + beat_after(self._leases.lease)
+                log.warning("queue %s: no claim: %s", self._keys.queue, error)
+                await asyncio.sleep(pause_after(failures, random.random()))
+
+    async def _claim(self, nonce: str, count: int) -> Claim:
+        sent, at = time.monotonic(), datetime.now(UTC)
+        reclaim = sent >= self._reclaim_from
+        claim = await self._link.call(
+            calls.claim(self._keys, self._limits, self._worker, nonce, count, reclaim=reclaim)
+        )
+        self._leases.lease = claim.lease
+        deadline, beat_at = at + timedelta(seconds=claim.lease), sent + beat_after(claim.lease)
+        for claimed in claim.deliveries:
+            self._begin(claimed, deadline, beat_at)
+        return claim
+
+    async def _block(self, claim: Claim) -> None:
+        """Wait until something may be ready; a claim that filled every slot waits for a slot instead."""
+        if self._stopping or claimable(self._handler.concurrency, len(self._busy), len(self._outbox)) == 0:
+            return
+        wait = claim.wait
+        if wait == 0:
+            return
+        self._blocking = asyncio.create_task(self._doorbell.wait(block_for(wait)))
+        try:
+            await self._blocking
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+        finally:
+            self._blocking = None
+
+    def _begin(self, claimed: Claimed, deadline: datetime, beat_at: float) -> None:
+        receipt = claimed.receipt
+        error: InvalidMessage | None = None
+        request: Any = None
+        try:
+            request, _ = codec.decode_request(claimed.body)
+        except InvalidMessage as unreadable:
+            error = unreadable
+        delivery = Delivery(id_text(receipt.id), self._keys.queue, request, receipt, deadline, self._heartbeat.wake)
+        delivery._beat_at = beat_at
+        self._leases.held.add(delivery)
+        if error is not None:
+            delivery._settled = True
+            self._outbox.fail(delivery, error_of(error), cause="unreadable", final=True)
+        elif self._stopping:
+            self._release(delivery)
+        else:
+            self._busy.add(delivery)
+            self._runner.start(delivery)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_EVERY * random.uniform(0.5, 1.5))
+            try:
+                more = True
+                while more:
+                    _, more = await self._link.call(calls.sweep(self._keys, self._limits))
+            except RedisQError as error:
+                log.debug("queue %s: not swept: %s", self._keys.queue, error)
+
+    # --- What runners report; see runners.Owner ---
+
+    def succeeded(self, delivery: Delivery, result: Any) -> None:
+        if delivery._settled:
+            return
+        delivery._settled = True
+        try:
+            encoded = codec.encode(result, MAX_BYTES_CEILING)
+        except InvalidMessage as error:
+            log.warning("queue %s message %s: its result cannot be stored: %s", delivery.queue, delivery.id, error)
+            self._outbox.fail(delivery, error_of(error), cause="rejected", final=True)
+        else:
+            self._outbox.complete(delivery, encoded)
+
+    def failed(self, delivery: Delivery, error: BaseException) -> None:
+        if delivery._settled:
+            return
+        delivery._settled = True
+        kind = type(error).__name__
+        log.warning("queue %s message %s attempt %d failed: %s", delivery.queue, delivery.id, delivery.attempt, kind)
+        log.debug("queue %s message %s", delivery.queue, delivery.id, exc_info=error)
+        self._outbox.fail(delivery, error_of(error))
+
+    def overran(self, delivery: Delivery) -> None:
+        if delivery._settled:
+            return
+        delivery._settled = delivery.cancelled = True
+        text = f"The handler did not return within its timeout of {self._handler.timeout:g} s."
+        log.warning("queue %s message %s attempt %d: %s", delivery.queue, delivery.id, delivery.attempt, text)
+        self._outbox.fail(delivery, {"type": "TimeoutError", "message": text})
+        if not self._handler.is_async:
+            self._overrun.add(delivery)
+            self._on_stuck()
+
+    def returned(self, delivery: Delivery) -> None:
+        self._busy.discard(delivery)
+        self._overrun.discard(delivery)
+        self._room.set()
+
+    # --- What else settles a delivery ---
+
+    def _lost(self, delivery: Delivery) -> None:
+        if not delivery._settled:
+            delivery._settled = True
+            log.warning("queue %s message %s attempt %d: lease lost", delivery.queue, delivery.id, delivery.attempt)
+            self._leases.held.discard(delivery)
+            self._cancel(delivery)
+
+    def _cancel(self, delivery: Delivery) -> None:
+        delivery.cancelled = True
+        self._runner.cancel(delivery)
+
+    def _release(self, delivery: Delivery) -> None:
+        delivery._settled = True
+        self._outbox.release(delivery)
+
+    def _confirmed(self, delivery: Delivery, refusal: RedisQError | None) -> None:
+        self._leases.held.discard(delivery)
+        self._room.set()
+        if refusal is not None:
+            log.warning("queue %s message %s: outcome refused: %s", delivery.queue, delivery.id, refusal)
+
+    # --- Stopping ---
+
+    def stop(self) -> None:
+        """Claim no more, and hand back what has not started. A claim under way is awaited, its messages handed back."""
+        self._stopping = True
+        self._room.set()
+        if self._blocking is not None:
+            self._blocking.cancel()
+        for delivery in self._runner.unstarted():
+            self._busy.discard(delivery)
+            self._release(delivery)
+
+    async def idle(self) -> None:
+        """Wait until no handler runs that may still bring an outcome."""
+        while self._busy - self._overrun:
+            self._room.clear()
+            await self._room.wait()
+
+    def hand_back(self) -> None:
+        """Hand back what still runs, and cancel it."""
+        for delivery in list(self._busy):
+            if not delivery._settled:
+                self._release(delivery)
+            self._cancel(delivery)
+
+    async def leave(self) -> None:
+        """Send what is left, and be forgotten by Redis."""
+        await self._outbox.drained()
+        await self._link.call(calls.leave(self._keys, self._worker))
+
+    async def close(self) -> None:
+        """End threads and tasks, close connections."""
+        self._runner.close()
+        for helper in self._helpers:
+            helper.cancel()
+        await asyncio.gather(*self._helpers, return_exceptions=True)
+        await self._doorbell.close()

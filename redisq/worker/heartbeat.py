@@ -1,0 +1,106 @@
+"""The thread that renews a worker's leases, so that a busy event loop cannot lose them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from redisq import calls
+from redisq.calls import BATCH, Limits
+from redisq.connection import Link
+from redisq.errors import LeaseLost, RedisQError
+from redisq.keys import PartitionKeys
+from redisq.settings import Settings
+from redisq.worker.delivery import Delivery
+from redisq.worker.policy import beat_after
+
+log = logging.getLogger("redisq.worker")
+
+_LONGEST_SLEEP = 1.0
+_RETRY = 0.5  # seconds until a failed renewal is tried again
+
+
+@dataclass(slots=True)
+class Leases:
+    """The deliveries of one queue partition that hold a lease. The loop's thread changes `held`."""
+
+    keys: PartitionKeys
+    limits: Limits
+    held: set[Delivery]
+    lost: Callable[[Delivery], None]
+    #: seconds; the queue's own, from the last claim
+    lease: float
+
+
+class Heartbeat(threading.Thread):
+    """Renews every held lease at a third of its time. Tells the loop which are lost."""
+
+    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(name="redisq-heartbeat", daemon=True)
+        self._link = Link(settings.model_copy(update={"retry_deadline": 0.0}))
+        self._loop = loop
+        self._all: list[Leases] = []
+        self._wake = threading.Event()
+        self._ended = threading.Event()
+
+    def watch(self, leases: Leases) -> None:
+        """Renew these, too."""
+        self._all = [*self._all, leases]
+
+    def wake(self) -> None:
+        """Look at once: something wants to be renewed or to show progress."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End the thread. Leases that are still held lapse."""
+        self._ended.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """Beat until stopped."""
+        try:
+            while not self._ended.is_set():
+                self._wake.clear()
+                nearest = min((self._beat(leases) for leases in self._all), default=_LONGEST_SLEEP)
+                self._wake.wait(max(0.01, min(_LONGEST_SLEEP, nearest)))
+        finally:
+            self._link.close()
+
+    def _beat(self, leases: Leases) -> float:
+        """Renew what is due; give the seconds until the next is."""
+        now = time.monotonic()
+        held = list(leases.held)
+        due = [delivery for delivery in held if delivery._beat_at <= now or delivery._progress]
+        for first in range(0, len(due), BATCH):
+            self._renew(leases, due[first : first + BATCH])
+        return min((delivery._beat_at for delivery in held), default=now + _LONGEST_SLEEP) - now
+
+    def _renew(self, leases: Leases, due: list[Delivery]) -> None:
+        sent, at = time.monotonic(), datetime.now(UTC)
+        progress = [delivery._progress for delivery in due]
+        batch = [(delivery._receipt, value) for delivery, value in zip(due, progress, strict=True)]
+        try:
+            outcomes = self._link.call(calls.renew(leases.keys, leases.limits, batch))
+        except RedisQError as error:
+            log.warning("queue %s: leases not renewed: %s", leases.keys.queue, error)
+            _again(due, sent + _RETRY)
+            return
+        for delivery, shown, outcome in zip(due, progress, outcomes, strict=True):
+            if isinstance(outcome, LeaseLost):
+                delivery._beat_at = sent + leases.lease
+                self._loop.call_soon_threadsafe(leases.lost, delivery)
+            elif not isinstance(outcome, RedisQError):
+                delivery._beat_at = sent + beat_after(outcome)
+                delivery.deadline = at + timedelta(seconds=outcome)
+            if delivery._progress is shown:
+                delivery._progress = b""
+
+
+def _again(due: Iterable[Delivery], at: float) -> None:
+    for delivery in due:
+        delivery._beat_at = at

