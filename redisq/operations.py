@@ -17,6 +17,7 @@ from redisq import calls, codec, keys, tokens
 from redisq.calls import BATCH, Call, Limits, NewMessage, milliseconds
 from redisq.errors import (
     BatchError,
+    Forbidden,
     Indeterminate,
     InvalidMessage,
     InvalidToken,
@@ -81,15 +82,26 @@ class Operations:
         Raises:
             MissingCredentials, InvalidToken, TokenExpired, Forbidden.
         """
-        if self.settings.auth == "none":
-            return
         now = time.time()
+        grant = self._grant(token, now)
+        if grant is not None:
+            grant.require(op, queue, now)
+
+    def authorise_all(self, op: str, token: str | None) -> None:
+        """Check that the token, or this process' own, allows `op` on every queue; raises as `authorise` does."""
+        grant = self._grant(token, time.time())
+        if grant is not None and not (op in grant.ops and "*" in grant.queues):
+            raise Forbidden(f"The token does not allow {op} on every queue.")
+
+    def _grant(self, token: str | None, now: float) -> tokens.Grant | None:
+        """Verify the token, or make an own one unless it will do for a while; None when tokens are off."""
+        if self.settings.auth == "none":
+            return None
         if token is not None:
-            self.verify(token, now).require(op, queue, now)
-            return
+            return self.verify(token, now)
         if self._own is None or now > self._own.expires_at - _RENEW_TOKEN:
             self._own = self.verify(self.own_token(now), now)
-        self._own.require(op, queue, now)
+        return self._own
 
     def verify(self, token: str, now: float) -> tokens.Grant:
         """Verify a token of this process' own application; direct mode knows no other application's key."""
@@ -124,9 +136,9 @@ class Operations:
         where = self.keys_of(queue)
         self.authorise("queue", queue, token)
         new = self._new_message(message, keys.new_id() if id is None else keys.given_id(id), _checked_delay(delay))
-        yield from self._register(queue)
         name = keys.id_text(new.id)
         try:
+            yield from self._register(queue)
             (outcome,) = yield calls.queue(where, self.limits, [new])
         except Indeterminate as error:
             raise Indeterminate(str(error), id=name) from error
@@ -212,8 +224,8 @@ class Operations:
         return found
 
     def queues(self, token: str | None) -> Flow[list[str]]:
-        """List the names of the queues that this token may see."""
-        self.authorise("stats", "*", token)
+        """List the names of all queues."""
+        self.authorise_all("stats", token)
         found: Mapping[str, int] = yield calls.registry(keys.queues_key(self.settings.namespace))
         return sorted(found)
 

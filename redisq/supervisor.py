@@ -151,7 +151,7 @@ def _configuration(order: Mapping[str, Any], path: Path, port: int) -> str:
         "unixsocket": json.dumps(str(path), ensure_ascii=False),
         "unixsocketperm": "700",
         "save": '""',
-        "appendonly": "yes" if order["directory"] else "no",
+        "appendonly": "yes",
         "maxmemory-policy": "noeviction",
         **order["options"],
     }

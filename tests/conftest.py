@@ -72,7 +72,7 @@ def running() -> Iterator[dict[str, embedded.EmbeddedServer]]:
         server.close()
 
 
-def _started(running: dict[str, embedded.EmbeddedServer], name: str) -> embedded.EmbeddedServer:
+def started(running: dict[str, embedded.EmbeddedServer], name: str) -> embedded.EmbeddedServer:
     if name not in running:
         running[name] = start(name)
     return running[name]
@@ -81,13 +81,13 @@ def _started(running: dict[str, embedded.EmbeddedServer], name: str) -> embedded
 @pytest.fixture(params=SERVERS, ids=_name)
 def server(request: pytest.FixtureRequest, running: dict[str, embedded.EmbeddedServer]) -> embedded.EmbeddedServer:
     """Each server in turn: every real one, and fakeredis."""
-    return _started(running, request.param)
+    return started(running, request.param)
 
 
 @pytest.fixture(params=REAL_SERVERS or [pytest.param("none", marks=pytest.mark.skip("no real Redis here"))], ids=_name)
 def real_server(request: pytest.FixtureRequest, running: dict[str, embedded.EmbeddedServer]) -> embedded.EmbeddedServer:
     """Each real server in turn."""
-    return _started(running, request.param)
+    return started(running, request.param)
 
 
 @pytest.fixture

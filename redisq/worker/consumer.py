@@ -59,7 +59,7 @@ class Consumer:
         self._busy: set[Delivery] = set()  # handler has not returned
         self._overrun: set[Delivery] = set()  # plain handlers past their timeout that still hold a thread
         self._room = asyncio.Event()  # a slot became free, or the worker stops
-        self._stopping = False
+        self._stopped = asyncio.Event()
         self._blocking: asyncio.Task[bool] | None = None
         self._reclaim_from = 0.0
         self._helpers = [asyncio.create_task(self._outbox.run()), asyncio.create_task(self._sweep())]
@@ -74,7 +74,7 @@ class Consumer:
     async def run(self, burst: bool) -> None:
         """Claim and run until stopped; with `burst`, until the queue has nothing ready and all is confirmed."""
         nonce, failures = calls.new_nonce(), 0
-        while not self._stopping:
+        while not self._stopped.is_set():
             count = claimable(self._handler.concurrency, len(self._busy), len(self._outbox))
             if count == 0:
                 self._room.clear()
@@ -84,18 +84,28 @@ class Consumer:
             try:
                 claim = await self._claim(nonce, count)
                 failures, nonce = 0, calls.new_nonce()
-                if burst and not claim.deliveries and claim.wait != 0 and not self._busy:
-                    await self._outbox.drained()
-                    if not self._outbox and not self._busy:
+                if claim.wait == 0:
+                    continue
+                if not burst:
+                    await self._block(claim.wait)
+                elif not claim.deliveries:
+                    if not self._busy and not self._outbox:
                         return
-                elif not claim.deliveries or claim.wait != 0:
-                    await self._block(claim)
+                    self._room.clear()
+                    await self._room.wait()
             except Unavailable as error:
                 # The same nonce again: if the lost claim did happen, its deliveries are waiting for us.
                 failures += 1
                 self._reclaim_from = time.monotonic() + beat_after(self._leases.lease)
                 log.warning("queue %s: no claim: %s", self._keys.queue, error)
-                await asyncio.sleep(pause_after(failures, random.random()))
+                await self._pause(pause_after(failures, random.random()))
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        except TimeoutError:
+            pass
 
     async def _claim(self, nonce: str, count: int) -> Claim:
         sent, at = time.monotonic(), datetime.now(UTC)
@@ -103,24 +113,23 @@ class Consumer:
         claim = await self._link.call(
             calls.claim(self._keys, self._limits, self._worker, nonce, count, reclaim=reclaim)
         )
-        self._leases.lease = claim.lease
+        if claim.lease != self._leases.lease:
+            self._leases.lease = claim.lease
+            self._heartbeat.wake()
         deadline, beat_at = at + timedelta(seconds=claim.lease), sent + beat_after(claim.lease)
         for claimed in claim.deliveries:
             self._begin(claimed, deadline, beat_at)
         return claim
 
-    async def _block(self, claim: Claim) -> None:
-        """Wait until something may be ready; a claim that filled every slot waits for a slot instead."""
-        if self._stopping or claimable(self._handler.concurrency, len(self._busy), len(self._outbox)) == 0:
-            return
-        wait = claim.wait
-        if wait == 0:
+    async def _block(self, wait: float | None) -> None:
+        """Wait for a ring, or until the next message is due; not when all slots are taken: then a slot is awaited."""
+        if self._stopped.is_set() or claimable(self._handler.concurrency, len(self._busy), len(self._outbox)) == 0:
             return
         self._blocking = asyncio.create_task(self._doorbell.wait(block_for(wait)))
         try:
             await self._blocking
         except asyncio.CancelledError:
-            if not self._stopping:
+            if not self._stopped.is_set():
                 raise
         finally:
             self._blocking = None
@@ -139,7 +148,7 @@ class Consumer:
         if error is not None:
             delivery._settled = True
             self._outbox.fail(delivery, error_of(error), cause="unreadable", final=True)
-        elif self._stopping:
+        elif self._stopped.is_set():
             self._release(delivery)
         else:
             self._busy.add(delivery)
@@ -171,6 +180,9 @@ class Consumer:
 
     def failed(self, delivery: Delivery, error: BaseException) -> None:
         if delivery._settled:
+            return
+        if isinstance(error, asyncio.CancelledError) and self._stopped.is_set():
+            self._release(delivery)
             return
         delivery._settled = True
         kind = type(error).__name__
@@ -221,7 +233,7 @@ class Consumer:
 
     def stop(self) -> None:
         """Claim no more, and hand back what has not started. A claim under way is awaited, its messages handed back."""
-        self._stopping = True
+        self._stopped.set()
         self._room.set()
         if self._blocking is not None:
             self._blocking.cancel()
@@ -235,12 +247,16 @@ class Consumer:
             self._room.clear()
             await self._room.wait()
 
+    def cancel_all(self) -> None:
+        """Cancel the handlers that still run; one that ends now is handed back, or brings its outcome yet."""
+        for delivery in list(self._busy):
+            self._cancel(delivery)
+
     def hand_back(self) -> None:
-        """Hand back what still runs, and cancel it."""
+        """Hand back what still runs: plain handlers, and async ones that will not be cancelled."""
         for delivery in list(self._busy):
             if not delivery._settled:
                 self._release(delivery)
-            self._cancel(delivery)
 
     async def leave(self) -> None:
         """Send what is left, and be forgotten by Redis."""

@@ -51,6 +51,7 @@ class Heartbeat(threading.Thread):
     def watch(self, leases: Leases) -> None:
         """Renew these, too."""
         self._all = [*self._all, leases]
+        self.wake()
 
     def wake(self) -> None:
         """Look at once: something wants to be renewed or to show progress."""
@@ -78,7 +79,8 @@ class Heartbeat(threading.Thread):
         due = [delivery for delivery in held if delivery._beat_at <= now or delivery._progress]
         for first in range(0, len(due), BATCH):
             self._renew(leases, due[first : first + BATCH])
-        return min((delivery._beat_at for delivery in held), default=now + _LONGEST_SLEEP) - now
+        nearest = min((delivery._beat_at for delivery in held), default=now + _LONGEST_SLEEP) - now
+        return min(nearest, beat_after(leases.lease) / 2)  # a delivery that comes while this thread sleeps is in time
 
     def _renew(self, leases: Leases, due: list[Delivery]) -> None:
         sent, at = time.monotonic(), datetime.now(UTC)

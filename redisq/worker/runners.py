@@ -87,9 +87,7 @@ class TaskRunner:
                 owner.overran(delivery)
             else:
                 owner.failed(delivery, error)
-        except asyncio.CancelledError as error:
-            owner.failed(delivery, error)  # no news when the worker cancelled it: that delivery is settled
-        except Exception as error:
+        except BaseException as error:  # SystemExit too: a handler may not end the worker
             owner.failed(delivery, error)
         else:
             owner.succeeded(delivery, result)

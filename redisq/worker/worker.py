@@ -8,9 +8,10 @@ import os
 import secrets
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redisq.connection import AsyncLink
 from redisq.errors import RedisQError, Unavailable
@@ -26,6 +27,7 @@ log = logging.getLogger("redisq.worker")
 
 F = TypeVar("F", bound=HandlerFunction)
 
+_LAST_WORDS = 1.0  # seconds for cancelled handlers to end
 _FAREWELL = 5.0  # seconds for the last outcomes to reach Redis; what does not is delivered again after its lease
 
 
@@ -122,7 +124,7 @@ class Worker:
         heartbeat = Heartbeat(settings, loop)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(link.close)
-            if signals:
+            if signals and threading.current_thread() is threading.main_thread():
                 for number in (signal.SIGTERM, signal.SIGINT):
                     loop.add_signal_handler(number, self.stop)
                     stack.callback(loop.remove_signal_handler, number)
@@ -157,34 +159,43 @@ class Worker:
                 await running  # a burst has ended; or a fault of ours, which must not be hidden
                 return
             log.info("stopping")
-            await self._wind_down(grace)
+            await self._wind_down(running, grace)
         except asyncio.CancelledError:
-            await self._wind_down(0.0)
+            await self._wind_down(running, 0.0)
             raise
         finally:
             stopped.cancel()
             running.cancel()
             await asyncio.gather(running, stopped, return_exceptions=True)
 
-    async def _wind_down(self, grace: float) -> None:
-        assert self._hurry is not None  # noqa: S101 - set by _run
+    async def _wind_down(self, claiming: asyncio.Future[Any], grace: float) -> None:
         for consumer in self._consumers:
             consumer.stop()
-        idle = asyncio.gather(*(consumer.idle() for consumer in self._consumers))
-        hurried = asyncio.create_task(self._hurry.wait())
-        await asyncio.wait((idle, hurried), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
-        idle.cancel()
-        hurried.cancel()
-        await asyncio.gather(idle, hurried, return_exceptions=True)
+        await self._wait_until_idle(grace)
+        for consumer in self._consumers:
+            consumer.cancel_all()
+        await self._wait_until_idle(_LAST_WORDS, hurried=True)
         for consumer in self._consumers:
             consumer.hand_back()
         try:
             async with asyncio.timeout(_FAREWELL):
+                await asyncio.shield(claiming)  # a claim under way may still bring messages, to be handed back
                 await asyncio.gather(*(consumer.leave() for consumer in self._consumers))
         except (TimeoutError, Unavailable) as error:
             log.warning("not every outcome reached Redis; the rest is delivered again after its lease: %s", error)
         except RedisQError as error:
             log.warning("leaving: %s", error)
+
+    async def _wait_until_idle(self, seconds: float, hurried: bool = False) -> None:
+        """Wait until no handler runs, `seconds` have passed, or, unless `hurried`, a second signal came."""
+        assert self._hurry is not None  # noqa: S101 - set by _run
+        waits: list[asyncio.Future[Any]] = [asyncio.gather(*(consumer.idle() for consumer in self._consumers))]
+        if not hurried:
+            waits.append(asyncio.ensure_future(self._hurry.wait()))
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
 
     def _check_stuck(self, limit: int) -> None:
         stuck = sum(consumer.stuck for consumer in self._consumers)
