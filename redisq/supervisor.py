@@ -196,6 +196,26 @@ def _run_fakeredis() -> str:
 
     TcpFakeServer.request_queue_size = 128  # with its own 5, some of many simultaneous connections wait a second
     server = TcpFakeServer(("127.0.0.1", 0))
+
+    class Handler(server.RequestHandlerClass):  # type: ignore[name-defined,misc]
+        """Keeps a connection open after an error reply, as Redis does; fakeredis' own closes it."""
+
+        def setup(self) -> None:
+            super().setup()
+            client = self.current_client
+            read = client.read_response
+
+            def read_response() -> Any:
+                try:
+                    return read()
+                except ConnectionError:
+                    raise
+                except Exception as refusal:
+                    return refusal
+
+            client.read_response = read_response
+
+    server.RequestHandlerClass = Handler
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return f"redis://127.0.0.1:{server.server_address[1]}/0"
