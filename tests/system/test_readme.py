@@ -1,0 +1,89 @@
+"""Every command and code block of the README runs: in order, in one shell, in an empty folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import redisq
+from redisq import Message
+from tests.conftest import REAL
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+#: what cannot run inside a test, and the test that stands for it
+ELSEWHERE = {
+    "make demo": "test_make_demo_works_from_this_checkout",
+    "make test": "test_ci_runs_the_test_command",
+    "make setup": "test_make_demo_works_from_this_checkout",
+    ". .venv/bin/activate": "this interpreter's environment is on PATH",
+}
+
+
+def test_every_block_is_of_a_known_kind() -> None:
+    assert {kind for kind, _ in BLOCKS} == {"sh", "python", "json"}
+    assert len(BLOCKS) >= 7
+
+
+@pytest.mark.skipif(REAL is None, reason="fakeredis keeps nothing between two commands")
+def test_the_blocks_run_one_after_the_other(tmp_path: Path) -> None:
+    script = ["set -eum"]  # -m: `kill %1` wants job control
+    for kind, text in BLOCKS:
+        if kind == "python":
+            name = re.match(r"# (\w+\.py)\n", text)
+            assert name, f"a python block begins with its file's name: {text}"
+            (tmp_path / name[1]).write_text(text)
+        elif kind == "sh":
+            script += [f"echo '>>> {line}'\n{line}" for line in text.splitlines() if line not in ELSEWHERE]
+    bin = tmp_path / "bin"
+    bin.mkdir()
+    for name, module in (("redisq", "-m redisq"), ("python", "")):
+        (bin / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {module} "$@"\n')
+        (bin / name).chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("REDISQ_")}
+    environment |= {"PATH": f"{bin}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    bash = shutil.which("bash")
+    assert bash
+    run = subprocess.run(
+        [bash, "-c", "\n".join(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "{'total': 21}" in run.stdout
+    shown = run.stdout[run.stdout.index('>>> redisq get orders "$id" --json') :].split("\n", 1)[1]
+    message, _ = json.JSONDecoder().raw_decode(shown)
+    assert message["result"] == {"total": 21}
+    assert '"ops"' in run.stdout or "get" in run.stdout[run.stdout.index(">>> redisq token inspect") :]
+
+
+def test_the_messages_shape_is_the_one_shown() -> None:
+    (shown,) = [json.loads(text) for kind, text in BLOCKS if kind == "json"]
+    assert list(shown) == list(Message.__dataclass_fields__)
+
+
+def test_ci_runs_the_test_command() -> None:
+    assert re.search(r"^make test\b", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+
+
+def test_make_demo_works_from_this_checkout() -> None:
+    make = shutil.which("make")
+    if make is None or not (ROOT / ".venv" / "bin" / ".ready").exists():
+        pytest.skip("make demo sets up .venv, which `make test` has done before it runs this")
+    run = subprocess.run([make, "demo"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "messages/s" in run.stdout
+
+
+def test_supported_pythons_are_those_of_the_package() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    assert 'requires-python = ">=3.11"' in project
+    assert "3.11" in README
+    assert redisq.__version__
