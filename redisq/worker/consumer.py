@@ -19,7 +19,15 @@ from redisq.model import MAX_BYTES_CEILING, Claim, Claimed
 from redisq.worker.delivery import Delivery
 from redisq.worker.heartbeat import Heartbeat, Leases
 from redisq.worker.outbox import Outbox
-from redisq.worker.policy import beat_after, block_for, claimable, error_of, pause_after
+from redisq.worker.policy import (
+    beat_after,
+    block_for,
+    claimable,
+    error_of,
+    hold_after_outage,
+    hold_after_start,
+    pause_after,
+)
 from redisq.worker.runners import Handler, Runner, TaskRunner, ThreadRunner
 
 log = logging.getLogger("redisq.worker")
@@ -32,6 +40,8 @@ class Consumer:
 
     A delivery is settled by whichever comes first: the handler's return, its timeout, the loss of its lease, or the end
     of the worker. It holds its lease, renewed by the heartbeat, until Redis has confirmed the outcome.
+
+    `claims` is a link that retries nothing: whether a repeated claim may take lapsed leases is decided anew each time.
     """
 
     def __init__(
@@ -40,6 +50,7 @@ class Consumer:
         keys: PartitionKeys,
         limits: Limits,
         link: AsyncLink,
+        claims: AsyncLink,
         worker: str,
         heartbeat: Heartbeat,
         on_stuck: Callable[[], None],
@@ -48,6 +59,7 @@ class Consumer:
         self._keys = keys
         self._limits = limits
         self._link = link
+        self._claims = claims
         self._worker = worker
         self._heartbeat = heartbeat
         self._on_stuck = on_stuck
@@ -74,6 +86,7 @@ class Consumer:
     async def run(self, burst: bool) -> None:
         """Claim and run until stopped; with `burst`, until the queue has nothing ready and all is confirmed."""
         nonce, failures = calls.new_nonce(), 0
+        self._reclaim_from = time.monotonic() + hold_after_start(self._leases.lease)
         while not self._stopped.is_set():
             count = claimable(self._handler.concurrency, len(self._busy), len(self._outbox))
             if count == 0:
@@ -82,7 +95,9 @@ class Consumer:
                 await asyncio.sleep(0)  # let others that return in this turn free their slots, too
                 continue
             try:
-                claim = await self._claim(nonce, count)
+                claim = await self._claim(nonce, count, reclaim=not failures and time.monotonic() >= self._reclaim_from)
+                if failures:
+                    self._reclaim_from = time.monotonic() + hold_after_outage(claim.lease)
                 failures, nonce = 0, calls.new_nonce()
                 if claim.wait == 0:
                     continue
@@ -94,9 +109,9 @@ class Consumer:
                     self._room.clear()
                     await self._room.wait()
             except Unavailable as error:
-                # The same nonce again: if the lost claim did happen, its deliveries are waiting for us.
+                # The same nonce again: if the lost claim did happen, its deliveries are waiting for us. But no lapsed
+                # leases for a heartbeat: after an outage their holders are about to renew them.
                 failures += 1
-                self._reclaim_from = time.monotonic() + beat_after(self._leases.lease)
                 log.warning("queue %s: no claim: %s", self._keys.queue, error)
                 await self._pause(pause_after(failures, random.random()))
 
@@ -107,10 +122,9 @@ class Consumer:
         except TimeoutError:
             pass
 
-    async def _claim(self, nonce: str, count: int) -> Claim:
+    async def _claim(self, nonce: str, count: int, *, reclaim: bool) -> Claim:
         sent, at = time.monotonic(), datetime.now(UTC)
-        reclaim = sent >= self._reclaim_from
-        claim = await self._link.call(
+        claim = await self._claims.call(
             calls.claim(self._keys, self._limits, self._worker, nonce, count, reclaim=reclaim)
         )
         if claim.lease != self._leases.lease:
@@ -239,7 +253,8 @@ class Consumer:
             self._blocking.cancel()
         for delivery in self._runner.unstarted():
             self._busy.discard(delivery)
-            self._release(delivery)
+            if not delivery._settled:
+                self._release(delivery)
 
     async def idle(self) -> None:
         """Wait until no handler runs that may still bring an outcome."""

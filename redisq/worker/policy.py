@@ -31,6 +31,19 @@ def beat_after(lease: float) -> float:
     return lease / 3
 
 
+def hold_after_outage(lease: float) -> float:
+    """Say how long to leave lapsed leases alone once Redis is back: for a heartbeat, so that their holders renew them.
+
+    A heartbeat that failed is repeated every half second, so 2 s are enough of them where leases are short.
+    """
+    return max(2.0, beat_after(lease))
+
+
+def hold_after_start(lease: float) -> float:
+    """Say how long a new worker leaves lapsed leases alone: it may have been started by the end of an outage."""
+    return min(5.0, hold_after_outage(lease))
+
+
 def pause_after(failures: int, chance: float) -> float:
     """Say how long to wait after the n-th failure in a row to reach Redis: full jitter, at most 5 s."""
     return float(min(5.0, 0.05 * 2 ** min(failures, 10)) * chance)

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -112,6 +113,7 @@ class ThreadRunner:
         self._reports: deque[tuple[Delivery, Any, BaseException | None]] = deque()
         self._woken = threading.Lock()
         self._timers: dict[Delivery, asyncio.TimerHandle] = {}
+        self._began: dict[Delivery, float] = {}
         self._threads = [
             threading.Thread(target=self._work, name=f"redisq-{handler.queue}-{number}", daemon=True)
             for number in range(handler.concurrency)
@@ -121,7 +123,7 @@ class ThreadRunner:
 
     def start(self, delivery: Delivery) -> None:
         if self._timeout is not None:
-            self._timers[delivery] = self._loop.call_later(self._timeout, self._owner.overran, delivery)
+            self._timers[delivery] = self._loop.call_later(self._timeout, self._check, delivery, self._timeout)
         self._waiting.put(delivery)
 
     def cancel(self, delivery: Delivery) -> None:
@@ -143,8 +145,17 @@ class ThreadRunner:
         for _ in self._threads:
             self._waiting.put(None)
 
+    def _check(self, delivery: Delivery, timeout: float) -> None:
+        """Look whether a handler has overrun its timeout, which counts from when a thread began with it."""
+        left = self._began.get(delivery, time.monotonic()) + timeout - time.monotonic()
+        if left > 0:
+            self._timers[delivery] = self._loop.call_later(left, self._check, delivery, timeout)
+        else:
+            self._owner.overran(delivery)
+
     def _work(self) -> None:
         while (delivery := self._waiting.get()) is not None:
+            self._began[delivery] = time.monotonic()
             report: tuple[Delivery, Any, BaseException | None]
             try:
                 report = (delivery, self._function(delivery), None)
@@ -173,3 +184,4 @@ class ThreadRunner:
         timer = self._timers.pop(delivery, None)
         if timer is not None:
             timer.cancel()
+        self._began.pop(delivery, None)

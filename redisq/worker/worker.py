@@ -119,24 +119,25 @@ class Worker:
             operations.authorise("work", queue, None)
         loop = asyncio.get_running_loop()
         self._stop, self._hurry, self._exit_code = asyncio.Event(), asyncio.Event(), 0
-        link = AsyncLink(settings)
+        link, claims = AsyncLink(settings), AsyncLink(settings.model_copy(update={"retry_deadline": 0.0}))
         await link.endpoint()
         heartbeat = Heartbeat(settings, loop)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(link.close)
+            stack.push_async_callback(claims.close)
             if signals and threading.current_thread() is threading.main_thread():
                 for number in (signal.SIGTERM, signal.SIGINT):
                     loop.add_signal_handler(number, self.stop)
                     stack.callback(loop.remove_signal_handler, number)
             heartbeat.start()
-            stack.push_async_callback(asyncio.to_thread, heartbeat.join)
-            stack.callback(heartbeat.stop)
+            stack.push_async_callback(_end, heartbeat)
             self._consumers = [
                 Consumer(
                     handler,
                     operations.keys_of(handler.queue),
                     operations.limits,
                     link,
+                    claims,
                     f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
                     heartbeat,
                     lambda: self._check_stuck(settings.max_stuck),
@@ -205,6 +206,12 @@ class Worker:
             )
             self._exit_code = 1
             self._stop.set()
+
+
+async def _end(heartbeat: Heartbeat) -> None:
+    heartbeat.stop()
+    while heartbeat.is_alive():  # not joined in a thread: the loop's own may all be taken by handlers
+        await asyncio.sleep(0.005)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
