@@ -273,21 +273,24 @@ def _body_of(stored: bytes) -> bytes:
 
 
 def _messages(queue_name: str, ids: Sequence[bytes], reply: Sequence[Any]) -> list[Outcome[Message]]:
-    return [_message(queue_name, message, *parts) for message, parts in zip(ids, reply, strict=True)]
+    outcomes: list[Outcome[Message]] = []
+    for message, parts in zip(ids, reply, strict=True):
+        try:
+            outcomes.append(_message(queue_name, message, *parts))
+        except RedisQError as error:
+            outcomes.append(error)
+    return outcomes
 
 
 def _message(
     queue_name: str, message: bytes, stored: bytes | None, record: bytes | None, due: bytes | float | None
-) -> Outcome[Message]:
+) -> Message:
     fields = record.split(b" ", 9) if record is not None and not record.startswith(b"T ") else None
     if stored is None and (fields is None or fields[0] != b"E"):
-        return MessageNotFound()
+        raise MessageNotFound
     request, queued_at = None, None
     if stored is not None:
-        try:
-            request, _ = codec.decode_request(_body_of(stored))
-        except RedisQError as error:
-            return error
+        request, _ = codec.decode_request(_body_of(stored))
         queued_at = _instant(stored[: stored.index(b" ")])
     if fields is None:
         available = _instant(due) if due is not None else queued_at

@@ -137,7 +137,7 @@ class RedisQ:
         return self._run(self._operations.define(queue, token, changes))
 
     def sweep(self, queue: str, token: str | None = None) -> int:
-        """Forget finished messages and tombstones whose time has passed, at once; return how many went.
+        """Forget finished messages and other leftovers whose time has passed, at once; return how many went.
 
         Workers do this every second; a queue without workers needs it when its memory shall come back.
 

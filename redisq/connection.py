@@ -15,6 +15,7 @@ import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -83,9 +84,10 @@ def converse(call: Call[T], server: str, deadline: float, clock: Callable[[], fl
             continue
         fault = classify(reply.error, server)
         sent = sent or (fault.lost and reply.sent)
-        if not fault.retry or clock() + pause / 2 >= end:
+        left = end - clock()
+        if not fault.retry or left <= 0:
             raise _final(fault, sent) from reply.error
-        yield Pause(random.uniform(0, pause))
+        yield Pause(min(random.uniform(0, pause), left))
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
@@ -117,7 +119,7 @@ class Endpoint:
         try:
             parts = urlsplit(url)
             known = parts.scheme in ("redis", "rediss", "unix")
-            server = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
+            server = parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
             sync_redis.parse_url(url)
         except ValueError:
             known, server = False, ""
@@ -158,8 +160,8 @@ class Endpoint:
     def _make(self, kind: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
         try:
             return kind(**arguments)
-        except TypeError as error:
-            raise InvalidSettings("REDISQ_URL has an option after ? that redis-py does not know.") from error
+        except (TypeError, RedisError) as error:
+            raise InvalidSettings("REDISQ_URL has an option after ? that redis-py does not take.") from error
 
 
 class Link:
@@ -168,9 +170,9 @@ class Link:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._reset()
+        _links.add(self)
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
         self._idle: list[sync_redis.AbstractConnection] = []
         self._slots = threading.BoundedSemaphore(self._settings.max_connections)
         self._endpoint: Endpoint | None = None
@@ -185,8 +187,6 @@ class Link:
 
     def call(self, call: Call[T]) -> T:
         """Run one call. See `converse` for what it raises."""
-        if self._pid != os.getpid():
-            self._reset()
         conversation = converse(call, self.endpoint().server, self._settings.retry_deadline, time.monotonic)
         step = next(conversation)
         try:
@@ -202,9 +202,10 @@ class Link:
 
     def _exchange(self, command: Command) -> Any:
         if not self._slots.acquire(timeout=self._settings.command_timeout):
-            raise Unavailable(f"All {self._settings.max_connections} connections are busy (REDISQ_MAX_CONNECTIONS).")
+            text = f"All {self._settings.max_connections} connections are busy (REDISQ_MAX_CONNECTIONS)."
+            return Failed(Unavailable(text), sent=False)
         try:
-            connection = self._idle.pop() if self._idle else self.endpoint().connection()
+            connection = self._take() or self.endpoint().connection()
             sent = clean = False
             try:
                 connection.connect()
@@ -225,11 +226,28 @@ class Link:
         finally:
             self._slots.release()
 
+    def _take(self) -> sync_redis.AbstractConnection | None:
+        try:
+            return self._idle.pop()  # atomic, as a look before it would not be
+        except IndexError:
+            return None
+
     def close(self) -> None:
         """Close the idle connections. The link can be used again."""
-        if self._pid == os.getpid():
-            while self._idle:
-                self._idle.pop().disconnect()
+        while connection := self._take():
+            connection.disconnect()
+
+
+_links: weakref.WeakSet[Link] = weakref.WeakSet()
+
+
+def _part_from_parent() -> None:
+    """Leave the connections, and locks that other threads held, to the parent, before the child can use a link."""
+    for link in _links:
+        link._reset()
+
+
+os.register_at_fork(after_in_child=_part_from_parent)
 
 
 class AsyncLink:
@@ -246,9 +264,12 @@ class AsyncLink:
         self._slots = asyncio.Semaphore(self._settings.max_connections)
 
     async def endpoint(self) -> Endpoint:
-        """Give the endpoint, found on first use, in a thread because an embedded server takes its time."""
+        """Give the endpoint, found on first use; an embedded server takes its time and is started in a thread."""
         if self._endpoint is None:
-            self._endpoint = await asyncio.to_thread(Endpoint.of, self._settings)
+            if self._settings.url.startswith("embedded:"):
+                self._endpoint = await asyncio.to_thread(Endpoint.of, self._settings)
+            else:
+                self._endpoint = Endpoint.of(self._settings)
         return self._endpoint
 
     async def call(self, call: Call[T]) -> T:
@@ -292,7 +313,8 @@ async def exchange(connection: async_redis.AbstractConnection, command: Command,
     sent = clean = False
     try:
         if not connection.is_connected:
-            await connection.connect()
+            async with asyncio.timeout(timeout + (connection.socket_connect_timeout or 0)):
+                await connection.connect()  # redis-py limits the time to connect, but not the time to greet
         sent = True
         async with asyncio.timeout(timeout):
             await connection.send_packed_command(connection.pack_command(*command.parts), check_health=False)

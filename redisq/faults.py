@@ -33,6 +33,13 @@ _WORD_OF_CLASS = {
     "AuthenticationWrongNumberOfArgsError": "WRONGPASS",
 }
 
+_WORD_OF_TEXT = {
+    "Authentication required": "NOAUTH",  # redis-py has one class for this and for a refused password
+    "HELLO must be called with the client already authenticated": "NOAUTH",  # the same, with RESP3
+    "The user executing the script can't": "NOPERM",  # inside a script, Redis 6.2 and 7.0
+    "ACL failure in script": "NOPERM",  # inside a script, Redis 7.2, Valkey
+}
+
 #: words that pass by themselves: the server starts, fails over, saves, runs somebody's slow script
 _PASSING = {
     "LOADING": "it is loading its data",
@@ -68,24 +75,30 @@ class Fault:
 
 def word_of(error: Exception) -> str:
     """Find the word that tells what a server's error reply means, "" when it has none."""
+    text = _IN_SCRIPT.sub("", str(error))
+    for beginning, known in _WORD_OF_TEXT.items():
+        if text.startswith(beginning):
+            return known
     for kind in type(error).__mro__:
         if kind.__name__ in _WORD_OF_CLASS:
             return _WORD_OF_CLASS[kind.__name__]
-    word = _WORD.match(_IN_SCRIPT.sub("", str(error)))
+    word = _WORD.match(text)
     return word[0] if word else ""
 
 
 def classify(error: Exception, server: str) -> Fault:
     """Say what `error` means. `server` names the server in the text, without its password."""
+    if isinstance(error, RedisQError):
+        return Fault(error, retry=False)
     word = word_of(error)
-    if not word and (isinstance(error, OSError) or any(kind.__name__ in _LOST for kind in type(error).__mro__)):
-        return Fault(Unavailable(f"Redis at {server} cannot be reached: {_reason(error)}"), retry=True, lost=True)
     if word == "OOM":
         return Fault(QueueFull(f"Redis at {server} is out of memory (maxmemory). Queue again later."), retry=False)
     if word in _PASSING:
         return Fault(Unavailable(f"Redis at {server} cannot serve this now: {_PASSING[word]}."), retry=True)
     if word in _LASTING:
         return Fault(Unavailable(f"Redis at {server} refused: {_LASTING[word]}."), retry=False)
+    if isinstance(error, OSError) or any(kind.__name__ in _LOST for kind in type(error).__mro__):
+        return Fault(Unavailable(f"Redis at {server} cannot be reached: {_reason(error)}"), retry=True, lost=True)
     return Fault(Unavailable(f"Redis at {server} answered with an error: {str(error)[:200]}"), retry=False)
 
 

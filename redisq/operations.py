@@ -23,6 +23,7 @@ from redisq.errors import (
     InvalidToken,
     MissingCredentials,
     RedisQError,
+    Unavailable,
 )
 from redisq.keys import PartitionKeys
 from redisq.model import (
@@ -138,7 +139,7 @@ class Operations:
         new = self._new_message(message, keys.new_id() if id is None else keys.given_id(id), _checked_delay(delay))
         name = keys.id_text(new.id)
         try:
-            yield from self._register(queue)
+            yield from self._register(queue, len(new.body))
             (outcome,) = yield calls.queue(where, self.limits, [new])
         except Indeterminate as error:
             raise Indeterminate(str(error), id=name) from error
@@ -163,12 +164,17 @@ class Operations:
             except InvalidMessage as error:
                 errors[index] = error
         if ready:
-            yield from self._register(queue)
+            yield from self._register(queue, min(len(message.body) for _, message in ready))
+        given_up: RedisQError | None = None
         for chunk in _chunks(ready):
-            try:
-                outcomes = yield calls.queue(where, self.limits, [message for _, message in chunk])
-            except RedisQError as error:
-                outcomes = [error] * len(chunk)
+            if given_up:
+                outcomes = [given_up] * len(chunk)
+            else:
+                try:
+                    outcomes = yield calls.queue(where, self.limits, [message for _, message in chunk])
+                except RedisQError as error:
+                    outcomes = [error] * len(chunk)
+                    given_up = _not_sent(error)
             for (index, _), outcome in zip(chunk, outcomes, strict=True):
                 if outcome is not None:
                     errors[index] = outcome
@@ -181,10 +187,15 @@ class Operations:
         body = codec.encode_request(message, MAX_BYTES_CEILING)
         return NewMessage(id, codec.digest(body), body, delay)
 
-    def _register(self, queue: str) -> Flow[None]:
+    def _register(self, queue: str, smallest: int = 0) -> Flow[None]:
+        """Enter a queue in the registry, unless not even the smallest of the bodies (in bytes) will be accepted."""
         now = time.monotonic()
         if now < self._registered.get(queue, -math.inf) + _REGISTER_AGAIN:
             return
+        if smallest > self.limits.max_bytes:
+            own = _definition((yield calls.define(self.keys_of(queue), [])))
+            if smallest > (own.max_bytes or self.limits.max_bytes):
+                return
         yield calls.register(keys.queues_key(self.settings.namespace), queue, 1)
         self._registered[queue] = now
 
@@ -262,6 +273,11 @@ def limits_of(settings: Settings) -> Limits:
         max_bytes=settings.max_bytes,
         max_length=settings.max_length,
     )
+
+
+def _not_sent(earlier: RedisQError) -> RedisQError:
+    """Say why the rest of a batch stays behind: for each call of it to wait in vain would take far too long."""
+    return Unavailable(f"Not sent, after this: {earlier}") if isinstance(earlier, Unavailable) else earlier
 
 
 def _raise(outcome: T | RedisQError) -> T:

@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="REDISQ_", extra="forbid", frozen=True, hide_input_in_errors=True)
 
     #: redis://, rediss://, unix:// or embedded:// (a private server that this process starts)
-    url: str = "redis://127.0.0.1:6379/0"
+    url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)  # it may hold a password
     #: keeps services apart that share one Redis; part of every key
     namespace: str = "redisq"
     #: who this process is: `redisq app create NAME` prints both

@@ -29,6 +29,26 @@ def script(name: str) -> bytes:
     return scripts.load(name).sha
 
 
+class HeldReply:
+    """A reply that the proxy keeps until it is let go."""
+
+    def __init__(self) -> None:
+        self._free, self._passed = threading.Event(), threading.Event()
+
+    def let_go(self) -> None:
+        """Pass the reply on, and return when that is done, or has failed because nobody takes it any more."""
+        self._free.set()
+        assert self._passed.wait(20), "there was no reply to pass on"
+
+    def pass_on(self, client: socket.socket, reply: bytes) -> None:
+        """Wait, then send."""
+        self._free.wait()
+        try:
+            client.sendall(reply)
+        finally:
+            self._passed.set()
+
+
 @dataclass(eq=False)
 class _Pipe:
     """One client's connection and the one to the server that belongs to it."""
@@ -37,6 +57,7 @@ class _Pipe:
     server: socket.socket
     cut: bool = False  # in the place of the next reply
     mute: bool = False  # from now on the client gets nothing
+    held: HeldReply | None = None  # the next reply
 
     def close(self, reset: bool = False) -> None:
         for end in (self.client, self.server):
@@ -102,6 +123,17 @@ class Proxy:
             return request
 
         self._add(act, mark, times, skip)
+
+    def hold_reply(self, mark: bytes) -> HeldReply:
+        """Let the server serve the next request that holds `mark`, and keep the reply until told."""
+        held = HeldReply()
+
+        def act(pipe: _Pipe, request: bytes) -> bytes:
+            pipe.held = held
+            return request
+
+        self._add(act, mark, 1, 0)
+        return held
 
     def swallow_request(self, mark: bytes, times: int = 1, skip: int = 0) -> None:
         """Keep the next requests that hold `mark` from the server, without hanging up."""
@@ -195,6 +227,10 @@ class Proxy:
             if pipe.cut:
                 return
             if pipe.mute:
+                continue
+            if pipe.held:
+                pipe.held.pass_on(pipe.client, reply)
+                pipe.held = None
                 continue
             if self.delay:
                 time.sleep(self.delay())

@@ -8,7 +8,7 @@
 -- REPLY    the definition as names and values
 local config, stream, bell = KEYS[1], KEYS[2], KEYS[3]
 local ready, ringing = redis.call('XLEN', stream), redis.call('LLEN', bell)
-redis.call('HLEN', config)
+local paused = redis.call('HGET', config, 'paused') == '1'
 -- Setting comes before removing, so that a full server refuses the whole.
 for i = 1, #ARGV, 2 do
   if ARGV[i + 1] ~= '' then redis.call('HSET', config, ARGV[i], ARGV[i + 1]) end
@@ -16,5 +16,5 @@ end
 for i = 1, #ARGV, 2 do
   if ARGV[i + 1] == '' then redis.call('HDEL', config, ARGV[i]) end
 end
-if ready > 0 then ring(bell, ringing) end
+if paused and ready > 0 and redis.call('HGET', config, 'paused') ~= '1' then ring(bell, ringing) end
 return redis.call('HGETALL', config)

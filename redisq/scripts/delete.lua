@@ -38,7 +38,7 @@ for i = 4, #ARGV do
     seen[id] = true
     doomed[#doomed + 1] = {id = id, body = body, record = text and parse_record(text)}
     reply[#reply + 1] = 'OK'
-  elseif tombstone and tombstone.nonce == nonce then
+  elseif seen[id] or (tombstone and tombstone.nonce == nonce) then
     reply[#reply + 1] = 'OK'
   else
     reply[#reply + 1] = {'MESSAGE_NOT_FOUND'}

@@ -35,8 +35,9 @@ local ids = {}
 for i = 6, #ARGV, 7 do ids[#ids + 1] = ARGV[i] end
 local records = read_records(states, ids)
 
+-- The exponent is bounded, so that a base of 0 is never multiplied with infinity.
 local function backoff(failed, jitter)
-  return math.floor(math.min(backoff_cap, backoff_base * 2 ^ (failed - 1)) * jitter / 1000000)
+  return math.floor(math.min(backoff_cap, backoff_base * 2 ^ math.min(failed - 1, 60)) * jitter / 1000000)
 end
 
 local ended, retried, released, reply = {}, {}, {}, {}

@@ -6,5 +6,8 @@
 -- REPLY    how many it has
 local queues = KEYS[1]
 local queue, partitions = ARGV[1], ARGV[2]
-redis.call('HSETNX', queues, queue, partitions)
-return tonumber(redis.call('HGET', queues, queue))
+-- A known queue is only read: a full server then still answers a repeated queueing, which needs no memory.
+local known = redis.call('HGET', queues, queue)
+if known then return tonumber(known) end
+redis.call('HSET', queues, queue, partitions)
+return tonumber(partitions)

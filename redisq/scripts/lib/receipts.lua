@@ -4,7 +4,7 @@ local function read_records(states, ids)
   local records = {}
   local texts = redis.call('HMGET', states, unpack(ids))
   for i = 1, #ids do
-    records[ids[i]] = records[ids[i]] or (texts[i] and parse_record(texts[i])) or nil
+    records[ids[i]] = texts[i] and parse_record(texts[i])
   end
   return records
 end

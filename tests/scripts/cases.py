@@ -1,0 +1,67 @@
+"""A queue that holds one of everything, and for each script a call that has something to do there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from redisq import calls
+from redisq.calls import Call
+from redisq.keys import queues_key
+from redisq.model import Failure, Receipt
+from tests.scripts.conftest import ERROR, RETENTION, YEAR, Orders, new
+
+
+@dataclass(frozen=True)
+class Everything:
+    """What `everything` put there."""
+
+    ready: bytes  # queued
+    due: bytes  # scheduled, and its time has come
+    delayed: bytes  # scheduled for far later
+    held: Receipt  # in progress
+    lapsed: Receipt  # in progress, but its lease has lapsed
+    done: bytes  # complete, its retention has passed
+    dead: bytes  # error, its retention has passed
+    gone: bytes  # deleted, the deduplication window has passed
+
+
+def everything(orders: Orders) -> Everything:
+    """Put one of everything into the queue, with nothing swept yet."""
+    done, dead, gone, held, lapsed = orders.deliver("done", "dead", "gone", "held", "lapsed")
+    (due,) = orders.put("due", delay=60)
+    (delayed,) = orders.put("delayed", delay=YEAR)
+    assert orders.complete(done) == [None]
+    assert orders.fail(dead, final=True) == [None]
+    assert orders.delete(gone.id) == [None]
+    orders.define(max_length="1000")
+    (ready,) = orders.put("ready")
+    orders.pass_time(RETENTION + 1)
+    orders.redis.zadd(orders.keys.leases, {held.id: orders.now_ms() + 30_000})
+    orders.redis.hset(queues_key(orders.raw.settings.namespace), "orders", 1)
+    return Everything(ready, due, delayed, held, lapsed, done.id, dead.id, gone.id)
+
+
+Case = Callable[[Orders, Everything], Call[Any]]
+
+#: script -> a call that reads and writes all it can
+CASES: dict[str, Case] = {
+    "queue": lambda o, _: calls.queue(o.keys, o.limits, [new("now"), new("later", delay=5)]),
+    "get": lambda o, e: calls.get(o.keys, [e.ready, e.delayed, e.held.id, e.done]),
+    "delete": lambda o, e: calls.delete(o.keys, o.limits, [e.ready, e.delayed, e.held.id, e.done, e.dead], "nonce"),
+    "claim": lambda o, _: calls.claim(o.keys, o.limits, "w-2", calls.new_nonce(), 2),
+    "complete": lambda o, e: calls.complete(o.keys, o.limits, [(e.held, b"\xc0")]),
+    "fail": lambda o, e: calls.fail(
+        o.keys, o.limits, [Failure(e.held, ERROR, delay=1.0), Failure(e.lapsed, ERROR, final=True)]
+    ),
+    "renew": lambda o, e: calls.renew(o.keys, o.limits, [(e.held, b"\xc0")]),
+    "release": lambda o, e: calls.release(o.keys, o.limits, [e.held]),
+    "sweep": lambda o, _: calls.sweep(o.keys, o.limits),
+    "stats": lambda o, _: calls.stats(o.keys),
+    "define": lambda o, _: calls.define(o.keys, [("max_bytes", "1000"), ("max_length", "")]),
+    "register": lambda o, _: calls.register(queues_key(o.raw.settings.namespace), "invoices", 1),
+    "registry": lambda o, _: calls.registry(queues_key(o.raw.settings.namespace)),
+    "leave": lambda o, _: calls.leave(o.keys, "w-1"),
+}
+READING = {"get", "stats", "registry"}

@@ -1,0 +1,208 @@
+"""The queue `orders` from below: its scripts' calls, its keys, and a way to let time pass without waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from redisq import calls, codec
+from redisq.calls import Call, Limits, NewMessage
+from redisq.keys import new_id
+from redisq.model import Claim, Failure, Receipt
+from tests.conftest import Raw
+
+LIMITS = Limits(
+    lease_ms=30_000,
+    retention_ms=86_400_000,
+    window_ms=300_000,
+    max_attempts=3,
+    backoff_base_ms=1_000,
+    backoff_cap_ms=300_000,
+    max_bytes=1_000,
+    max_length=0,
+)
+RETENTION = LIMITS.retention_ms / 1000
+WINDOW = LIMITS.window_ms / 1000
+YEAR = 31_536_000.0
+ERROR = codec.encode({"type": "ValueError", "message": "no stock"})
+
+
+def new(value: object = "hello", id: bytes | None = None, delay: float = 0.0) -> NewMessage:
+    """Make a message as the clients do."""
+    body = codec.encode_request(value, 64 * 1024 * 1024)
+    return NewMessage(id or new_id(), codec.digest(body), body, delay)
+
+
+class Orders:
+    """The queue `orders` on one server. `limits` are the client's defaults; a test may change them with `limit`."""
+
+    def __init__(self, raw: Raw) -> None:
+        self.raw = raw
+        self.redis = raw.redis
+        self.keys = raw.keys
+        self.limits = LIMITS
+
+    # --- Calls ---
+
+    def run(self, call: Call[Any]) -> Any:
+        return self.raw.link.call(call)
+
+    def limit(self, **values: int) -> None:
+        self.limits = replace(self.limits, **values)
+
+    def queue(self, *messages: NewMessage) -> list[Any]:
+        return self.run(calls.queue(self.keys, self.limits, messages))
+
+    def put(self, *values: object, delay: float = 0.0) -> list[bytes]:
+        """Queue messages, all of which must be accepted, and give their ids."""
+        messages = [new(value, delay=delay) for value in values]
+        assert self.queue(*messages) == [None] * len(messages)
+        return [message.id for message in messages]
+
+    def claim(self, count: int = 10, worker: str = "w-1", nonce: str | None = None, reclaim: bool = True) -> Claim:
+        nonce = nonce or calls.new_nonce()
+        return self.run(calls.claim(self.keys, self.limits, worker, nonce, count, reclaim=reclaim))
+
+    def deliver(self, *values: object) -> list[Receipt]:
+        """Queue messages into the empty queue, claim them, and give their receipts."""
+        ids = self.put(*values)
+        receipts = [delivery.receipt for delivery in self.claim(len(ids)).deliveries]
+        assert [receipt.id for receipt in receipts] == ids
+        return receipts
+
+    def complete(self, *receipts: Receipt, result: object = "done") -> list[Any]:
+        encoded = codec.encode(result)
+        return self.run(calls.complete(self.keys, self.limits, [(receipt, encoded) for receipt in receipts]))
+
+    def fail(self, *receipts: Receipt, **how: Any) -> list[Any]:
+        return self.run(calls.fail(self.keys, self.limits, [Failure(receipt, ERROR, **how) for receipt in receipts]))
+
+    def renew(self, *receipts: Receipt, progress: bytes = b"") -> list[Any]:
+        return self.run(calls.renew(self.keys, self.limits, [(receipt, progress) for receipt in receipts]))
+
+    def release(self, *receipts: Receipt) -> list[Any]:
+        return self.run(calls.release(self.keys, self.limits, receipts))
+
+    def get(self, *ids: bytes) -> list[Any]:
+        return self.run(calls.get(self.keys, ids))
+
+    def delete(self, *ids: bytes, nonce: str | None = None) -> list[Any]:
+        return self.run(calls.delete(self.keys, self.limits, ids, nonce or calls.new_nonce()))
+
+    def sweep(self) -> tuple[int, bool]:
+        return self.run(calls.sweep(self.keys, self.limits))
+
+    def stats(self) -> Any:
+        return self.run(calls.stats(self.keys))
+
+    def define(self, **changes: str) -> dict[str, str]:
+        return self.run(calls.define(self.keys, list(changes.items())))
+
+    # --- Looking ---
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Check that what happens inside changes no key."""
+        before = self.raw.digest()
+        yield
+        assert self.raw.digest() == before
+
+    def names(self) -> set[str]:
+        """The names of the keys that there are."""
+        return {key.decode().rpartition(":")[2] for key in self.raw.digest()}
+
+    def record(self, id: bytes) -> list[bytes] | None:
+        """The fields of a message's record, None when it has none."""
+        text = self.redis.hget(self.keys.states, id)
+        return text.split(b" ", 9) if text is not None else None
+
+    def counters(self) -> dict[str, int]:
+        return {name.decode(): int(value) for name, value in self.redis.hgetall(self.keys.counters).items()}
+
+    def ready(self) -> list[bytes]:
+        """The ids in the stream, in order."""
+        return [fields[b"id"] for _, fields in self.redis.xrange(self.keys.stream)]
+
+    def scheduled(self) -> list[bytes]:
+        return self.redis.zrange(self.keys.scheduled, 0, -1)
+
+    def leased(self) -> list[bytes]:
+        return self.redis.zrange(self.keys.leases, 0, -1)
+
+    def finished(self) -> list[bytes]:
+        return [fields[b"id"] for _, fields in self.redis.xrange(self.keys.finished)]
+
+    def dead(self) -> list[bytes]:
+        return self.redis.zrange(self.keys.dead, 0, -1)
+
+    def rings(self) -> int:
+        return self.redis.llen(self.keys.bell)
+
+    def hush(self) -> None:
+        """Take the ring off the bell, as a worker that waits for it does."""
+        self.redis.delete(self.keys.bell)
+
+    def now_ms(self) -> int:
+        seconds, microseconds = self.redis.time()
+        return seconds * 1000 + microseconds // 1000
+
+    # --- Time ---
+
+    def lapse(self, *ids: bytes) -> None:
+        """Let leases lapse: their deadlines are a second ago."""
+        past = self.now_ms() - 1000
+        self.redis.zadd(self.keys.leases, dict.fromkeys(ids, past))
+
+    def pass_time(self, seconds: float) -> None:
+        """Move all that the queue holds into the past, as if it had happened so many seconds earlier."""
+        ms = int(seconds * 1000)
+        for key in (self.keys.stream, self.keys.finished, self.keys.tombstones):
+            entries = self.redis.xrange(key)
+            self.redis.delete(key)
+            for entry, fields in entries:
+                self.redis.xadd(key, fields, id=_earlier(entry, ms))
+        for key in (self.keys.scheduled, self.keys.leases, self.keys.dead):
+            for member, score in self.redis.zrange(key, 0, -1, withscores=True):
+                self.redis.zadd(key, {member: score - ms})
+        self._rewrite(self.keys.messages, lambda text: _shift(text, (0,), 1, ms))
+        self._rewrite(
+            self.keys.states,
+            lambda text: _shift(text, (2,), 3, ms) if text[:1] == b"T" else _shift(text, (7, 8), 9, ms),
+        )
+        self._rewrite(self.keys.workers, lambda text: _shift(text, (1,), 2, ms))
+
+    def _rewrite(self, key: str, change: Any) -> None:
+        for field, text in self.redis.hgetall(key).items():
+            self.redis.hset(key, field, change(text))
+
+
+def _shift(text: bytes, times: tuple[int, ...], fields: int, ms: int) -> bytes:
+    """Subtract from the fields that are times; there are `fields` of them before the opaque rest."""
+    parts = text.split(b" ", fields)
+    for index in times:
+        parts[index] = _earlier(parts[index], ms)
+    return b" ".join(parts)
+
+
+def _earlier(time: bytes, ms: int) -> bytes:
+    """Subtract from milliseconds, or from a stream entry's id; `-` is no time and stays."""
+    if time == b"-":
+        return time
+    head, dash, sequence = time.partition(b"-")
+    return b"%d" % (int(head) - ms) + dash + sequence
+
+
+@pytest.fixture
+def orders(raw: Raw) -> Orders:
+    """The queue `orders` on each server."""
+    return Orders(raw)
+
+
+@pytest.fixture
+def orders_real(raw_real: Raw) -> Orders:
+    """The queue `orders` on each real server."""
+    return Orders(raw_real)

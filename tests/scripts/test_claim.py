@@ -1,0 +1,378 @@
+"""`claim`: every message to one worker at a time, and to another one when its lease lapses."""
+
+from __future__ import annotations
+
+import pytest
+
+from redisq.model import Claim, Status
+from tests.scripts.conftest import RETENTION, YEAR, Orders, new
+
+ODD_IDS = [b"\0" * 16, b" " * 16, b"\n" * 16, b"\r\n" * 8, b"\xff" * 16, b"%-^$().[]*+?%d%s", b"- 1-1 I 2 n 0 0 "]
+
+
+def ids_of(claim: Claim) -> list[bytes]:
+    return [delivery.receipt.id for delivery in claim.deliveries]
+
+
+# --- Delivery ---
+
+
+def test_a_delivery_is_a_receipt_and_the_body(orders: Orders) -> None:
+    message = new({"sku": "A-1"})
+    orders.queue(message)
+    claim = orders.claim(nonce="n-1")
+    (delivery,) = claim.deliveries
+    assert delivery.body == message.body
+    assert (delivery.receipt.id, delivery.receipt.attempt, delivery.receipt.nonce) == (message.id, 1, "n-1")
+    assert claim.lease == orders.limits.lease_ms / 1000
+    assert orders.ready() == []
+    assert orders.leased() == [message.id]
+    assert orders.names() == {"stream", "messages", "states", "leases", "workers", "counters"}
+
+
+def test_the_lease_begins_with_the_delivery(orders: Orders) -> None:
+    (receipt,) = orders.deliver("a")
+    record = orders.record(receipt.id)
+    assert record is not None
+    assert record[:7] == [b"I", b"1", receipt.nonce.encode(), b"0", b"0", b"0", b"-"]
+    assert orders.redis.zscore(orders.keys.leases, receipt.id) == int(record[7]) + orders.limits.lease_ms
+
+
+def test_the_queues_own_lease_wins(orders: Orders) -> None:
+    orders.define(lease="5000")
+    (id,) = orders.put("a")
+    assert orders.claim().lease == 5.0
+    record = orders.record(id)
+    assert record is not None
+    assert orders.redis.zscore(orders.keys.leases, id) == int(record[7]) + 5_000
+
+
+def test_first_in_first_out(orders: Orders) -> None:
+    ids = orders.put("a", "b", "c")
+    assert ids_of(orders.claim(2)) == ids[:2]
+    assert ids_of(orders.claim(2)) == ids[2:]
+    assert orders.claim().deliveries == []
+
+
+def test_no_more_than_count_of_a_large_backlog(orders: Orders) -> None:
+    ids = orders.put(*range(500)) + orders.put(*range(120))
+    assert ids_of(orders.claim(500)) == ids[:500]
+    assert orders.ready() == ids[500:]
+    assert len(orders.leased()) == 500
+
+
+def test_lapsed_ones_come_first_then_ready_then_due(orders: Orders) -> None:
+    (lapsed,) = orders.deliver("lapsed")
+    (due,) = orders.put("due", delay=5)
+    orders.pass_time(6)
+    (ready,) = orders.put("ready")
+    orders.lapse(lapsed.id)
+    assert ids_of(orders.claim()) == [lapsed.id, ready, due]
+    assert orders.scheduled() == orders.ready() == []
+
+
+def test_count_holds_for_all_kinds_together(orders: Orders) -> None:
+    lapsed = orders.deliver("a", "b", "c")
+    orders.put("d", "e", delay=5)
+    orders.pass_time(6)
+    orders.put("f", "g")
+    orders.lapse(*(receipt.id for receipt in lapsed))
+    assert [len(orders.claim(2).deliveries) for _ in range(5)] == [2, 2, 2, 1, 0]
+
+
+@pytest.mark.parametrize("id", ODD_IDS)
+def test_ids_are_opaque_bytes(orders: Orders, id: bytes) -> None:
+    message = new("a", id)
+    orders.queue(message)
+    first = orders.claim(nonce="n-1")
+    assert orders.claim(nonce="n-1").deliveries == first.deliveries != []
+    orders.lapse(id)
+    (again,) = orders.claim().deliveries
+    assert (again.receipt.id, again.receipt.attempt, again.body) == (id, 2, message.body)
+    assert orders.complete(again.receipt) == [None]
+    orders.pass_time(RETENTION + 1)
+    orders.sweep()
+    assert orders.names() == {"counters"}
+
+
+# --- Due messages ---
+
+
+def test_a_delayed_message_waits_for_its_time(orders: Orders) -> None:
+    (id,) = orders.put("later", delay=60)
+    assert orders.claim().deliveries == []
+    orders.pass_time(61)
+    (delivery,) = orders.claim().deliveries
+    assert (delivery.receipt.id, delivery.receipt.attempt) == (id, 1)
+    assert orders.scheduled() == []
+
+
+def test_due_messages_without_a_slot_queue_up_as_ready(orders: Orders) -> None:
+    first, second = orders.put("a", "b", delay=5)
+    orders.pass_time(6)
+    (ready,) = orders.put("ready")
+    assert ids_of(orders.claim(1)) == [ready]
+    moved = orders.ready()
+    assert len(moved) == 1
+    assert sorted(moved + orders.scheduled()) == sorted([first, second])
+    (message,) = orders.get(moved[0])
+    assert (message.status, message.attempts) == (Status.PENDING, 0)
+    assert message.available_at > message.queued_at
+    rest = ids_of(orders.claim(1)) + ids_of(orders.claim(1))
+    assert sorted(rest) == sorted([first, second])
+    assert rest[0] == moved[0]
+
+
+def test_a_message_that_was_moved_can_be_deleted(orders: Orders) -> None:
+    orders.put("a", delay=5)
+    orders.pass_time(6)
+    orders.put("ready")
+    orders.claim(1)
+    (moved,) = orders.ready()
+    assert orders.delete(moved) == [None]
+    assert orders.ready() == orders.scheduled() == []
+
+
+# --- Reclaim ---
+
+
+def test_a_lapsed_lease_is_taken_over(orders: Orders) -> None:
+    (receipt,) = orders.deliver("a")
+    assert orders.claim(worker="w-2").deliveries == []
+    orders.lapse(receipt.id)
+    (delivery,) = orders.claim(worker="w-2", nonce="n-2").deliveries
+    assert (delivery.receipt.attempt, delivery.receipt.nonce) == (2, "n-2")
+    record = orders.record(receipt.id)
+    assert record is not None
+    assert record[3:7] == [b"0", b"1", b"0", b"lost"]
+    assert orders.counters()["lost"] == 1
+    assert orders.redis.zscore(orders.keys.leases, receipt.id) > orders.now_ms()
+
+
+def test_a_worker_that_has_just_reconnected_takes_no_lapsed_lease(orders: Orders) -> None:
+    (receipt,) = orders.deliver("a")
+    orders.lapse(receipt.id)
+    (ready,) = orders.put("b")
+    claim = orders.claim(reclaim=False)
+    assert ids_of(claim) == [ready]
+    assert claim.wait is None
+
+
+def test_a_message_whose_leases_lapse_too_often_is_dead(orders: Orders) -> None:
+    (receipt,) = orders.deliver("a")
+    for attempt in (2, 3):
+        orders.lapse(receipt.id)
+        (delivery,) = orders.claim().deliveries
+        assert delivery.receipt.attempt == attempt
+    orders.lapse(receipt.id)
+    assert orders.claim().deliveries == []
+    assert orders.leased() == []
+    assert orders.dead() == orders.finished() == [receipt.id]
+    assert orders.counters() == {"queued": 1, "lost": 3, "dead": 1}
+    (message,) = orders.get(receipt.id)
+    assert (message.status, message.error["reason"], message.attempts) == (Status.ERROR, "lost", 3)
+
+
+def test_the_queues_own_max_attempts_wins(orders: Orders) -> None:
+    orders.define(max_attempts="1")
+    (receipt,) = orders.deliver("a")
+    orders.lapse(receipt.id)
+    assert orders.claim().deliveries == []
+    assert orders.dead() == [receipt.id]
+
+
+def test_failures_do_not_count_as_lost_leases(orders: Orders) -> None:
+    (receipt,) = orders.deliver("a")
+    for _ in range(2):
+        assert orders.fail(receipt, delay=0) == [0]
+        (delivery,) = orders.claim().deliveries
+        receipt = delivery.receipt
+    for _ in range(2):
+        orders.lapse(receipt.id)
+        (delivery,) = orders.claim().deliveries
+    assert delivery.receipt.attempt == 5
+
+
+def test_dead_ones_do_not_use_up_the_count(orders: Orders) -> None:
+    orders.limit(max_attempts=1)
+    (lost,) = orders.deliver("a")
+    orders.lapse(lost.id)
+    (ready,) = orders.put("b")
+    assert ids_of(orders.claim(1)) == [ready]
+    assert orders.dead() == [lost.id]
+
+
+# --- Unreadable ---
+
+
+def test_a_message_without_its_body_is_an_error(orders: Orders) -> None:
+    gone, good = orders.put("gone", "good")
+    orders.redis.hdel(orders.keys.messages, gone)
+    claim = orders.claim()
+    assert ids_of(claim) == [good]
+    assert orders.ready() == []
+    assert orders.dead() == [gone]
+    assert orders.counters() == {"queued": 2, "dead": 1, "unreadable": 1}
+
+
+def test_a_lapsed_message_without_its_body_is_an_error(orders: Orders) -> None:
+    (receipt,) = orders.deliver("a")
+    orders.redis.hdel(orders.keys.messages, receipt.id)
+    orders.lapse(receipt.id)
+    assert orders.claim().deliveries == []
+    assert orders.leased() == []
+    assert orders.counters() == {"queued": 1, "lost": 1, "dead": 1, "unreadable": 1}
+
+
+def test_a_due_message_without_its_body_is_an_error(orders: Orders) -> None:
+    (id,) = orders.put("a", delay=5)
+    orders.redis.hdel(orders.keys.messages, id)
+    orders.pass_time(6)
+    assert orders.claim().deliveries == []
+    assert orders.scheduled() == []
+    assert orders.dead() == [id]
+
+
+def test_a_lapsed_message_without_its_record_is_delivered_anew(orders: Orders) -> None:
+    (receipt,) = orders.deliver("a")
+    orders.redis.hdel(orders.keys.states, receipt.id)
+    orders.lapse(receipt.id)
+    (delivery,) = orders.claim().deliveries
+    assert delivery.receipt.id == receipt.id
+
+
+# --- Repeats ---
+
+
+def test_a_repeat_gives_the_same_deliveries_and_charges_nothing(orders: Orders) -> None:
+    orders.put("a", "b", "c")
+    first = orders.claim(2, nonce="n-1")
+    with orders.unchanged():
+        again = orders.claim(2, nonce="n-1")
+    assert again.deliveries == first.deliveries
+    assert again.lease == first.lease
+
+
+def test_a_repeat_gives_only_what_is_still_held(orders: Orders) -> None:
+    orders.put("a", "b", "c", "d", "e")
+    done, failed, deleted, lost, held = orders.claim(nonce="n-1").deliveries
+    orders.complete(done.receipt)
+    orders.fail(failed.receipt, delay=YEAR)
+    orders.delete(deleted.receipt.id)
+    orders.lapse(lost.receipt.id)
+    assert ids_of(orders.claim(worker="w-2")) == [lost.receipt.id]
+    with orders.unchanged():
+        assert orders.claim(nonce="n-1").deliveries == [held]
+
+
+def test_a_repeat_is_answered_while_the_queue_is_paused(orders: Orders) -> None:
+    orders.put("a")
+    first = orders.claim(nonce="n-1")
+    orders.define(paused="1")
+    assert orders.claim(nonce="n-1").deliveries == first.deliveries
+
+
+def test_only_the_last_claim_of_each_worker_is_remembered(orders: Orders) -> None:
+    ids = orders.put("a", "b", "c", "d")
+    assert ids_of(orders.claim(1, nonce="n-1")) == ids[:1]
+    assert ids_of(orders.claim(1, nonce="n-1", worker="w-2")) == ids[1:2]
+    assert ids_of(orders.claim(1, nonce="n-2")) == ids[2:3]
+    assert ids_of(orders.claim(1, nonce="n-1")) == ids[3:]
+
+
+def test_a_nonce_is_compared_as_a_whole(orders: Orders) -> None:
+    ids = orders.put("a", "b")
+    assert ids_of(orders.claim(1, nonce="n-10")) == ids[:1]
+    assert ids_of(orders.claim(1, nonce="n-1")) == ids[1:]
+
+
+def test_a_claim_of_nothing_is_not_remembered(orders: Orders) -> None:
+    """A repeat may then give more than the lost reply did, which nobody saw."""
+    orders.claim(nonce="n-1")
+    (id,) = orders.put("a")
+    assert ids_of(orders.claim(nonce="n-1")) == [id]
+
+
+# --- Paused ---
+
+
+def test_a_paused_queue_hands_nothing_out(orders: Orders) -> None:
+    (receipt,) = orders.deliver("a")
+    orders.lapse(receipt.id)
+    orders.put("b")
+    orders.put("c", delay=1)
+    orders.pass_time(2)
+    orders.define(paused="1")
+    with orders.unchanged():
+        claim = orders.claim()
+    assert (claim.deliveries, claim.wait) == ([], None)
+    orders.define(paused="0")
+    assert len(orders.claim().deliveries) == 3
+
+
+# --- Bell and wait ---
+
+
+def test_what_is_left_rings_on(orders: Orders) -> None:
+    orders.put("a", "b")
+    orders.hush()
+    claim = orders.claim(1)
+    assert (orders.rings(), claim.wait) == (1, 0)
+    assert orders.claim(1).wait is not None
+    assert orders.rings() == 0
+
+
+def test_a_promoted_message_rings_on(orders: Orders) -> None:
+    orders.put("a", delay=5)
+    orders.pass_time(6)
+    orders.put("b")
+    orders.hush()
+    claim = orders.claim(1)
+    assert (orders.rings(), claim.wait) == (1, 0)
+
+
+def test_an_empty_queue_silences_the_bell(orders: Orders) -> None:
+    orders.put("a", delay=1000)
+    assert orders.rings() == 1
+    claim = orders.claim()
+    assert orders.rings() == 0
+    assert claim.wait == pytest.approx(1000, abs=30)
+
+
+def test_the_wait_lasts_until_the_next_message_is_due(orders: Orders) -> None:
+    orders.put("a", delay=2000)
+    orders.put("b", delay=1000)
+    assert orders.claim().wait == pytest.approx(1000, abs=30)
+
+
+def test_the_wait_lasts_until_the_next_lease_lapses(orders: Orders) -> None:
+    orders.limit(lease_ms=500_000)
+    orders.deliver("a")
+    orders.put("b", delay=1000)
+    assert orders.claim().wait == pytest.approx(500, abs=30)
+    assert orders.claim(reclaim=False).wait == pytest.approx(1000, abs=30)
+
+
+def test_without_anything_in_sight_there_is_no_wait(orders: Orders) -> None:
+    with orders.unchanged():
+        assert orders.claim().wait is None
+
+
+def test_more_lapsed_leases_than_asked_for_are_claimed_at_once(orders: Orders) -> None:
+    receipts = orders.deliver("a", "b")
+    orders.lapse(*(receipt.id for receipt in receipts))
+    assert orders.claim(1).wait == 0
+
+
+# --- Sweeping ---
+
+
+@pytest.mark.parametrize("ready", [[], ["next"]])
+def test_claiming_sweeps_up_to_four_leftovers(orders: Orders, ready: list[str]) -> None:
+    orders.complete(*orders.deliver(*range(6)))
+    orders.pass_time(RETENTION + 1)
+    if ready:
+        orders.queue(new("next"))  # which sweeps four
+        assert len(orders.finished()) == 2
+    orders.claim()
+    assert len(orders.finished()) == (0 if ready else 2)

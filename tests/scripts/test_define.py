@@ -1,0 +1,49 @@
+"""`define`: a queue's own settings, all at once."""
+
+from __future__ import annotations
+
+from tests.scripts.conftest import Orders
+
+
+def test_settings_are_kept(orders: Orders) -> None:
+    assert orders.define(max_length="5", lease="1000") == {"max_length": "5", "lease": "1000"}
+    assert orders.define(lease="2000") == {"max_length": "5", "lease": "2000"}
+
+
+def test_an_empty_value_goes_back_to_the_default(orders: Orders) -> None:
+    orders.define(max_length="5", lease="1000")
+    assert orders.define(max_length="", retention="7", paused="") == {"lease": "1000", "retention": "7"}
+    assert orders.define(lease="", retention="") == {}
+    assert orders.names() == set()
+
+
+def test_without_changes_it_only_reads(orders: Orders) -> None:
+    orders.define(max_length="5", paused="1")
+    orders.put("a")
+    orders.hush()
+    with orders.unchanged():
+        assert orders.define() == {"max_length": "5", "paused": "1"}
+
+
+def test_resuming_wakes_a_worker(orders: Orders) -> None:
+    for resume in ("0", ""):
+        orders.define(paused="1")
+        orders.put("a")
+        orders.hush()
+        orders.define(paused=resume)
+        assert orders.rings() == 1
+
+
+def test_resuming_an_empty_queue_wakes_nobody(orders: Orders) -> None:
+    orders.define(paused="1")
+    orders.define(paused="0")
+    assert orders.rings() == 0
+
+
+def test_nothing_else_rings(orders: Orders) -> None:
+    orders.put("a")
+    orders.hush()
+    orders.define(max_length="5", paused="0")
+    orders.define(paused="1")
+    orders.define(max_length="")
+    assert orders.rings() == 0

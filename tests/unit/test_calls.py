@@ -1,0 +1,274 @@
+"""Calls: what is sent, and how each shape of reply is read. Pure, so without a server."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redisq import calls, codec, scripts
+from redisq.calls import Limits, NewMessage, milliseconds
+from redisq.errors import (
+    InvalidMessage,
+    LeaseLost,
+    MessageConflict,
+    MessageNotFound,
+    MessageTooLarge,
+    QueueFull,
+    RedisQError,
+)
+from redisq.keys import given_id, partition_keys
+from redisq.model import Claim, Claimed, Failure, Message, QueueStats, Receipt, Status
+
+KEYS = partition_keys("ns", "orders")
+LIMITS = Limits(1, 2, 3, 4, 5, 6, 7, 8)
+NAME = "05749898-74a0-47e1-b10d-5acf29d040c4"
+ID = given_id(NAME)
+RECEIPT = Receipt(ID, 2, "nonce")
+
+
+# --- Milliseconds ---
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ms"), [(0, 0), (1, 1000), (0.1, 100), (0.29, 290), (1.001, 1001), (0.0001, 1), (1.0001, 1001)]
+)
+def test_milliseconds(seconds: float, ms: int) -> None:
+    assert milliseconds(seconds) == ms
+    assert type(milliseconds(seconds)) is int
+
+
+@given(st.floats(0, 31_536_000))
+def test_nothing_is_due_early(seconds: float) -> None:
+    assert 0 <= milliseconds(seconds) - seconds * 1000 + 1e-5 < 1.0001
+
+
+@given(st.integers(0, 31_536_000_000))
+def test_whole_milliseconds_stay(ms: int) -> None:
+    assert milliseconds(ms / 1000) == ms
+
+
+# --- What is sent ---
+
+
+def test_keys_are_those_of_the_header_in_its_order() -> None:
+    call = calls.claim(KEYS, LIMITS, "w-1", "n-1", 10)
+    assert call.script is scripts.load("claim")
+    assert call.keys == tuple(f"ns:1:{{orders}}:{name}" for name in call.script.keys)
+    assert len(call.keys) == 12
+
+
+def test_arguments_of_queue() -> None:
+    messages = [NewMessage(b"1", b"d1", b"body1"), NewMessage(b"2", b"d2", b"body2", 1.5)]
+    call = calls.queue(KEYS, LIMITS, messages)
+    assert call.args == [8, 7, 2, 3, b"1", b"d1", b"body1", 0, b"2", b"d2", b"body2", 1500]
+
+
+def test_arguments_of_claim() -> None:
+    assert calls.claim(KEYS, LIMITS, "w-1", "n-1", 10).args == (1, 4, 2, 3, "w-1", "n-1", 10, 1)
+    assert calls.claim(KEYS, LIMITS, "w-1", "n-1", 10, reclaim=False).args == (1, 4, 2, 3, "w-1", "n-1", 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("failure", "delay"),
+    [
+        (Failure(RECEIPT, b"e"), -1),
+        (Failure(RECEIPT, b"e", delay=0.0), 0),
+        (Failure(RECEIPT, b"e", delay=1.5), 1500),
+        (Failure(RECEIPT, b"e", delay=1.5, final=True), -2),
+    ],
+)
+def test_arguments_of_fail(failure: Failure, delay: int) -> None:
+    *limits, id, attempt, nonce, sent, jitter, cause, error = calls.fail(KEYS, LIMITS, [failure]).args
+    assert limits == [4, 5, 6, 2, 3]
+    assert (id, attempt, nonce, sent, cause, error) == (ID, 2, "nonce", delay, "failed", b"e")
+    assert isinstance(jitter, int)
+    assert 0 <= jitter <= 1_000_000
+
+
+def test_arguments_of_the_others() -> None:
+    assert calls.get(KEYS, [ID]).args == [ID]
+    assert calls.delete(KEYS, LIMITS, [ID], "n-1").args == [2, 3, "n-1", ID]
+    assert calls.complete(KEYS, LIMITS, [(RECEIPT, b"r")]).args == [7, 2, 3, ID, 2, "nonce", b"r"]
+    assert calls.renew(KEYS, LIMITS, [(RECEIPT, b"p")]).args == [1, ID, 2, "nonce", b"p"]
+    assert calls.release(KEYS, LIMITS, [RECEIPT]).args == [2, 3, ID, 2, "nonce"]
+    assert calls.sweep(KEYS, LIMITS).args == (2, 3, calls.CLAIM_MEMORY_MS, calls.BATCH)
+    assert calls.define(KEYS, [("lease", "5"), ("paused", "")]).args == ["lease", "5", "paused", ""]
+    assert calls.leave(KEYS, "w-1").args == ("w-1",)
+
+
+def test_nonces_are_short_words_and_never_the_same() -> None:
+    nonces = {calls.new_nonce() for _ in range(1000)}
+    assert len(nonces) == 1000
+    assert {len(nonce) for nonce in nonces} == {12}
+    assert not any(set(" \n") & set(nonce) for nonce in nonces)
+
+
+# --- Replies ---
+
+
+def test_a_batch_has_an_outcome_for_each() -> None:
+    call = calls.queue(KEYS, LIMITS, [])
+    reply = [
+        b"OK",
+        [b"MESSAGE_CONFLICT"],
+        [b"MESSAGE_TOO_LARGE", b"1048576"],
+        [b"QUEUE_FULL", b"1000"],
+        [b"MESSAGE_NOT_FOUND"],
+        [b"LEASE_LOST"],
+        [b"NEWS", b"1"],
+    ]
+    ok, conflict, large, full, unknown, lost, news = call.decode(reply)
+    assert ok is None
+    assert type(conflict) is MessageConflict
+    assert type(large) is MessageTooLarge
+    assert "1,048,576 bytes" in str(large)
+    assert type(full) is QueueFull
+    assert "1,000 waiting" in str(full)
+    assert type(unknown) is MessageNotFound
+    assert type(lost) is LeaseLost
+    assert type(news) is RedisQError
+    assert "NEWS" in str(news)
+
+
+def test_times_in_replies_are_seconds() -> None:
+    assert calls.fail(KEYS, LIMITS, []).decode([1500, -1, 0, [b"LEASE_LOST"]])[:3] == [1.5, None, 0]
+    assert calls.renew(KEYS, LIMITS, []).decode([30_000]) == [30.0]
+
+
+@pytest.mark.parametrize(("wait_ms", "wait"), [(-1, None), (0, 0), (1500, 1.5)])
+def test_a_claim(wait_ms: int, wait: float | None) -> None:
+    stored = b"1700000000000-0 " + b"\x00 12345 " + b"body with spaces"
+    reply = [30_000, wait_ms, ID, b"3", stored]
+    claim = calls.claim(KEYS, LIMITS, "w-1", "n-1", 1).decode(reply)
+    assert claim == Claim([Claimed(Receipt(ID, 3, "n-1"), b"body with spaces")], 30.0, wait)
+
+
+def test_statistics() -> None:
+    reply = [1, 2, 3, 4, 5, 6500, [b"queued", b"7", b"dead", b"8", b"later", b"9"], [b"lease", b"5"]]
+    assert calls.stats(KEYS).decode(reply) == QueueStats(
+        "orders", ready=1, scheduled=2, in_progress=3, finished=4, dead=5, oldest_age=6.5, queued=7, died=8
+    )
+    assert calls.stats(KEYS).decode([0, 0, 0, 0, 0, -1, [], []]) == QueueStats("orders")
+
+
+def test_the_small_ones() -> None:
+    assert calls.sweep(KEYS, LIMITS).decode([5, 1]) == (5, True)
+    assert calls.sweep(KEYS, LIMITS).decode([0, 0]) == (0, False)
+    assert calls.define(KEYS, []).decode([b"lease", b"5"]) == {"lease": "5"}
+    assert calls.register("ns:1:queues", "orders", 1).decode(4) == 4
+    assert calls.registry("ns:1:queues").decode([b"orders", b"1", b"invoices", b"8"]) == {"orders": 1, "invoices": 8}
+    assert calls.leave(KEYS, "w-1").decode(b"OK") is None
+
+
+# --- Messages ---
+
+T0, T1, T2 = 1_700_000_000_000, 1_700_000_001_000, 1_700_000_002_500
+BODY = codec.encode_request({"sku": "A-1"})
+STORED = b"%d-0 " % T0 + codec.digest(BODY) + BODY
+ERROR = codec.encode({"type": "ValueError", "message": "no stock"})
+
+
+def at(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def read(stored: bytes | None, record: bytes | None = None, due: Any = None) -> Any:
+    (outcome,) = calls.get(KEYS, [ID]).decode([[stored, record, due]])
+    return outcome
+
+
+def record(status: bytes, at: int, entry: bytes, payload: bytes = b"", cause: bytes = b"-", lost: int = 0) -> bytes:
+    return b"%b 2 nonce 1 %d 0 %b %d %b %b" % (status, lost, cause, at, entry, payload)
+
+
+def message(status: Status, **values: Any) -> Message:
+    values = {"request": {"sku": "A-1"}, "queued_at": at(T0), **values}
+    return Message(NAME, "orders", status, **values)
+
+
+ENTRY = b"%d-3" % T2
+
+READ: dict[str, tuple[tuple[Any, ...], Message]] = {
+    "ready": ((STORED,), message(Status.PENDING, available_at=at(T0))),
+    "delayed": (
+        (STORED.replace(b"-0", b"", 1), None, b"%d" % T1),
+        message(Status.PENDING, available_at=at(T1)),
+    ),
+    "moved to the stream": (
+        (STORED, record(b"P", T1, ENTRY)),
+        message(Status.PENDING, attempts=2, available_at=at(T1)),
+    ),
+    "waits for its retry": (
+        (STORED, record(b"P", T1, b"-", ERROR, b"failed")),
+        message(
+            Status.PENDING,
+            attempts=2,
+            available_at=at(T1),
+            error={"type": "ValueError", "message": "no stock", "reason": "failed"},
+        ),
+    ),
+    "handed back": (
+        (STORED, record(b"P", T1, ENTRY, b"", b"released")),
+        message(Status.PENDING, attempts=2, available_at=at(T1)),
+    ),
+    "in progress": (
+        (STORED, record(b"I", T1, b"-", codec.encode(50))),
+        message(Status.INPROGRESS, attempts=2, started_at=at(T1), progress=50),
+    ),
+    "complete": (
+        (STORED, record(b"C", T1, ENTRY, codec.encode("a result with spaces"))),
+        message(Status.COMPLETE, attempts=2, started_at=at(T1), finished_at=at(T2), result="a result with spaces"),
+    ),
+    "complete with nothing": (
+        (STORED, record(b"C", T1, ENTRY, codec.encode(None))),
+        message(Status.COMPLETE, attempts=2, started_at=at(T1), finished_at=at(T2)),
+    ),
+    "dead": (
+        (STORED, record(b"E", T1, ENTRY, ERROR, b"rejected")),
+        message(
+            Status.ERROR,
+            attempts=2,
+            started_at=at(T1),
+            finished_at=at(T2),
+            error={"type": "ValueError", "message": "no stock", "reason": "rejected"},
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", READ)
+def test_a_message(shape: str) -> None:
+    reply, expected = READ[shape]
+    assert read(*reply) == expected
+
+
+def test_a_message_whose_leases_lapsed() -> None:
+    found = read(STORED, record(b"E", T1, ENTRY, b"", b"lost", lost=5))
+    assert found.status is Status.ERROR
+    assert (found.error["type"], found.error["reason"]) == ("LeaseLost", "lost")
+    assert "lapsed 5 times" in found.error["message"]
+
+
+def test_a_message_without_its_body() -> None:
+    found = read(None, record(b"E", T1, ENTRY, b"", b"unreadable"))
+    assert (found.status, found.request, found.queued_at) == (Status.ERROR, None, None)
+    assert (found.error["type"], found.error["reason"]) == ("Unreadable", "unreadable")
+
+
+@pytest.mark.parametrize(
+    "gone", [None, b"T nonce 1700000000000 12345678", record(b"P", T1, b"-"), record(b"I", T1, b"-")]
+)
+def test_no_message(gone: bytes | None) -> None:
+    assert type(read(None, gone)) is MessageNotFound
+
+
+def test_a_broken_message_spoils_no_other() -> None:
+    broken_body, broken_result = STORED[:-1], record(b"C", T1, ENTRY, b"\xc1")
+    replies = [[STORED, None, None], [broken_body, None, None], [STORED, broken_result, None], [None, None, None]]
+    good, body, result, unknown = calls.get(KEYS, [ID] * 4).decode(replies)
+    assert good.request == {"sku": "A-1"}
+    assert [type(body), type(result), type(unknown)] == [InvalidMessage, InvalidMessage, MessageNotFound]

@@ -1,0 +1,159 @@
+"""Settings: from the environment or from arguments, checked once, and silent about secrets."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from pydantic import ValidationError
+
+from redisq import Credentials, InvalidCredentials, InvalidSettings, Settings
+
+CREDENTIALS = Credentials.generate("billing")
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("REDISQ_"):
+            monkeypatch.delenv(name)
+
+
+def test_defaults() -> None:
+    settings = Settings()
+    assert settings.url == "redis://127.0.0.1:6379/0"
+    assert settings.namespace == "redisq"
+    assert settings.auth == "token"
+    assert (settings.lease, settings.retention, settings.dedup_window, settings.max_attempts) == (30, 86_400, 300, 5)
+    assert settings.max_bytes == 1024 * 1024
+    assert settings.credentials() is None
+    assert settings.token_audience == "redisq:redisq"
+
+
+def test_each_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {
+        "URL": "redis://elsewhere:7000/3",
+        "NAMESPACE": "staging",
+        "APP_ID": CREDENTIALS.app,
+        "APP_SECRET": CREDENTIALS.secret(),
+        "AUDIENCE": "redisq:production",
+        "AUTH": "none",
+        "TOKEN_TTL": "600.5",
+        "COMMAND_TIMEOUT": "1.5",
+        "CONNECT_TIMEOUT": "2.5",
+        "RETRY_DEADLINE": "3.5",
+        "MAX_CONNECTIONS": "7",
+        "LEASE": "12.5",
+        "RETENTION": "3600",
+        "DEDUP_WINDOW": "60",
+        "MAX_ATTEMPTS": "9",
+        "BACKOFF_BASE": "0.5",
+        "BACKOFF_CAP": "60",
+        "MAX_BYTES": "1000",
+        "MAX_LENGTH": "10",
+        "GRACE": "5",
+        "MAX_STUCK": "3",
+    }
+    assert {name.lower() for name in values} == set(Settings.model_fields)
+    for name, value in values.items():
+        monkeypatch.setenv(f"REDISQ_{name}", value)
+    settings = Settings()
+    default = Settings.model_construct()
+    shown = settings.model_dump()
+    assert all(shown[name] != getattr(default, name) for name in shown)
+    assert (settings.lease, settings.max_connections, settings.token_audience) == (12.5, 7, "redisq:production")
+    credentials = settings.credentials()
+    assert credentials is not None
+    assert (credentials.app, credentials.secret()) == (CREDENTIALS.app, CREDENTIALS.secret())
+
+
+def test_an_argument_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDISQ_NAMESPACE", "staging")
+    assert Settings(namespace="test").namespace == "test"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lease", "0"),
+        ("lease", "soon"),
+        ("lease", "nan"),
+        ("retention", "-1"),
+        ("retention", "inf"),
+        ("max_attempts", "0"),
+        ("max_attempts", "1.5"),
+        ("max_bytes", "0"),
+        ("token_ttl", "60"),
+        ("command_timeout", "0"),
+        ("max_connections", "0"),
+        ("auth", "password"),
+        ("grace", "-1"),
+    ],
+)
+def test_a_bad_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"REDISQ_{name.upper()}", value)
+    with pytest.raises(InvalidSettings, match=f"REDISQ_{name.upper()}: ") as refused:
+        Settings()
+    assert refused.value.__cause__ is None
+
+
+def test_all_bad_values_are_named_at_once() -> None:
+    with pytest.raises(InvalidSettings, match=r"REDISQ_LEASE: .*; REDISQ_MAX_BYTES: "):
+        Settings(lease=-1, max_bytes=-1)
+
+
+def test_a_bad_namespace() -> None:
+    with pytest.raises(InvalidSettings, match="is no namespace"):
+        Settings(namespace="a{b}")
+
+
+def test_an_unknown_setting_is_refused() -> None:
+    with pytest.raises(InvalidSettings, match="REDISQ_LEESE"):
+        Settings(leese=5)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().lease = 5
+
+
+# --- Credentials ---
+
+
+@pytest.mark.parametrize(("given", "missing"), [("app_id", "REDISQ_APP_SECRET"), ("app_secret", "REDISQ_APP_ID")])
+def test_half_of_the_credentials_names_the_other_half(given: str, missing: str) -> None:
+    value = CREDENTIALS.app if given == "app_id" else CREDENTIALS.secret()
+    with pytest.raises(InvalidCredentials, match=f"{missing} is not set") as refused:
+        Settings(**{given: value})
+    assert CREDENTIALS.secret() not in str(refused.value)
+
+
+def test_a_secret_is_never_shown() -> None:
+    settings = Settings(app_id=CREDENTIALS.app, app_secret=CREDENTIALS.secret())
+    key = CREDENTIALS.secret().rpartition(".")[2]
+    assert key not in repr(settings) + str(settings) + str(settings.model_dump()) + settings.model_dump_json()
+    assert key not in repr(settings.credentials())
+
+
+def test_a_bad_secret_is_not_quoted() -> None:
+    bad = CREDENTIALS.secret()[:-3]
+    for values in ({"app_id": CREDENTIALS.app}, {"app_id": CREDENTIALS.app, "lease": -1}):
+        with pytest.raises((InvalidCredentials, InvalidSettings)) as refused:
+            Settings(app_secret=bad, **values)
+        assert bad not in str(refused.value)
+        assert bad.rpartition(".")[2] not in str(refused.value)
+
+
+# --- With a URL beside ---
+
+
+def test_a_url_replaces_that_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDISQ_NAMESPACE", "staging")
+    monkeypatch.setenv("REDISQ_URL", "redis://environment")
+    mine = Settings(url="redis://mine", namespace="mine")
+    assert Settings.merged(mine, None) is mine
+    assert Settings.merged(mine, "redis://other").url == "redis://other"
+    assert Settings.merged(mine, "redis://other").namespace == "mine"
+    assert mine.url == "redis://mine"
+    assert Settings.merged(None, "redis://other").namespace == "staging"
+    assert Settings.merged(None, None).url == "redis://environment"
