@@ -85,6 +85,14 @@ class AsyncRedisQ:
         """Change settings of a queue. See `RedisQ.define`."""
         return await self._run(self._operations.define(queue, token, changes))
 
+    async def purge(self, queue: str, token: str | None = None) -> int:
+        """Remove all waiting messages. See `RedisQ.purge`."""
+        return await self._run(self._operations.purge(queue, token))
+
+    async def drop(self, queue: str, token: str | None = None) -> None:
+        """Remove a queue with all that it holds. See `RedisQ.drop`."""
+        await self._run(self._operations.drop(queue, token))
+
     async def sweep(self, queue: str, token: str | None = None) -> int:
         """Forget what is due. See `RedisQ.sweep`."""
         return await self._run(self._operations.sweep(queue, token))

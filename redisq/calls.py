@@ -176,6 +176,21 @@ def define(keys: PartitionKeys, changes: Sequence[tuple[str, str]]) -> Call[dict
     return _call("define", keys, args, _pairs)
 
 
+def purge(keys: PartitionKeys) -> Call[int]:
+    """Remove up to BATCH waiting messages. Gives how many: fewer than BATCH when none is left."""
+    return _call("purge", keys, (BATCH,), int)
+
+
+def drop(keys: PartitionKeys) -> Call[None]:
+    """Remove a queue with all that it holds."""
+    return _call("drop", keys, (), _nothing)
+
+
+def unregister(queues: str, queue_name: str) -> Call[None]:
+    """Take a queue off the registry."""
+    return Call(scripts.load("unregister"), (queues,), (queue_name,), _nothing)
+
+
 def register(queues: str, queue_name: str, partitions: int) -> Call[int]:
     """Enter a queue in the registry. Gives its number of partitions."""
     return Call(scripts.load("register"), (queues,), (queue_name, partitions), int)

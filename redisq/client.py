@@ -136,6 +136,28 @@ class RedisQ:
         """
         return self._run(self._operations.define(queue, token, changes))
 
+    def purge(self, queue: str, token: str | None = None) -> int:
+        """Remove all waiting messages, ready and scheduled; return how many. Their ids are remembered as if deleted.
+
+        Messages in progress and finished ones stay. If the process dies half-way, some are removed and some wait.
+
+        Raises:
+            MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `admin`.
+            InvalidQueueName, Unavailable.
+        """
+        return self._run(self._operations.purge(queue, token))
+
+    def drop(self, queue: str, token: str | None = None) -> None:
+        """Remove a queue at once with all its messages, results, ids, totals and its definition.
+
+        A worker that is at one of its messages loses its lease. The next message queued creates the queue anew.
+
+        Raises:
+            MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `admin`.
+            InvalidQueueName, Unavailable.
+        """
+        self._run(self._operations.drop(queue, token))
+
     def sweep(self, queue: str, token: str | None = None) -> int:
         """Forget finished messages and other leftovers whose time has passed, at once; return how many went.
 

@@ -249,6 +249,27 @@ class Operations:
             yield from self._register(queue)
         return _definition((yield calls.define(where, stored)))
 
+    def purge(self, queue: str, token: str | None) -> Flow[int]:
+        """Remove what waits now; the answer is how much that was. What is queued meanwhile may stay."""
+        where = self.keys_of(queue)
+        self.authorise("admin", queue, token)
+        stats: QueueStats = yield calls.stats(where)
+        total, waiting = 0, stats.ready + stats.scheduled
+        while total < waiting:
+            removed: int = yield calls.purge(where)
+            total += removed
+            if removed < BATCH:
+                break
+        return total
+
+    def drop(self, queue: str, token: str | None) -> Flow[None]:
+        """Remove a queue; if the process dies half-way an empty queue stays in the registry."""
+        where = self.keys_of(queue)
+        self.authorise("admin", queue, token)
+        yield calls.drop(where)
+        yield calls.unregister(keys.queues_key(self.settings.namespace), queue)
+        self._registered.pop(queue, None)
+
     def sweep(self, queue: str, token: str | None) -> Flow[int]:
         """Forget all that is due; the answer is how much that was."""
         where = self.keys_of(queue)

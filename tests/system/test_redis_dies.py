@@ -20,7 +20,7 @@ from tests.system.conftest import Crew, eventually
 
 
 class OwnRedis:
-    """A Redis at a fixed address that can be killed and started again on its data; each write is on disk at its reply."""
+    """A Redis at a fixed address to be killed and started again on its data; each write is on disk at its reply."""
 
     def __init__(self, binary: str, folder: Path, *options: str) -> None:
         self.binary = binary

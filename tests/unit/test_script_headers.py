@@ -29,6 +29,7 @@ ALLOWED_GLOBALS = {"redis", "KEYS", "ARGV", "math", "string", "table", "tonumber
 ALLOWED_COMMANDS = {
     *("TIME", "HGET", "HMGET", "HGETALL", "HLEN", "HRANDFIELD", "HSET", "HDEL", "HINCRBY"),
     *("LLEN", "RPUSH", "XLEN", "XRANGE", "XADD", "XDEL", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"),
+    "UNLINK",
     *("ZADD", "ZREM", "DEL"),
 }
 

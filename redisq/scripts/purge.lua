@@ -1,0 +1,35 @@
+-- purge: remove messages that wait, ready or scheduled. Those in progress and those that have finished stay.
+-- USES clock, tombstone
+--
+-- KEYS[1]  stream      {ns}:1:{orders}:stream
+-- KEYS[2]  scheduled   {ns}:1:{orders}:scheduled
+-- KEYS[3]  messages    {ns}:1:{orders}:messages
+-- KEYS[4]  states      {ns}:1:{orders}:states
+-- KEYS[5]  tombstones  {ns}:1:{orders}:tombstones
+-- KEYS[6]  counters    {ns}:1:{orders}:counters
+-- ARGV[1]  limit       messages at most, <= 500
+-- REPLY    how many were removed; fewer than the limit when none is left
+local stream, scheduled, messages, states, tombstones, counters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local limit = tonumber(ARGV[1])
+
+local now = clock()
+redis.call('XLEN', tombstones)
+redis.call('HLEN', counters)
+local ids, taken = {}, {}
+local entries = redis.call('XRANGE', stream, '-', '+', 'COUNT', limit)
+for i = 1, #entries do taken[i], ids[i] = entries[i][1], entries[i][2][2] end
+local delayed = #ids < limit and redis.call('ZRANGE', scheduled, 0, limit - #ids - 1) or {}
+for i = 1, #delayed do ids[#ids + 1] = delayed[i] end
+redis.call('ZCARD', scheduled)
+redis.call('HLEN', states)
+if #ids == 0 then return 0 end
+local bodies = redis.call('HMGET', messages, unpack(ids))
+
+redis.call('ZREM', scheduled, unpack(#delayed > 0 and delayed or {''})) -- first, so that a full server lets the rest pass
+if #taken > 0 then redis.call('XDEL', stream, unpack(taken)) end
+redis.call('HDEL', messages, unpack(ids))
+for i = 1, #ids do
+  if bodies[i] then bury(states, tombstones, ids[i], '-', digest_of(bodies[i]), now) end
+end
+redis.call('HINCRBY', counters, 'deleted', #ids)
+return #ids
