@@ -1,0 +1,67 @@
+"""The application: which commands there are, and how each of them ends.
+
+What is imported here is paid for by `redisq --help`. So commands import clients, workers and tables when they run.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Annotated
+
+import typer
+
+from redisq import __version__
+from redisq.cli import demo, messages, output, queues, tokens, work
+from redisq.errors import RedisQError
+
+_EPILOG = (
+    "Settings come from the environment: REDISQ_URL, REDISQ_APP_ID, REDISQ_APP_SECRET and others. "
+    "`redisq app create NAME` makes credentials."
+)
+
+app = typer.Typer(
+    name="redisq",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
+)
+app.command("demo")(demo.demo)
+app.command("queue")(messages.queue)
+app.command("get")(messages.get)
+app.command("delete")(messages.delete)
+app.command("worker")(work.worker)
+app.command("stats")(queues.stats)
+app.command("sweep")(queues.sweep)
+app.add_typer(queues.app, name="queues")
+app.add_typer(tokens.token_app, name="token")
+app.add_typer(tokens.app_app, name="app")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        output.text(f"redisq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def redisq(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """A Redis-backed message queue: queue messages, work on them, look them up."""
+
+
+def run() -> int:
+    """Run the command that `sys.argv` names and give the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no text is worth a failure of the terminal's encoding
+    try:
+        app(prog_name="redisq")
+    except (RedisQError, output.CommandError) as error:
+        output.complain(error)
+        return 1
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0

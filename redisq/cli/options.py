@@ -1,0 +1,43 @@
+"""Arguments and options that several commands take."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import typer
+
+
+def seconds(value: str) -> float:
+    """Read a number of seconds, 0 or more; what is wrong is a usage error."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise typer.BadParameter(f"{value!r} is not a number of seconds, 0 or more.")
+    return number
+
+
+STDIN = "-"  # in place of an argument: read it from stdin
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Queue = Annotated[str, typer.Argument(metavar="QUEUE", help="Its name.", show_default=False)]
+SomeQueue = Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="Its name; all queues if left out.")]
+MessageId = Annotated[str, typer.Argument(metavar="ID", help="The message's id.", show_default=False)]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Redis to use: redis://, rediss://, unix:// or embedded:// instead of REDISQ_URL.",
+        show_default=False,
+    ),
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TOKEN",
+        help="Access token. Without one, the credentials REDISQ_APP_ID and REDISQ_APP_SECRET count.",
+        show_default=False,
+    ),
+]
