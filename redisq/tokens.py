@@ -64,7 +64,7 @@ class Credentials:
         if not _fits(strict.KID, self.kid):
             raise InvalidCredentials("A key id is 1 to 32 of A-Z a-z 0-9 _ -.")
         if not _is_key(self.key):
-            raise InvalidCredentials("A key is 32 random bytes: `redisq token create --new-app NAME` makes one.")
+            raise InvalidCredentials("A key is 32 random bytes: `redisq app create NAME` makes one.")
         info = strict.length_prefixed("redisq/token/v1", self.app, self.kid)
         object.__setattr__(self, "_token_key", strict.hkdf(self.key, info=info))
 

@@ -20,6 +20,7 @@ from redisq.worker.delivery import Delivery
 from redisq.worker.heartbeat import Heartbeat, Leases
 from redisq.worker.outbox import Outbox
 from redisq.worker.policy import (
+    LONGEST_BLOCK,
     beat_after,
     block_for,
     claimable,
@@ -72,7 +73,7 @@ class Consumer:
         self._overrun: set[Delivery] = set()  # plain handlers past their timeout that still hold a thread
         self._room = asyncio.Event()  # a slot became free, or the worker stops
         self._stopped = asyncio.Event()
-        self._blocking: asyncio.Task[bool] | None = None
+        self._ring: asyncio.Task[bool] | None = None  # the wait for the bell
         self._reclaim_from = 0.0
         self._helpers = [asyncio.create_task(self._outbox.run()), asyncio.create_task(self._sweep())]
 
@@ -91,6 +92,7 @@ class Consumer:
             count = claimable(self._handler.concurrency, len(self._busy), len(self._outbox))
             if count == 0:
                 self._room.clear()
+                await self._cover_bell()
                 await self._room.wait()
                 await asyncio.sleep(0)  # let others that return in this turn free their slots, too
                 continue
@@ -139,14 +141,21 @@ class Consumer:
         """Wait for a ring, or until the next message is due; not when all slots are taken: then a slot is awaited."""
         if self._stopped.is_set() or claimable(self._handler.concurrency, len(self._busy), len(self._outbox)) == 0:
             return
-        self._blocking = asyncio.create_task(self._doorbell.wait(block_for(wait)))
-        try:
-            await self._blocking
-        except asyncio.CancelledError:
-            if not self._stopped.is_set():
-                raise
-        finally:
-            self._blocking = None
+        if self._ring is None:
+            self._ring = asyncio.create_task(self._doorbell.wait(LONGEST_BLOCK))
+        # Our own clock, as Redis ends a BLPOP up to 100 ms late (6.2 and 7.0, idle); the wait for the ring goes on.
+        await asyncio.wait((self._ring,), timeout=block_for(wait))
+        if self._ring.done():
+            ring, self._ring = self._ring, None
+            if not ring.cancelled():
+                ring.result()
+
+    async def _cover_bell(self) -> None:
+        """Hear no ring while there is no free slot: it is for another worker."""
+        if self._ring is not None:
+            self._ring.cancel()
+            await asyncio.gather(self._ring, return_exceptions=True)
+            self._ring = None
 
     def _begin(self, claimed: Claimed, deadline: datetime, beat_at: float) -> None:
         receipt = claimed.receipt
@@ -249,8 +258,8 @@ class Consumer:
         """Claim no more, and hand back what has not started. A claim under way is awaited, its messages handed back."""
         self._stopped.set()
         self._room.set()
-        if self._blocking is not None:
-            self._blocking.cancel()
+        if self._ring is not None:
+            self._ring.cancel()
         for delivery in self._runner.unstarted():
             self._busy.discard(delivery)
             if not delivery._settled:
@@ -281,6 +290,7 @@ class Consumer:
     async def close(self) -> None:
         """End threads and tasks, close connections."""
         self._runner.close()
+        await self._cover_bell()
         for helper in self._helpers:
             helper.cancel()
         await asyncio.gather(*self._helpers, return_exceptions=True)

@@ -6,7 +6,7 @@ from redisq.calls import BATCH
 
 #: An idle worker looks again after this long even when nothing rang: it bounds what a lost ring can cost. Seconds.
 LONGEST_BLOCK = 5.0
-_SHORTEST_BLOCK = 0.001  # to Redis, a timeout of 0 is for ever
+_SHORTEST_BLOCK = 0.001  # so that a queue that is due and cannot be claimed is not asked without end
 _ERROR_TEXT = 2_000  # characters of an exception's text that are kept
 _FIRST_RESTART, _LONGEST_RESTART = 0.5, 30.0  # seconds
 _STABLE = 10.0  # seconds after which a process counts as healthy
