@@ -28,52 +28,55 @@ class Settings(BaseSettings):
         InvalidSettings: a value is out of its bounds, from whichever source; the text names the environment variable.
     """
 
-    model_config = SettingsConfigDict(env_prefix="REDISQ_", extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="REDISQ_", extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
 
-    #: redis://, rediss://, unix:// or embedded:// (a private server that this process starts)
     url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)  # it may hold a password
-    #: keeps services apart that share one Redis; part of every key
+    """redis://, rediss://, unix:// or embedded:// (a private server that this process starts)"""
     namespace: str = "redisq"
-    #: who this process is: `redisq app create NAME` prints both
+    """keeps services apart that share one Redis; part of every key"""
     app_id: str | None = None
+    """who this process is: `redisq app create NAME` prints both halves"""
     app_secret: SecretStr | None = None
-    #: whom tokens are for; "redisq:<namespace>" when not set
+    """the other half, `rqs1.<kid>.<43 characters>`"""
     audience: str | None = None
-    #: "token" checks every operation; "none" is for Redis servers that nobody else reaches
+    """whom tokens are for; "redisq:<namespace>" when not set"""
     auth: Literal["token", "none"] = "token"
-    #: life of the tokens that this process makes for itself
+    """"token" checks every operation; "none" is for Redis servers that nobody else reaches"""
     token_ttl: float = Field(default=900, gt=60, le=MAX_TTL)
+    """life of the tokens that this process makes for itself"""
 
-    #: one command's answer may take this long
     command_timeout: float = Field(default=5, gt=0, le=3600)
-    #: connecting may take this long
+    """one command's answer may take this long"""
     connect_timeout: float = Field(default=5, gt=0, le=3600)
-    #: a call is retried for this long when Redis cannot be reached, with full jitter, before it raises Unavailable
+    """connecting may take this long"""
     retry_deadline: float = Field(default=10, ge=0, le=3600)
-    #: connections of one process at most; further calls wait for one
+    """a call is retried for this long when Redis cannot be reached, with full jitter, before it raises Unavailable"""
     max_connections: int = Field(default=50, ge=1, le=10_000)
+    """connections of one process at most; further calls wait for one"""
 
-    #: a worker's exclusive right to a message; renewed at a third of it
     lease: float = _default(30, "lease")
-    #: finished messages can be looked up for this long
+    """a worker's exclusive right to a message; renewed at a third of it"""
     retention: float = _default(86_400, "retention")
-    #: the id of a finished or deleted message is remembered for this long
+    """finished messages can be looked up for this long"""
     dedup_window: float = _default(300, "dedup_window")
-    #: a message whose handler failed, or whose lease lapsed, this often is dead
+    """the id of a finished or deleted message is remembered for this long"""
     max_attempts: int = _default(5, "max_attempts")
-    #: longest wait after the first failure; doubles with each (full jitter: the wait is random between 0 and that)
+    """a message whose handler failed, or whose lease lapsed, this often is dead"""
     backoff_base: float = _default(1, "backoff_base")
-    #: longest wait after any failure
+    """longest wait after the first failure; doubles with each (full jitter: the wait is random between 0 and that)"""
     backoff_cap: float = _default(300, "backoff_cap")
-    #: bytes of one request, and of one result
+    """longest wait after any failure"""
     max_bytes: int = _default(1024 * 1024, "max_bytes")
-    #: waiting messages of one queue; 0 is no limit
+    """bytes of one request, and of one result"""
     max_length: int = _default(0, "max_length")
+    """waiting messages of one queue; 0 is no limit"""
 
-    #: running handlers get this long to end after SIGTERM
     grace: float = Field(default=25, ge=0, le=86_400)
-    #: plain handlers that overran their timeout and still hold a thread; at this many the worker drains and exits
+    """running handlers get this long to end after SIGTERM"""
     max_stuck: int = Field(default=10, ge=1, le=100_000)
+    """plain handlers that overran their timeout and still hold a thread; at this many the worker drains and exits"""
 
     def __init__(self, **values: Any) -> None:
         try:

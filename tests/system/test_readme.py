@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import redisq
-from redisq import Message
+from redisq import Message, Settings
 from tests.conftest import REAL
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +80,21 @@ def test_make_demo_works_from_this_checkout() -> None:
     run = subprocess.run([make, "demo"], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "messages/s" in run.stdout
+
+
+def settings_table() -> str:
+    """The table of all settings, from the settings themselves."""
+    rows = ["| environment variable | default | meaning |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`"
+        rows.append(f"| `REDISQ_{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
+def test_the_table_of_settings_is_the_settings() -> None:
+    """When this fails, put the expected text into the README."""
+    (shown,) = re.findall(r"^\| environment variable .*?(?=\n\n)", README, re.MULTILINE | re.DOTALL)
+    assert shown == settings_table()
 
 
 def test_supported_pythons_are_those_of_the_package() -> None:
