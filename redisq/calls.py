@@ -236,7 +236,10 @@ def _refusal(words: Sequence[bytes]) -> RedisQError:
         case b"MESSAGE_CONFLICT":
             return MessageConflict()
         case b"MESSAGE_TOO_LARGE":
-            return MessageTooLarge(f"The message is larger than the queue's max_bytes, {int(words[1]):,} bytes.")
+            return MessageTooLarge(
+                f"The message is larger than the queue's max_bytes, {int(words[1]):,} bytes. Send a reference to its "
+                "data, or raise max_bytes."
+            )
         case b"QUEUE_FULL":
             return QueueFull(
                 f"The queue is at its max_length of {int(words[1]):,} waiting messages. Queue again later."

@@ -30,7 +30,7 @@ from redis.retry import Retry
 from redisq import embedded
 from redisq.calls import Call
 from redisq.errors import Indeterminate, InvalidSettings, Unavailable
-from redisq.faults import Fault, classify
+from redisq.faults import Fault, check_version, classify
 from redisq.settings import Settings
 
 T = TypeVar("T")
@@ -271,6 +271,18 @@ class AsyncLink:
             else:
                 self._endpoint = Endpoint.of(self._settings)
         return self._endpoint
+
+    async def check_server(self) -> None:
+        """Ask the server for its version, once. One that cannot be reached, or does not tell, passes.
+
+        Raises:
+            Unavailable: it is too old.
+        """
+        self._reset(asyncio.get_running_loop())
+        endpoint = await self.endpoint()
+        reply = await self._pooled(endpoint, Command((b"INFO", b"server")))
+        if isinstance(reply, bytes):
+            check_version(reply.decode(errors="replace"), endpoint.server)
 
     async def call(self, call: Call[T]) -> T:
         """Run one call. See `converse` for what it raises."""

@@ -46,7 +46,7 @@ class InvalidQueueName(RedisQError):
 
 
 class InvalidMessage(RedisQError):
-    """The message, or the id given for it, cannot be queued.
+    """The message, or the id given for it, cannot be queued. Correct it first.
 
     `path` names the place in the message, `$.items[3].price`, or is None when it concerns the whole.
     """
@@ -59,31 +59,34 @@ class InvalidMessage(RedisQError):
 
 
 class MessageTooLarge(InvalidMessage):
-    """The message is larger than the queue's max_bytes."""
+    """The message is larger than the queue's max_bytes. Send a reference to its data, or raise max_bytes."""
 
     code = "message_too_large"
 
 
 class SchemaViolation(InvalidMessage):
-    """The message does not fit the queue's schema."""
+    """The message does not fit the queue's schema. Correct the message, or change the schema."""
 
     code = "schema_violation"
 
 
 class InvalidDefinition(RedisQError, ValueError):
-    """The queue's definition is not valid."""
+    """The queue's definition is not valid. See the settings of `redisq.Definition`."""
 
     code = "invalid_definition"
 
 
 class InvalidSettings(RedisQError, ValueError):
-    """A setting is not valid."""
+    """A setting is not valid. Correct the REDISQ_ variable or the argument of Settings."""
 
     code = "invalid_settings"
 
 
 class MessageNotFound(RedisQError):
-    """There is no message with this id in this queue: it never was, was deleted, or its retention has passed."""
+    """There is no message with this id in this queue: it never was, was deleted, or its retention has passed.
+
+    Otherwise its queue, REDISQ_NAMESPACE or REDISQ_URL are others than where it was queued.
+    """
 
     code = "message_not_found"
 
@@ -126,7 +129,7 @@ class BatchError(RedisQError):
 
 
 class LeaseLost(RedisQError):
-    """This delivery no longer holds the message: it was deleted, or its lease lapsed and another worker has it."""
+    """This delivery no longer holds the message: it was deleted, or its lease lapsed. Stop working on it."""
 
     code = "lease_lost"
 
@@ -142,13 +145,13 @@ class MissingCredentials(RedisQError):
 
 
 class InvalidCredentials(RedisQError, ValueError):
-    """The application's credentials are not valid."""
+    """The application's credentials are not valid. `redisq app create NAME` makes new ones."""
 
     code = "invalid_credentials"
 
 
 class InvalidToken(RedisQError):
-    """The token is not valid.
+    """The token is not valid. Make a new one.
 
     `reason` says which check refused it: malformed, too_large, version, unknown_key, bad_mac, claim_missing,
     claim_type, claim_unknown, not_yet, ttl, audience, app, caveat or expired. It is for logs;
@@ -163,7 +166,7 @@ class InvalidToken(RedisQError):
 
 
 class TokenExpired(InvalidToken):
-    """The token has expired. Make a new one."""
+    """The token has expired. Make a new one; if this one is new, the clocks of two machines differ: set them by NTP."""
 
     code = "token_expired"
 
@@ -172,7 +175,7 @@ class TokenExpired(InvalidToken):
 
 
 class Forbidden(RedisQError):
-    """The token does not allow this operation on this queue."""
+    """The token does not allow this operation on this queue. Use one that does."""
 
     code = "forbidden"
 

@@ -14,6 +14,7 @@ from redisq.errors import QueueFull, RedisQError, Unavailable
 _IN_SCRIPT = re.compile(r"^.*@user_script: ?\d+: ?-?", re.DOTALL)
 _WORD = re.compile(r"[A-Z]{2,}")
 _LOST = ("ConnectionError", "TimeoutError")
+NEEDED = "redisq needs Redis 6.2 or later, or Valkey 7.2 or later"
 
 #: redis-py takes these words off the text, so its class has to give them back. By name: not every version has each.
 _WORD_OF_CLASS = {
@@ -31,6 +32,7 @@ _WORD_OF_CLASS = {
     "NoScriptError": "NOSCRIPT",
     "AuthenticationError": "WRONGPASS",
     "AuthenticationWrongNumberOfArgsError": "WRONGPASS",
+    "InvalidResponse": "PROTOCOL",
 }
 
 _WORD_OF_TEXT = {
@@ -38,6 +40,12 @@ _WORD_OF_TEXT = {
     "HELLO must be called with the client already authenticated": "NOAUTH",  # the same, with RESP3
     "The user executing the script can't": "NOPERM",  # inside a script, Redis 6.2 and 7.0
     "ACL failure in script": "NOPERM",  # inside a script, Redis 7.2, Valkey
+    "DB index is out of range": "NODB",
+    "invalid DB index": "NODB",
+    "SELECT is not allowed in cluster mode": "CROSSSLOT",
+    "unknown command": "OLD",
+    "Unknown Redis command called from": "OLD",  # inside a script
+    "timeout is not an integer": "OLD",  # BLPOP before 6.0
 }
 
 #: words that pass by themselves: the server starts, fails over, saves, runs somebody's slow script
@@ -53,15 +61,22 @@ _PASSING = {
     "UNBLOCKED": "its role has changed",
 }
 _LASTING = {
-    "WRONGPASS": "it refused the user name or password in REDISQ_URL",
+    "WRONGPASS": "the user name or password in REDISQ_URL is wrong; it reads redis://USER:PASSWORD@host",
     "NOAUTH": "it wants a password: put it in REDISQ_URL, redis://:PASSWORD@host",
-    "NOPERM": "its ACL does not allow this user what redisq needs",
+    "NOPERM": "its ACL does not allow this user what redisq needs: scripts and their commands, on the namespace's keys",
+    "NODB": "it has no database of that number; REDISQ_URL ends in it, and without another configuration 0 to 15 exist",
+    "DENIED": "it is in protected mode: until it has a password it takes connections from its own host alone",
+    "PROTOCOL": "what answers there is no Redis; does REDISQ_URL name another port, or is it rediss:// for TLS",
+    "OLD": f"it does not know a command that redisq needs. {NEEDED}; no command may be renamed",
     "WRONGTYPE": "one of the queue's keys holds a value that is not redisq's; nothing was changed. "
     "Look for another program that uses this database and namespace",
     "MOVED": "it is part of a cluster, which is not supported yet",
     "ASK": "it is part of a cluster, which is not supported yet",
     "CROSSSLOT": "it is part of a cluster, which is not supported yet",
 }
+
+
+_VERSION = re.compile(r"^(valkey|redis)_version:((\d+)\.(\d+)\S*)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +115,17 @@ def classify(error: Exception, server: str) -> Fault:
     if isinstance(error, OSError) or any(kind.__name__ in _LOST for kind in type(error).__mro__):
         return Fault(Unavailable(f"Redis at {server} cannot be reached: {_reason(error)}"), retry=True, lost=True)
     return Fault(Unavailable(f"Redis at {server} answered with an error: {str(error)[:200]}"), retry=False)
+
+
+def check_version(info: str, server: str) -> None:
+    """Read what `INFO server` tells; a server that tells no version passes.
+
+    Raises:
+        Unavailable: the server is older than redisq needs. Most would work there; leftovers would never be forgotten.
+    """
+    version = _VERSION.search(info)
+    if version and (int(version[3]), int(version[4])) < (6, 2):
+        raise Unavailable(f"Redis at {server} is of version {version[2]}, and {NEEDED}.")
 
 
 def _reason(error: Exception) -> str:

@@ -13,11 +13,13 @@ import os
 import re
 import uuid
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redisq.errors import InvalidMessage, InvalidQueueName, InvalidSettings, MessageNotFound
 
 LAYOUT = 1
+_SHOWN = 10  # names of queues in a text
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -77,6 +79,18 @@ def partition_keys(namespace: str, queue: str, partition: int = 0, partitions: i
         counters=prefix + "counters",
         config=prefix + "config",
     )
+
+
+def others(queue: str, known: Sequence[str]) -> str:
+    """Say which queues there are in place of `queue`: those whose names resemble it, or else the first few."""
+    from difflib import get_close_matches  # for the rare case, as it takes its time to load
+
+    if not known:
+        return "There is no queue yet."
+    if close := get_close_matches(queue, known, n=3):
+        return f"Did you mean {' or '.join(close)}?"
+    more = f" and {len(known) - _SHOWN:,} more" * (len(known) > _SHOWN)
+    return f"There are: {', '.join(sorted(known)[:_SHOWN])}{more}."
 
 
 def queues_key(namespace: str) -> str:

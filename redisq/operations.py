@@ -92,7 +92,7 @@ class Operations:
         """Check that the token, or this process' own, allows `op` on every queue; raises as `authorise` does."""
         grant = self._grant(token, time.time())
         if grant is not None and not (op in grant.ops and "*" in grant.queues):
-            raise Forbidden(f"The token does not allow {op} on every queue.")
+            raise Forbidden(f"The token does not allow {op} on every queue. Name one queue, or use one that does.")
 
     def _grant(self, token: str | None, now: float) -> tokens.Grant | None:
         """Verify the token, or make an own one unless it will do for a while; None when tokens are off."""
@@ -154,7 +154,7 @@ class Operations:
         self.authorise("queue", queue, token)
         bodies = list(messages)
         if ids is not None and len(ids) != len(bodies):
-            raise InvalidMessage(f"ids= has {len(ids)} ids for {len(bodies)} messages")
+            raise InvalidMessage(f"ids= has {len(ids)} ids for {len(bodies)} messages: give one for each.")
         names = [keys.new_id() for _ in bodies] if ids is None else [keys.given_id(id) for id in ids]
         errors: dict[int, RedisQError] = {}
         ready: list[tuple[int, NewMessage]] = []

@@ -107,7 +107,9 @@ class Settings(BaseSettings):
             return None
         if self.app_id is None or self.app_secret is None:
             missing = "REDISQ_APP_ID" if self.app_id is None else "REDISQ_APP_SECRET"
-            raise InvalidCredentials(f"{missing} is not set, but its other half is.")
+            raise InvalidCredentials(
+                f"{missing} is not set, but its other half is. `redisq app create NAME` prints both."
+            )
         return Credentials.parse(self.app_id, self.app_secret.get_secret_value())
 
     @property

@@ -33,9 +33,21 @@ class Parts(NamedTuple):
     tag: str
 
 
+_REMEDIES = {
+    "not_yet": "it is not valid yet: the clock of the machine that made it is ahead of this one. Set both by NTP.",
+    "unknown_key": "it was signed with another secret than this process' REDISQ_APP_SECRET.",
+    "app": "it was made for another application than this process' REDISQ_APP_ID.",
+    "bad_mac": "it was changed after it was made.",
+    "audience": "it was made for another REDISQ_NAMESPACE or REDISQ_AUDIENCE than this process has.",
+    "version": "redisq's tokens begin with rq1; this is none, or one of a later redisq.",
+    "malformed": "it is no whole token of redisq. Was it cut when it was copied?",
+}
+
+
 def refuse(reason: str) -> NoReturn:
     """Raise InvalidToken, without the cause: it could quote the token."""
-    raise InvalidToken(f"The token is not valid ({reason}).", reason) from None
+    remedy = _REMEDIES.get(reason, "Make a new one: `redisq token create`.")
+    raise InvalidToken(f"The token is not valid ({reason}): {remedy}", reason) from None
 
 
 def encode(raw: bytes) -> str:

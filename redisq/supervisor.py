@@ -152,6 +152,9 @@ def _configuration(order: Mapping[str, Any], path: Path, port: int) -> str:
         "unixsocketperm": "700",
         "save": '""',
         "appendonly": "yes",
+        # Each answer is written first, so killing the server loses nothing; while it syncs each second (the default),
+        # it may hold writes back for two.
+        "appendfsync": "no",
         "maxmemory-policy": "noeviction",
         **order["options"],
     }

@@ -77,7 +77,10 @@ class Credentials:
                 raise ValueError
             raw = strict.decode(key)
         except (AttributeError, TypeError, ValueError):
-            raise InvalidCredentials("A secret reads rqs1.<kid>.<43 base64url characters>.") from None
+            raise InvalidCredentials(
+                "A secret reads rqs1.<kid>.<43 base64url characters>: copy all of it, or make a new one with "
+                "`redisq app create NAME`."
+            ) from None
         return cls(app_id, kid, raw)
 
     @classmethod
@@ -127,7 +130,7 @@ class Grant:
         """
         _check_expiry(self.expires_at, now)
         if not self.allows(op, queue):
-            raise Forbidden(f"The token does not allow {op} on queue {queue[:128]!r}.")
+            raise Forbidden(f"The token does not allow {op} on queue {queue[:128]!r}. Use one that allows it.")
 
 
 def _within(names: Sequence[str], patterns: Sequence[str]) -> list[str]:

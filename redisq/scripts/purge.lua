@@ -28,6 +28,7 @@ local bodies = redis.call('HMGET', messages, unpack(ids))
 redis.call('ZREM', scheduled, unpack(#delayed > 0 and delayed or {''})) -- first, so that a full server lets the rest pass
 if #taken > 0 then redis.call('XDEL', stream, unpack(taken)) end
 redis.call('HDEL', messages, unpack(ids))
+redis.call('HDEL', states, unpack(ids))
 for i = 1, #ids do
   if bodies[i] then bury(states, tombstones, ids[i], '-', digest_of(bodies[i]), now) end
 end

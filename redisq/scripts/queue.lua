@@ -30,7 +30,7 @@ local ready, waiting = redis.call('XLEN', stream), redis.call('ZCARD', scheduled
 local ringing = redis.call('LLEN', bell)
 redis.call('HLEN', counters)
 local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, 4)
-local stale = {now = now, messages = {}, tombstones = {}}
+local stale = {messages = {}, tombstones = {}}
 local head = next_due(scheduled, now)
 local room = max_length > 0 and max_length - ready - waiting or math.huge
 

@@ -29,6 +29,7 @@ from redisq.worker.policy import (
     hold_after_start,
     pause_after,
 )
+from redisq.worker.records import about
 from redisq.worker.runners import Handler, Runner, TaskRunner, ThreadRunner
 
 log = logging.getLogger("redisq.worker")
@@ -67,7 +68,7 @@ class Consumer:
         self._leases = Leases(keys, limits, set(), self._lost, limits.lease_ms / 1000)
         heartbeat.watch(self._leases)
         self._runner: Runner = (TaskRunner if handler.is_async else ThreadRunner)(handler, self)
-        self._outbox = Outbox(link, keys, limits, self._confirmed)
+        self._outbox = Outbox(link, keys, limits, worker, self._confirmed)
         self._doorbell = Doorbell(link, keys.bell)
         self._busy: set[Delivery] = set()  # handler has not returned
         self._overrun: set[Delivery] = set()  # plain handlers past their timeout that still hold a thread
@@ -97,7 +98,8 @@ class Consumer:
                 await asyncio.sleep(0)  # let others that return in this turn free their slots, too
                 continue
             try:
-                claim = await self._claim(nonce, count, reclaim=not failures and time.monotonic() >= self._reclaim_from)
+                reclaim = not failures and self._may_reclaim()
+                claim = await self._claim(nonce, count, reclaim=reclaim, repeated=failures > 0)
                 if failures:
                     self._reclaim_from = time.monotonic() + hold_after_outage(claim.lease)
                 failures, nonce = 0, calls.new_nonce()
@@ -114,7 +116,7 @@ class Consumer:
                 # The same nonce again: if the lost claim did happen, its deliveries are waiting for us. But no lapsed
                 # leases for a heartbeat: after an outage their holders are about to renew them.
                 failures += 1
-                log.warning("queue %s: no claim: %s", self._keys.queue, error)
+                log.warning("queue %s: no claim: %s", self._keys.queue, error, extra=self._about())
                 await self._pause(pause_after(failures, random.random()))
 
     async def _pause(self, seconds: float) -> None:
@@ -124,7 +126,12 @@ class Consumer:
         except TimeoutError:
             pass
 
-    async def _claim(self, nonce: str, count: int, *, reclaim: bool) -> Claim:
+    def _may_reclaim(self) -> bool:
+        """Whether the last sign of an outage, to this loop or to the heartbeat, is long enough ago."""
+        outage_over = self._leases.failed_at + hold_after_outage(self._leases.lease)
+        return time.monotonic() >= max(self._reclaim_from, outage_over)
+
+    async def _claim(self, nonce: str, count: int, *, reclaim: bool, repeated: bool) -> Claim:
         sent, at = time.monotonic(), datetime.now(UTC)
         claim = await self._claims.call(
             calls.claim(self._keys, self._limits, self._worker, nonce, count, reclaim=reclaim)
@@ -132,8 +139,17 @@ class Consumer:
         if claim.lease != self._leases.lease:
             self._leases.lease = claim.lease
             self._heartbeat.wake()
+        # The answer to a repeat, or one that lay unread while a handler kept the loop, tells of leases that may have
+        # lapsed since, and been taken over. Only what can be renewed now may begin.
+        deliveries, doubtful = claim.deliveries, repeated
+        while deliveries and (doubtful or time.monotonic() >= sent + beat_after(claim.lease)):
+            sent, at, doubtful = time.monotonic(), datetime.now(UTC), False
+            leases = [(claimed.receipt, b"") for claimed in deliveries]
+            outcomes = await self._claims.call(calls.renew(self._keys, self._limits, leases))
+            held = zip(deliveries, outcomes, strict=True)
+            deliveries = [claimed for claimed, outcome in held if not isinstance(outcome, RedisQError)]
         deadline, beat_at = at + timedelta(seconds=claim.lease), sent + beat_after(claim.lease)
-        for claimed in claim.deliveries:
+        for claimed in deliveries:
             self._begin(claimed, deadline, beat_at)
         return claim
 
@@ -185,7 +201,7 @@ class Consumer:
                 while more:
                     _, more = await self._link.call(calls.sweep(self._keys, self._limits))
             except RedisQError as error:
-                log.debug("queue %s: not swept: %s", self._keys.queue, error)
+                log.debug("queue %s: not swept: %s", self._keys.queue, error, extra=self._about())
 
     # --- What runners report; see runners.Owner ---
 
@@ -196,7 +212,7 @@ class Consumer:
         try:
             encoded = codec.encode(result, MAX_BYTES_CEILING)
         except InvalidMessage as error:
-            log.warning("queue %s message %s: its result cannot be stored: %s", delivery.queue, delivery.id, error)
+            self._warn(delivery, "its result cannot be stored: %s", type(error).__name__)  # its text may name keys
             self._outbox.fail(delivery, error_of(error), cause="rejected", final=True)
         else:
             self._outbox.complete(delivery, encoded)
@@ -208,9 +224,8 @@ class Consumer:
             self._release(delivery)
             return
         delivery._settled = True
-        kind = type(error).__name__
-        log.warning("queue %s message %s attempt %d failed: %s", delivery.queue, delivery.id, delivery.attempt, kind)
-        log.debug("queue %s message %s", delivery.queue, delivery.id, exc_info=error)
+        self._warn(delivery, "failed: %s", type(error).__name__)  # its text may hold anything
+        log.debug("queue %s message %s", delivery.queue, delivery.id, exc_info=error, extra=self._about(delivery))
         self._outbox.fail(delivery, error_of(error))
 
     def overran(self, delivery: Delivery) -> None:
@@ -218,7 +233,7 @@ class Consumer:
             return
         delivery._settled = delivery.cancelled = True
         text = f"The handler did not return within its timeout of {self._handler.timeout:g} s."
-        log.warning("queue %s message %s attempt %d: %s", delivery.queue, delivery.id, delivery.attempt, text)
+        self._warn(delivery, "%s", text)
         self._outbox.fail(delivery, {"type": "TimeoutError", "message": text})
         if not self._handler.is_async:
             self._overrun.add(delivery)
@@ -234,7 +249,7 @@ class Consumer:
     def _lost(self, delivery: Delivery) -> None:
         if not delivery._settled:
             delivery._settled = True
-            log.warning("queue %s message %s attempt %d: lease lost", delivery.queue, delivery.id, delivery.attempt)
+            self._warn(delivery, "lease lost")
             self._leases.held.discard(delivery)
             self._cancel(delivery)
 
@@ -250,7 +265,14 @@ class Consumer:
         self._leases.held.discard(delivery)
         self._room.set()
         if refusal is not None:
-            log.warning("queue %s message %s: outcome refused: %s", delivery.queue, delivery.id, refusal)
+            self._warn(delivery, "outcome refused: %s", refusal)
+
+    def _warn(self, delivery: Delivery, text: str, *args: object) -> None:
+        where = (delivery.queue, delivery.id, delivery.attempt)
+        log.warning(f"queue %s message %s attempt %d: {text}", *where, *args, extra=self._about(delivery))
+
+    def _about(self, delivery: Delivery | None = None) -> dict[str, object]:
+        return about(self._worker, self._keys.queue, delivery)
 
     # --- Stopping ---
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from redisq.keys import PartitionKeys
 from redisq.settings import Settings
 from redisq.worker.delivery import Delivery
 from redisq.worker.policy import beat_after
+from redisq.worker.records import about
 
 log = logging.getLogger("redisq.worker")
 
@@ -35,14 +37,17 @@ class Leases:
     lost: Callable[[Delivery], None]
     #: seconds; the queue's own, from the last claim
     lease: float
+    #: when a renewal last failed, by the monotonic clock: a worker with every slot taken notices an outage only here
+    failed_at: float = -math.inf
 
 
 class Heartbeat(threading.Thread):
     """Renews every held lease at a third of its time. Tells the loop which are lost."""
 
-    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, settings: Settings, worker: str, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name="redisq-heartbeat", daemon=True)
         self._link = Link(settings.model_copy(update={"retry_deadline": 0.0}))
+        self._worker = worker
         self._loop = loop
         self._all: list[Leases] = []
         self._wake = threading.Event()
@@ -89,7 +94,9 @@ class Heartbeat(threading.Thread):
         try:
             outcomes = self._link.call(calls.renew(leases.keys, leases.limits, batch))
         except RedisQError as error:
-            log.warning("queue %s: leases not renewed: %s", leases.keys.queue, error)
+            queue = leases.keys.queue
+            log.warning("queue %s: leases not renewed: %s", queue, error, extra=about(self._worker, queue))
+            leases.failed_at = time.monotonic()
             _again(due, sent + _RETRY)
             return
         for delivery, shown, outcome in zip(due, progress, outcomes, strict=True):

@@ -17,6 +17,7 @@ from redisq.keys import PartitionKeys
 from redisq.model import Failure
 from redisq.worker.delivery import Delivery
 from redisq.worker.policy import pause_after
+from redisq.worker.records import about
 
 log = logging.getLogger("redisq.worker")
 
@@ -32,11 +33,17 @@ class Outbox:
     """
 
     def __init__(
-        self, link: AsyncLink, keys: PartitionKeys, limits: Limits, done: Callable[[Delivery, RedisQError | None], None]
+        self,
+        link: AsyncLink,
+        keys: PartitionKeys,
+        limits: Limits,
+        worker: str,
+        done: Callable[[Delivery, RedisQError | None], None],
     ) -> None:
         self._link = link
         self._keys = keys
         self._limits = limits
+        self._worker = worker
         self._done = done
         self._completions: deque[tuple[Delivery, bytes]] = deque()
         self._failures: deque[tuple[Delivery, Failure]] = deque()
@@ -84,7 +91,8 @@ class Outbox:
                     failures = 0
                 except Unavailable as error:
                     failures += 1
-                    log.warning("queue %s: outcomes wait for Redis: %s", self._keys.queue, error)
+                    queue = self._keys.queue
+                    log.warning("queue %s: outcomes wait for Redis: %s", queue, error, extra=about(self._worker, queue))
                     await asyncio.sleep(pause_after(failures, random.random()))
             self._empty.set()
 

@@ -57,6 +57,12 @@ def restart_after(crashes: int, lived: float) -> float:
 
 
 def error_of(error: BaseException) -> dict[str, str]:
-    """Describe a handler's exception as the message's error: its type, and its text cut and made valid Unicode."""
-    text = str(error)[:_ERROR_TEXT].encode("utf-8", "replace").decode("utf-8")
+    """Describe a handler's exception as the message's error: its type, and its text cut and made valid Unicode.
+
+    An exception's own code may fail here, too (a broken `__str__`); that must not keep the message from its outcome.
+    """
+    try:
+        text = str(error)[:_ERROR_TEXT].encode("utf-8", "replace").decode("utf-8")
+    except Exception as broken:
+        text = f"The exception has no text: its __str__ raised {type(broken).__name__}."
     return {"type": type(error).__name__, "message": text}

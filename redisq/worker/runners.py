@@ -76,25 +76,25 @@ class TaskRunner:
             task.cancel()
 
     async def _run(self, delivery: Delivery) -> None:
-        owner, limit = self._owner, None
+        owner, timer = self._owner, None
+        if self._timeout is not None:
+            timer = asyncio.get_running_loop().call_later(self._timeout, self._overrun, delivery)
         try:
-            if self._timeout is None:
-                result = await self._function(delivery)
-            else:
-                async with asyncio.timeout(self._timeout) as limit:
-                    result = await self._function(delivery)
-        except TimeoutError as error:
-            if limit is not None and limit.expired():
-                owner.overran(delivery)
-            else:
-                owner.failed(delivery, error)
+            result = await self._function(delivery)
         except BaseException as error:  # SystemExit too: a handler may not end the worker
             owner.failed(delivery, error)
         else:
             owner.succeeded(delivery, result)
         finally:
+            if timer is not None:
+                timer.cancel()
             del self._tasks[delivery]
             owner.returned(delivery)
+
+    def _overrun(self, delivery: Delivery) -> None:
+        """Settle first: a handler that catches its cancellation may go on for as long as it likes, but in vain."""
+        self._owner.overran(delivery)
+        self.cancel(delivery)
 
 
 class ThreadRunner:

@@ -13,14 +13,15 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
+from redisq import calls, keys
 from redisq.connection import AsyncLink
 from redisq.errors import RedisQError, Unavailable
-from redisq.keys import check_queue_name
 from redisq.operations import Operations
 from redisq.settings import Settings
 from redisq.tokens import Credentials
 from redisq.worker.consumer import Consumer
 from redisq.worker.heartbeat import Heartbeat
+from redisq.worker.records import about
 from redisq.worker.runners import Handler, HandlerFunction
 
 log = logging.getLogger("redisq.worker")
@@ -54,6 +55,7 @@ class Worker:
         self._stop: asyncio.Event | None = None
         self._hurry: asyncio.Event | None = None
         self._exit_code = 0
+        self._name = ""
 
     @property
     def queues(self) -> list[str]:
@@ -71,7 +73,7 @@ class Worker:
             InvalidQueueName: see there.
             ValueError: `concurrency` or `timeout` out of bounds, or the queue has a handler already.
         """
-        check_queue_name(queue)
+        keys.check_queue_name(queue)
         if queue in self._handlers:
             raise ValueError(f"the queue {queue} has a handler already")
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 100_000:
@@ -113,16 +115,20 @@ class Worker:
     async def _run(self, burst: bool, signals: bool) -> int:
         if not self._handlers:
             raise ValueError("this worker has no handler: decorate a function with @worker.handler(QUEUE)")
+        if self._stop is not None:
+            raise RuntimeError("this worker is running: a second run at the same time takes a Worker of its own")
         settings = self._settings or Settings()
         operations = Operations(settings, self._credentials)
         for queue in self._handlers:
             operations.authorise("work", queue, None)
         loop = asyncio.get_running_loop()
-        self._stop, self._hurry, self._exit_code = asyncio.Event(), asyncio.Event(), 0
         link, claims = AsyncLink(settings), AsyncLink(settings.model_copy(update={"retry_deadline": 0.0}))
-        await link.endpoint()
-        heartbeat = Heartbeat(settings, loop)
+        self._name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        heartbeat = Heartbeat(settings, self._name, loop)
         async with AsyncExitStack() as stack:
+            self._stop, self._hurry, self._exit_code = asyncio.Event(), asyncio.Event(), 0
+            stack.callback(setattr, self, "_stop", None)
+            await link.endpoint()
             stack.push_async_callback(link.close)
             stack.push_async_callback(claims.close)
             if signals and threading.current_thread() is threading.main_thread():
@@ -138,7 +144,7 @@ class Worker:
                     operations.limits,
                     link,
                     claims,
-                    f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+                    self._name,
                     heartbeat,
                     lambda: self._check_stuck(settings.max_stuck),
                 )
@@ -146,20 +152,38 @@ class Worker:
             ]
             for consumer in self._consumers:
                 stack.push_async_callback(consumer.close)
+            await claims.check_server()
+            await self._look_around(claims, settings.namespace)
             await self._work(burst, settings.grace)
         return self._exit_code
 
+    async def _look_around(self, link: AsyncLink, namespace: str) -> None:
+        """Warn of handlers whose queue does not exist: so look slips in its name, the namespace and the server."""
+        try:
+            registry = await link.call(calls.registry(keys.queues_key(namespace)))
+            server = (await link.endpoint()).server
+        except RedisQError as error:
+            log.debug("queues not listed: %s", error, extra=about(self._name))
+            return
+        known = list(registry)
+        for queue in self._handlers.keys() - registry.keys():
+            log.log(
+                logging.WARNING if known else logging.INFO,  # without any queue it is the service that is new
+                "queue %s: no message was ever queued to it in namespace %s at %s. %s",
+                *(queue, namespace, server, keys.others(queue, known)),
+                extra=about(self._name, queue),
+            )
+
     async def _work(self, burst: bool, grace: float) -> None:
         assert self._stop is not None  # noqa: S101 - set by _run
-        log.info("working on %s", ", ".join(self._handlers))
+        log.info("working on %s", ", ".join(self._handlers), extra=about(self._name))
         running = asyncio.gather(*(consumer.run(burst) for consumer in self._consumers))
         stopped = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait((running, stopped), return_when=asyncio.FIRST_COMPLETED)
             if running.done():
                 await running  # a burst has ended; or a fault of ours, which must not be hidden
-                return
-            log.info("stopping")
+            log.info("stopping", extra=about(self._name))
             await self._wind_down(running, grace)
         except asyncio.CancelledError:
             await self._wind_down(running, 0.0)
@@ -183,9 +207,10 @@ class Worker:
                 await asyncio.shield(claiming)  # a claim under way may still bring messages, to be handed back
                 await asyncio.gather(*(consumer.leave() for consumer in self._consumers))
         except (TimeoutError, Unavailable) as error:
-            log.warning("not every outcome reached Redis; the rest is delivered again after its lease: %s", error)
+            text = "not every outcome reached Redis; the rest is delivered again after its lease: %s"
+            log.warning(text, error, extra=about(self._name))
         except RedisQError as error:
-            log.warning("leaving: %s", error)
+            log.warning("leaving: %s", error, extra=about(self._name))
 
     async def _wait_until_idle(self, seconds: float, hurried: bool = False) -> None:
         """Wait until no handler runs, `seconds` have passed, or, unless `hurried`, a second signal came."""
@@ -201,9 +226,8 @@ class Worker:
     def _check_stuck(self, limit: int) -> None:
         stuck = sum(consumer.stuck for consumer in self._consumers)
         if stuck >= limit and self._stop is not None and not self._stop.is_set():
-            log.error(
-                "%d handlers overran their timeouts and hold their threads: this process ends to be replaced", stuck
-            )
+            text = "%d handlers overran their timeouts and hold their threads: this process ends to be replaced"
+            log.error(text, stuck, extra=about(self._name))
             self._exit_code = 1
             self._stop.set()
 

@@ -135,9 +135,9 @@ def test_a_password_is_wanted_and_never_shown(make_client: Any, start_another: S
     mq = make_client(Settings(url=login, auth="none"))
     mq.queue_message(QUEUE, 1)
     for url, advice in (
-        (f"redis://:{wrong}@{where}/0?protocol={protocol}", "refused the user name or password"),
+        (f"redis://:{wrong}@{where}/0?protocol={protocol}", "the user name or password in REDISQ_URL is wrong"),
         (f"redis://{where}/0?protocol={protocol}", "wants a password"),
-        (f"redis://nobody:{good}@{where}/0?protocol={protocol}", "refused the user name or password"),
+        (f"redis://nobody:{good}@{where}/0?protocol={protocol}", "the user name or password in REDISQ_URL is wrong"),
     ):
         refused = make_client(Settings(url=url, auth="none"))
         with pytest.raises(Unavailable, match=advice) as caught:

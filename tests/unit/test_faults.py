@@ -1,7 +1,7 @@
 """What servers really say when something is wrong, and what each means to us.
 
-The replies were recorded from Redis 6.2.14, 7.0.15 and 7.4.1 and Valkey 8.0.1; MOVED, ASK and TRYAGAIN are those of the
-cluster specification. They go through redis-py's own parsers, because that is what takes the words off.
+The replies were recorded from Redis 5.0.6, 6.2.14, 7.0.15 and 7.4.1 and Valkey 8.0.1; MOVED, ASK and TRYAGAIN are those
+of the cluster specification. They go through redis-py's own parsers, because that is what takes the words off.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from redis._parsers.encoders import Encoder
 from redisq import QueueFull, Settings, Unavailable, calls
 from redisq.connection import Endpoint, Link
 from redisq.errors import Indeterminate
-from redisq.faults import classify
+from redisq.faults import check_version, classify
 from redisq.keys import partition_keys
 
 SHA = "69b0eae4950c2cac1f4cc3bb50d54cdc9fe27c11"
@@ -65,9 +65,12 @@ SLOTS = Meaning(Unavailable, True, "its cluster is down")
 MOVING = Meaning(Unavailable, True, "its slots are moving")
 ROLE = Meaning(Unavailable, True, "its role has changed")
 STRANGER = Meaning(Unavailable, False, "it wants a password")
-WRONG = Meaning(Unavailable, False, "refused the user name or password")
+WRONG = Meaning(Unavailable, False, "the user name or password in REDISQ_URL is wrong")
 ACL = Meaning(Unavailable, False, "its ACL does not allow")
 CLUSTER = Meaning(Unavailable, False, "it is part of a cluster")
+OLD = Meaning(Unavailable, False, "redisq needs Redis 6.2 or later")
+NUMBER = Meaning(Unavailable, False, "no database of that number")
+PROTECTED = Meaning(Unavailable, False, "it is in protected mode")
 CROWD = Meaning(Unavailable, True, "max number of clients reached")
 OTHER = Meaning(Unavailable, False, "answered with an error")
 
@@ -126,7 +129,15 @@ REPLIES: list[tuple[str, Meaning]] = [
     ("ERR user_script:3: attempt to perform arithmetic on a nil value" + IN_7, OTHER),
     (IN_62 + "Script killed by user with SCRIPT KILL...", OTHER),
     ("ERR Script killed by user with SCRIPT KILL..." + IN_7, OTHER),
-    ("ERR unknown command 'EVALSHA', with args beginning with: ", OTHER),
+    ("ERR unknown command 'EVALSHA', with args beginning with: ", OLD),
+    ("ERR unknown command `EVALSHA`, with args beginning with: ", OLD),  # 5.0
+    (IN_62 + "@user_script: 3: Unknown Redis command called from Lua script", OLD),  # 5.0, 6.2
+    ("ERR Unknown Redis command called from script" + IN_7, OLD),
+    ("ERR timeout is not an integer or out of range", OLD),  # BLPOP of 5.0
+    ("ERR DB index is out of range", NUMBER),
+    ("ERR invalid DB index", NUMBER),
+    ("ERR SELECT is not allowed in cluster mode", CLUSTER),
+    ("DENIED Redis is running in protected mode because protected mode is enabled and no password is set.", PROTECTED),
 ]
 
 
@@ -202,6 +213,24 @@ def test_no_reply(error: Exception, text: str) -> None:
     assert "Redis at host:6379 cannot be reached: " in str(fault.error)
     assert text in str(fault.error)
     assert (fault.retry, fault.lost) == (True, True)
+
+
+@pytest.mark.parametrize("info", ["redis_version:5.0.6", "redis_version:6.0.16", "valkey_version:5.9.0"])
+def test_a_server_that_is_too_old_is_refused(info: str) -> None:
+    with pytest.raises(Unavailable, match=rf"host:6379 is of version {info.partition(':')[2]}, and redisq needs"):
+        check_version(f"# Server\r\n{info}\r\nredis_mode:standalone\r\n", "host:6379")
+
+
+@pytest.mark.parametrize("info", ["redis_version:6.2.14", "redis_version:7.2.4\r\nvalkey_version:8.0.1", "", "# x"])
+def test_a_server_that_is_new_enough_or_tells_no_version_passes(info: str) -> None:
+    check_version(f"# Server\r\n{info}\r\nredis_mode:standalone\r\n", "host:6379")
+
+
+def test_what_is_no_redis_at_all(feed: Feed) -> None:
+    feed._server.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    with pytest.raises(exceptions.RedisError) as raised:
+        feed._parser.read_response(disable_decoding=True)
+    assert "what answers there is no Redis" in str(classify(raised.value, "host:6379").error)
 
 
 # --- A server that is not there, or does not answer ---

@@ -34,6 +34,7 @@ REDIS_PY = {"connection", "client", "aclient"}
 ENVIRONMENT = {
     "embedded.py": "the supervisor",
     "cli/demo_run.py": "the demonstration's workers, which it gives a server and credentials of their own",
+    "cli/dev_run.py": "Redis and the workers, which it gives a server and credentials of their own",
     "cli/work.py": "the worker's module, which reads its settings itself",
 }
 #: The server's clock decides. A client's own matters for tokens, and for what a handler is told of its deadline.

@@ -1,9 +1,9 @@
 -- sweep: forget what is due. `overdue` only reads, `forget` only writes, so that scripts can put their own work between.
 --
 -- A finished message goes when its retention has passed; when the deduplication window is the longer of the two it
--- leaves a tombstone. A tombstone goes when the window has passed.
+-- leaves a tombstone, dated when it finished. A tombstone goes when the window has passed.
 local function overdue(messages, states, finished, tombstones, dead, now, retention, window, limit)
-  local due = {now = now, messages = {}, tombstones = {}, keep = window > retention}
+  local due = {messages = {}, tombstones = {}, keep = window > retention}
   local entries = redis.call('XRANGE', finished, '-', string.format('%d', now - retention), 'COUNT', limit)
   for i = 1, #entries do
     local entry, id = entries[i][1], entries[i][2][2]
@@ -30,7 +30,7 @@ local function forget(messages, states, finished, tombstones, dead, due)
       redis.call('ZREM', dead, item.id)
       redis.call('HDEL', messages, item.id)
       if due.keep and item.body then
-        bury(states, tombstones, item.id, '-', digest_of(item.body), due.now)
+        bury(states, tombstones, item.id, '-', digest_of(item.body), string.match(item.entry, '^%d+'))
       else
         redis.call('HDEL', states, item.id)
       end

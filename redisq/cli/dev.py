@@ -1,0 +1,50 @@
+"""The command `dev`; what it does is in `dev_run`."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Annotated
+
+import typer
+
+from redisq.cli import output
+
+
+def dev(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODULE:WORKER",
+            help="Workers to run, for example shop.work:worker. Without one, Redis alone runs.",
+            show_default=False,
+        ),
+    ] = None,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Restart the workers when a Python file below this folder changes.")
+    ] = False,
+    processes: Annotated[int, typer.Option(min=1, metavar="N", help="Processes of each worker.")] = 1,
+    env: Annotated[
+        bool, typer.Option("--env", help='Only print the lines to export: eval "$(redisq dev --env)".')
+    ] = False,
+) -> None:
+    """Run a private Redis and your workers for development, and show what they do, until Ctrl-C.
+
+    Data and credentials stay in .redisq of the current folder. A second `redisq dev` there shows what the first does.
+
+    Running handlers get 5 seconds to end; REDISQ_GRACE sets another time.
+    """
+    names = list(dict.fromkeys(targets or ()))
+    for name in names:
+        if not all(name.partition(":")):
+            raise typer.BadParameter(f"{name!r} does not name a worker: write MODULE:WORKER, as in shop.work:worker.")
+    from redisq.cli.dev_folder import Folder  # takes the token module with it
+
+    folder = Folder.here()
+    if env:
+        output.text("\n".join(folder.exports()))
+        return
+    if reload and not importlib.util.find_spec("watchfiles"):
+        raise output.CommandError("--reload needs the package watchfiles: pip install 'redisq[cli]'")
+    from redisq.cli.dev_run import run
+
+    run(folder, names, processes, reload)

@@ -1,0 +1,159 @@
+"""The folder `.redisq` in a project's folder: what `redisq dev` keeps there, and how a second one finds the first.
+
+.gitignore      keeps all of it out of version control
+credentials     of the development application, made once; only its owner can read it
+dev.lock        locked (flock) as long as a `redisq dev` runs here
+dev.json        what that one shows, about once a second; gone when it has ended
+redis.sock      a link to the socket of the server that runs now, so that its address stays when it is replaced
+and the server's own data: see `supervisor.py`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shlex
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote
+
+from redisq.cli.dev_state import Snapshot
+from redisq.cli.output import CommandError
+from redisq.errors import InvalidCredentials
+from redisq.tokens import Credentials
+
+NAME = ".redisq"
+
+_APPLICATION = "dev"
+_PATIENCE = 10.0  # seconds for another one to say what it does, or to end
+_SOCKET_PATH_LIMIT = 100  # bytes; the system's own is 103 on macOS, 107 on Linux
+
+
+class Folder:
+    """The folder of one project, made when it is not there.
+
+    Raises:
+        CommandError: it cannot be made.
+    """
+
+    def __init__(self, project: Path) -> None:
+        self.project = project
+        self.path = project / NAME
+        self._lock: IO[str] | None = None
+        try:
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            (self.path / ".gitignore").write_text("*\n")
+        except OSError as error:
+            raise CommandError(f"The folder {self.path} cannot be used: {error.strerror}.") from error
+
+    @classmethod
+    def here(cls) -> Folder:
+        """Give the folder of the current folder."""
+        try:
+            return cls(Path.cwd())
+        except FileNotFoundError:
+            raise CommandError("The current folder does not exist any more.") from None
+
+    @property
+    def url(self) -> str:
+        """The address under which any process reaches this folder's Redis, and starts it when it does not run."""
+        return f"embedded://{quote(str(self.path))}"
+
+    def credentials(self) -> Credentials:
+        """Give the development application's credentials, made at the first time.
+
+        However many processes ask at once, all get the same; if this one dies half-way, there are none yet.
+
+        Raises:
+            CommandError: the file was damaged.
+        """
+        file = self.path / "credentials"
+        with contextlib.suppress(FileExistsError):
+            if not file.exists():
+                new = Credentials.generate(_APPLICATION)
+                self._place(file, f"REDISQ_APP_ID={new.app}\nREDISQ_APP_SECRET={new.secret()}\n")
+        try:
+            found = dict(line.split("=", 1) for line in file.read_text().splitlines())
+            return Credentials.parse(found["REDISQ_APP_ID"], found["REDISQ_APP_SECRET"])
+        except (OSError, ValueError, KeyError, InvalidCredentials):
+            raise CommandError(f"{file} cannot be read. Remove it: the next `redisq dev` makes new ones.") from None
+
+    def _place(self, file: Path, text: str) -> None:
+        """Write a file that nobody else can read, whole or not at all. Raises: FileExistsError."""
+        number, name = tempfile.mkstemp(prefix=f".{file.name}-", dir=self.path)  # mode 600
+        try:
+            with open(number, "w") as new:
+                new.write(text)
+            os.link(name, file)
+        finally:
+            os.unlink(name)
+
+    def environment(self, url: str | None = None) -> dict[str, str]:
+        """Give the environment variables that lead to this Redis, under `url` if given, as its application."""
+        known = self.credentials()
+        return {"REDISQ_URL": url or self.url, "REDISQ_APP_ID": known.app, "REDISQ_APP_SECRET": known.secret()}
+
+    def exports(self) -> list[str]:
+        """Give the lines that make a shell and what it starts use this Redis, whether or not it runs already."""
+        return [f"export {name}={shlex.quote(value)}" for name, value in self.environment().items()]
+
+    def take(self) -> Snapshot | None:
+        """Take the folder for this process and give None; or what the one shows that has it.
+
+        Raises:
+            CommandError: another one has it, but does not say what it does.
+        """
+        end = time.monotonic() + _PATIENCE
+        self._lock = (self.path / "dev.lock").open("a")
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return None
+            if shown := self.published():
+                return shown
+            if time.monotonic() > end:
+                raise CommandError("Another `redisq dev` is just starting or ending here. Try again.")
+            time.sleep(0.05)
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Let others see what this process shows.
+
+        Raises:
+            CommandError: the folder was removed, or its disk is full.
+        """
+        new = self.path / "dev.json.new"
+        try:
+            new.write_text(snapshot.to_json())
+            new.replace(self.path / "dev.json")
+        except OSError as error:
+            raise CommandError(f"The folder {self.path} cannot be used any more: {error.strerror}.") from error
+
+    def published(self) -> Snapshot | None:
+        """Give what the process shows that has the folder; None when there is none."""
+        try:
+            found = Snapshot.from_json((self.path / "dev.json").read_text())
+            os.kill(found.pid, 0)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        return found
+
+    def link(self, socket: str) -> str | None:
+        """Have the link lead to a server's socket and give its path; None when that is too long for a socket's."""
+        link = self.path / "redis.sock"
+        if len(os.fsencode(link)) > _SOCKET_PATH_LIMIT:
+            return None
+        new = link.with_name("redis.sock.new")
+        new.unlink(missing_ok=True)
+        new.symlink_to(socket)
+        new.replace(link)
+        return str(link)
+
+    def leave(self) -> None:
+        """Leave the folder to the next one."""
+        for name in ("redis.sock", "dev.json"):
+            (self.path / name).unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()

@@ -1,0 +1,194 @@
+"""Run `redisq dev`: a private Redis, the workers, and the view of them; or the view alone where one runs already.
+
+Every process hangs on this one: the server ends when this process ends and nobody else uses it, and so do the workers,
+whose stdin is a socket from here. See `supervisor.py` and `dev_crew.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+from redisq.cli import output
+from redisq.cli.dev_crew import Member
+from redisq.cli.dev_folder import NAME, Folder
+from redisq.cli.dev_redis import Looks, Server
+from redisq.cli.dev_state import Journal, Queue, Snapshot
+from redisq.cli.dev_view import View, view
+from redisq.errors import RedisQError
+from redisq.settings import Settings
+
+_LOOK = 1.0  # seconds between looks at the queues
+_GLANCE = 0.1  # seconds at least between two views
+_GRACE = "5"  # seconds for running handlers; at a desk nobody wants to wait for the 25 of production
+_BEYOND_GRACE = 10.0  # seconds more, after which a worker that does not end is killed
+_FAILED_LOOKS = 5  # in a row are told: fewer come with each restart of Redis
+_HINT = '# What other terminals need; there, eval "$(redisq dev --env)" does the same:'
+
+
+def run(folder: Folder, targets: Sequence[str], processes: int, reload: bool) -> None:
+    """Run until SIGINT or SIGTERM.
+
+    Raises:
+        Unavailable: no server could be started. InvalidSettings: a REDISQ_ variable is not valid.
+    """
+    if other := folder.take():
+        return _attach(folder, other, targets)
+    os.environ |= {**folder.environment(), "PYTHONUNBUFFERED": "1"}  # or what handlers print would come late
+    os.environ.setdefault("REDISQ_GRACE", _GRACE)
+    settings = Settings()
+    try:
+        asyncio.run(_Dev(folder, targets, processes, reload, settings.grace + _BEYOND_GRACE).run())
+    finally:
+        folder.leave()
+
+
+def _attach(folder: Folder, other: Snapshot, targets: Sequence[str]) -> None:
+    """Show what another `redisq dev` shows, until it ends or we are told to."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    output.text(f"`redisq dev` runs here already, as process {other.pid}. This shows it; Ctrl-C leaves it running.")
+    if targets:
+        output.text("The workers named now are not started: end that one first.")
+    shown: Snapshot | None = other
+    with contextlib.closing(view()) as shows:
+        while shown and not ended.is_set():
+            shows.show(shown)
+            ended.wait(_LOOK / 2)
+            shown = folder.published()
+    if not ended.is_set():
+        output.text(f"`redisq dev`, process {other.pid}, has ended.")
+
+
+class _Dev:
+    """One run."""
+
+    def __init__(self, folder: Folder, targets: Sequence[str], processes: int, reload: bool, patience: float) -> None:
+        self._folder = folder
+        self._reload = reload
+        self._journal = Journal()
+        self._server = Server(folder, self._journal)
+        self._queues: Sequence[Queue] = ()
+        self._answers = True
+        self._stopping = asyncio.Event()
+        self._members = [
+            Member(
+                target if processes == 1 else f"{target} {number}",
+                [sys.executable, "-m", "redisq", "worker", target, "--lifeline"],
+                self._journal,
+                patience,
+            )
+            for target in targets
+            for number in range(1, processes + 1)
+        ]
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        self._folder.publish(self._snapshot())  # from now on others can attach
+        try:
+            await self._server.start()
+            os.environ["REDISQ_URL"] = self._server.address
+            output.text("\n".join([_HINT, *self._folder.exports()]))
+            self._journal.say(f"{self._server} at {self._server.address}, data in {NAME}")
+            with contextlib.closing(view()) as shows:
+                await self._run(shows)
+        finally:
+            ended = await self._server.close()
+        output.text(f"The workers have ended; Redis {'too' if ended else 'goes on, as other processes use it'}.")
+
+    async def _run(self, shows: View) -> None:
+        members = [asyncio.create_task(member.run()) for member in self._members]
+        others = [asyncio.create_task(self._server.keep(self._moved)), asyncio.create_task(self._look())]
+        others.append(asyncio.create_task(self._watch()))
+        for task in (*members, *others):
+            task.add_done_callback(lambda _: self._journal.news.set())
+        try:
+            while self._goes_on(members, others):
+                self._journal.news.clear()
+                shows.show(self._snapshot())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK):
+                        await self._journal.news.wait()
+                await asyncio.sleep(_GLANCE)
+        finally:  # after a failure, too, such as a reader of stdout that is gone
+            if not self._stopping.is_set():
+                self._stop()
+            await asyncio.gather(*members, return_exceptions=True)
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+        shows.show(self._snapshot())
+        for task in (*members, *others):
+            if not task.cancelled():
+                task.result()
+
+    def _goes_on(self, members: Sequence[asyncio.Task[None]], others: Sequence[asyncio.Task[None]]) -> bool:
+        """Tell whether to go on: until all members have ended, or anything has that should not."""
+        if self._stopping.is_set():
+            return not all(task.done() for task in members)
+        return not any(task.done() for task in (*members, *others))
+
+    def _stop(self) -> None:
+        again = self._stopping.is_set()
+        self._stopping.set()
+        self._journal.say("stopping at once" if again else "stopping; Ctrl-C again cuts it short")
+        for member in self._members:
+            member.stop()
+
+    def _restart(self) -> None:
+        for member in self._members:
+            member.restart()
+
+    def _moved(self, address: str) -> None:
+        os.environ["REDISQ_URL"] = address
+        self._restart()
+
+    async def _watch(self) -> None:
+        """Restart the workers when files change; where changes cannot be noticed, go on without."""
+        if self._reload:
+            from redisq.cli.dev_reload import changes
+
+            try:
+                async for names in changes(self._folder.project, self._stopping):
+                    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+                    self._journal.say(f"{names[0]}{more} changed: restarting the workers")
+                    self._restart()
+            except (OSError, RuntimeError) as error:
+                self._journal.say(f"changes are not noticed any more: {error}", "ERROR")
+        await self._stopping.wait()
+
+    async def _look(self) -> None:
+        """Look at the queues again and again, and let others see all there is to see."""
+        looks, failed = Looks(), 0
+        try:
+            while True:
+                try:
+                    self._queues = await looks.take(self._server.address)
+                    failed, self._answers = 0, True
+                except RedisQError as error:
+                    self._answers = False
+                    failed += 1
+                    if failed == _FAILED_LOOKS:
+                        self._journal.say(f"the queues cannot be looked at: {error}", "ERROR")
+                self._folder.publish(self._snapshot())
+                await asyncio.sleep(_LOOK)
+        finally:
+            await looks.close()
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(
+            pid=os.getpid(),
+            redis=str(self._server) if self._answers else f"{self._server}, which does not answer",
+            processes=[member.shown() for member in self._members],
+            queues=self._queues,
+            lines=list(self._journal.lines),
+            errors=list(self._journal.errors),
+        )

@@ -1,0 +1,51 @@
+"""What `redisq dev` keeps of what its workers say, and hands to others that show it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from redisq.cli.dev_state import Journal, Line, Process, Queue, Snapshot
+from redisq.cli.dev_view import Lines
+
+
+def snapshot(*numbers: int) -> Snapshot:
+    lines = [Line(number, "12:00:00", "shop:worker", "", f"line {number}") for number in numbers]
+    return Snapshot(
+        1, "redis", [Process("shop:worker", "running", 2, 1)], [Queue("q", 1, 2, 3, 4, 5, 6, 7.5)], lines, ()
+    )
+
+
+def test_lines_that_were_forgotten_are_counted() -> None:
+    lines = Lines()
+    assert [line.text for line in lines.new(snapshot(5, 6))] == ["line 5", "line 6"]
+    assert lines.new(snapshot(5, 6)) == []
+    assert [line.text for line in lines.new(snapshot(9))] == ["2 lines are left out", "line 9"]
+
+
+def test_a_snapshot_survives_its_file() -> None:
+    shown = snapshot(*range(1, 300))
+    found = Snapshot.from_json(shown.to_json())
+    assert dataclasses.replace(found, lines=shown.lines, errors=()) == shown
+    assert [line.number for line in found.lines] == list(range(100, 300))
+
+
+def test_what_workers_say_cannot_control_a_terminal() -> None:
+    journal = Journal()
+    journal.relay("shop:worker", "red \x1b[31m, \r back\tand on")
+    journal.relay("shop:worker", "x" * 10_000)
+    first, second = journal.lines
+    assert first.text == "red \\x1b[31m, \\r back    and on"
+    assert len(second.text) < 3000
+    assert not journal.errors
+
+
+def test_log_records_keep_their_time_and_level() -> None:
+    journal = Journal()
+    journal.relay("shop:worker", "2026-01-02T03:04:05.678 WARNING redisq.worker[99] queue orders: no claim")
+    journal.relay("shop:worker", "2026-01-02T03:04:06.000 INFO redisq.worker[99] stopping")
+    journal.say("shop:worker: killed", "ERROR")
+    warning, info, error = journal.lines
+    assert (warning.time, warning.level, warning.text) == ("03:04:05", "WARNING", "queue orders: no claim")
+    assert (info.time, info.level, info.text) == ("03:04:06", "INFO", "stopping")
+    assert list(journal.errors) == [warning, error]
+    assert [line.number for line in journal.lines] == [1, 2, 3]
