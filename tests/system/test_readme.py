@@ -26,6 +26,7 @@ ELSEWHERE = {
     "make test": "test_ci_runs_the_test_command",
     "make setup": "test_make_demo_works_from_this_checkout",
     ". .venv/bin/activate": "this interpreter's environment is on PATH",
+    "redisq dev shop:worker --reload": "tests/system/test_dev.py: it runs until Ctrl-C",
 }
 
 
@@ -61,7 +62,7 @@ def test_the_blocks_run_one_after_the_other(tmp_path: Path) -> None:
     shown = run.stdout[run.stdout.index('>>> redisq get orders "$id" --json') :].split("\n", 1)[1]
     message, _ = json.JSONDecoder().raw_decode(shown)
     assert message["result"] == {"total": 21}
-    assert '"ops"' in run.stdout or "get" in run.stdout[run.stdout.index(">>> redisq token inspect") :]
+    assert "get" in run.stdout[run.stdout.index(">>> redisq token inspect") :]
 
 
 def test_the_messages_shape_is_the_one_shown() -> None:
@@ -95,6 +96,15 @@ def test_the_table_of_settings_is_the_settings() -> None:
     """When this fails, put the expected text into the README."""
     (shown,) = re.findall(r"^\| environment variable .*?(?=\n\n)", README, re.MULTILINE | re.DOTALL)
     assert shown == settings_table()
+
+
+def test_troubleshooting_quotes_what_redisq_says() -> None:
+    section = README[README.index("## Troubleshooting") :]
+    quoted = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
+    assert len(quoted) >= 10
+    said = " ".join(path.read_text("utf-8") for path in (ROOT / "redisq").glob("*.py"))
+    said = re.sub(r'"\s+f?"|\s+', lambda found: "" if '"' in found[0] else " ", said)
+    assert [text for text in quoted if text not in said] == []
 
 
 def test_supported_pythons_are_those_of_the_package() -> None:
