@@ -27,8 +27,12 @@ demo: $(BIN)/.ready ## Run the main job on an embedded Redis
 	$(BIN)/redisq demo
 
 .PHONY: test
-test: $(BIN)/.ready ## Run all tests (REDISQ_TEST_SERVERS=path:path adds servers)
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+test: $(BIN)/.ready ## Run the tests (REDISQ_TEST_SERVERS=path:path adds servers)
+	$(BIN)/python -m pytest -n $(JOBS) -m 'not packaging' $(ARGS)
+
+.PHONY: test-packaging
+test-packaging: $(BIN)/.ready ## Install the wheel with each extra into empty environments and run it there
+	$(BIN)/python -m pytest -n 2 -m packaging $(ARGS)
 
 .PHONY: test-unit
 test-unit: $(BIN)/.ready ## Run the tests that need no server
@@ -49,7 +53,7 @@ fmt: $(BIN)/.ready ## Mend style
 	$(BIN)/ruff format .
 
 .PHONY: check
-check: lint type test ## All that CI checks
+check: lint type test test-packaging ## All that CI checks
 
 .PHONY: clean
 clean: ## Remove what the other targets made

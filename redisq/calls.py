@@ -74,7 +74,7 @@ class NewMessage:
 
 def milliseconds(seconds: float) -> int:
     """Convert seconds, rounded up so that nothing is due early (but 0.1 s stays 100 ms)."""
-    return math.ceil(round(seconds * 1000, 6))
+    return math.ceil(round(seconds * 1000, 5))  # a year in milliseconds as a float is off by up to 4e-6
 
 
 def new_nonce() -> str:
@@ -283,8 +283,8 @@ def _claim(nonce: str, reply: Sequence[Any]) -> Claim:
 
 
 def _body_of(stored: bytes) -> bytes:
-    """Cut the entry id, a space and the 8-byte digest off a stored message."""
-    return stored[stored.index(b" ") + 9 :]
+    """Cut the entry id, a space and the 8-byte digest off a stored message; nothing is left of a damaged one."""
+    return stored.partition(b" ")[2][8:]
 
 
 # --- Messages ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from redisq import __version__
-from redisq.cli import demo, messages, output, queues, tokens, work
+from redisq.cli import completion, definitions, demo, dev, messages, output, queues, stats, tokens, work
 from redisq.errors import RedisQError
 
 _EPILOG = (
@@ -23,17 +23,21 @@ _EPILOG = (
 app = typer.Typer(
     name="redisq",
     no_args_is_help=True,
+    add_completion=False,  # Typer's own options want to guess the shell
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_EPILOG,
 )
 app.command("demo")(demo.demo)
+app.command("dev")(dev.dev)
 app.command("queue")(messages.queue)
 app.command("get")(messages.get)
 app.command("delete")(messages.delete)
 app.command("worker")(work.worker)
-app.command("stats")(queues.stats)
+app.command("stats")(stats.stats)
 app.command("sweep")(queues.sweep)
+queues.app.command("show")(definitions.show)
+queues.app.command("define")(definitions.define)
 app.add_typer(queues.app, name="queues")
 app.add_typer(tokens.token_app, name="token")
 app.add_typer(tokens.app_app, name="app")
@@ -48,6 +52,8 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def redisq(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    show_completion: completion.Show = None,
+    install_completion: completion.Install = None,
 ) -> None:
     """A Redis-backed message queue: queue messages, work on them, look them up."""
 

@@ -1,19 +1,20 @@
-"""Queue one message, look it up, delete it."""
+"""Queue messages, look one up, delete it."""
 
 from __future__ import annotations
 
 import json
 import sys
 import textwrap
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import options, output
+from redisq.cli import documents, options, output
 
 if TYPE_CHECKING:
     from rich.text import Text
+
+    from redisq.model import Message
 
 COLOURS = {"PENDING": "cyan", "INPROGRESS": "yellow", "COMPLETE": "green", "ERROR": "red"}
 _INDENT = 11  # columns of a label
@@ -21,7 +22,23 @@ _INDENT = 11  # columns of a label
 
 def queue(
     queue: options.Queue,
-    message: Annotated[str, typer.Argument(metavar="JSON|-", help="The message; - reads it from stdin.")],
+    message: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="JSON|-|FILE",
+            help="The message; - reads it from stdin. With --lines the file to read, stdin if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    lines: Annotated[
+        bool, typer.Option("--lines", help="Queue many messages: one JSON document on each line.")
+    ] = False,
+    stop_on_error: Annotated[
+        bool, typer.Option("--stop-on-error", help="With --lines: end at the first bad line instead of leaving it out.")
+    ] = False,
+    ids: Annotated[
+        bool, typer.Option("--ids", help="With --lines: print the id of each line, an empty line where there is none.")
+    ] = False,
     id: Annotated[
         str | None, typer.Option(metavar="UUID", help="Its id. Queueing again with the same id is safe.")
     ] = None,
@@ -32,8 +49,19 @@ def queue(
     url: options.Url = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Queue a message and print its id."""
-    request = _parsed(sys.stdin.buffer.read() if message == options.STDIN else message)
+    """Queue a message and print its id, or queue many with --lines.
+
+    Bad lines are reported by their numbers on stderr; if there was one, the exit code is 1.
+    """
+    if lines:
+        if id is not None or delay or (ids and as_json):
+            raise typer.BadParameter("--lines goes with neither --id nor --delay, and --ids not with --json.")
+        source = options.STDIN if message is None else message
+        _queue_lines(queue, source, token, url, stop_on_error=stop_on_error, ids=ids, as_json=as_json)
+        return
+    if message is None or stop_on_error or ids:
+        raise typer.BadParameter("--stop-on-error and --ids go with --lines." if message else "Give a message, or -.")
+    request = _document(sys.stdin.buffer.read() if message == options.STDIN else message)
     from redisq.client import RedisQ
 
     with RedisQ(url) as mq:
@@ -48,20 +76,29 @@ def get(
         float | None,
         typer.Option(metavar="SECONDS", parser=options.seconds, help="Wait this long at most until it has finished."),
     ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Print the result alone: text as it is, anything else as JSON.")
+    ] = False,
     token: options.Token = None,
     url: options.Url = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Print a message: its status, request, result or error, and times. The exit code is 0 whatever its status."""
+    """Print a message: its status, request, result or error, and times.
+
+    The exit code is 0 whatever its status, but 1 with --raw when there is no result.
+    """
+    if raw and as_json:
+        raise typer.BadParameter("--raw goes not with --json.")
     from redisq.client import RedisQ
 
     with RedisQ(url) as mq:
-        found = mq.get_message(queue, id, token, wait=wait).to_dict()
-    if as_json:
-        output.document(found)
+        message = mq.get_message(queue, id, token, wait=wait)
+    if raw:
+        output.raw(_raw(message))
+    elif as_json:
+        output.document(message.to_dict())
     else:
-        console = output.console()
-        console.print(described(found), soft_wrap=True)
+        output.console().print(described(message.to_dict()), soft_wrap=True)
 
 
 def delete(
@@ -98,30 +135,43 @@ def _hanging(body: str) -> str:
     return textwrap.indent(body, " " * _INDENT).lstrip(" ")
 
 
-def _parsed(source: str | bytes) -> Any:
-    """Read a JSON document.
+def _raw(message: Message) -> str:
+    """Write a result alone: text as it is, anything else as JSON.
 
     Raises:
-        CommandError: it is not one, or says something twice.
+        CommandError: there is none, and why.
     """
+    from redisq.model import Status
+
+    if message.status is Status.COMPLETE:
+        result = message.to_dict()["result"]
+        return result if isinstance(result, str) else json.dumps(result)
+    if message.error is not None and message.finished:
+        error = message.error
+        raise output.CommandError(f"It ended as ERROR ({error['reason']}): {error['type']}: {error['message']}")
+    raise output.CommandError(f"There is no result yet, the message is {message.status}. --wait SECONDS waits for it.")
+
+
+def _document(source: str | bytes) -> Any:
     try:
-        text = source if isinstance(source, str) else source.decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=_unique)
-    except json.JSONDecodeError as error:
-        place = f"{error.msg}, line {error.lineno} column {error.colno}"
-        raise output.CommandError(
-            f'The message is not JSON ({place}). In a shell, quote all of it: \'{{"sku": "A-1"}}\''
-        ) from None
-    except UnicodeDecodeError as error:
-        raise output.CommandError(f"The message is not UTF-8 (byte {error.start}).") from None
-    except RecursionError:
-        raise output.CommandError("The message is nested too deeply.") from None
-    except ValueError as error:  # a number of thousands of digits; a repeated key
-        raise output.CommandError(f"The message cannot be read: {error}") from None
+        return documents.read(source)
+    except documents.Unreadable as error:
+        hint = """ In a shell, quote all of it: '{"sku": "A-1"}'""" * ("JSON" in str(error))
+        raise output.CommandError(f"The message {error}.{hint}") from None
 
 
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("an object has the same key twice")
-    return found
+def _queue_lines(
+    queue: str, source: str, token: str | None, url: str | None, *, stop_on_error: bool, ids: bool, as_json: bool
+) -> None:
+    from redisq.cli.lines import queue_lines
+    from redisq.client import RedisQ
+
+    with RedisQ(url) as mq:
+        feed = queue_lines(mq, queue, token, source, stop_on_error=stop_on_error, ids=ids)
+    if not ids:
+        counts = {"queued": feed.queued, "refused": feed.refused, "read": feed.read}
+        output.show(as_json, counts, f"queued {feed.queued:,}, refused {feed.refused:,}")
+    if feed.halted:
+        raise output.CommandError(feed.halted)
+    if feed.refused:
+        raise typer.Exit(1)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from redisq.cli.completion import queue_names
+
 
 def seconds(value: str) -> float:
     """Read a number of seconds, 0 or more; what is wrong is a usage error."""
@@ -22,8 +24,16 @@ def seconds(value: str) -> float:
 STDIN = "-"  # in place of an argument: read it from stdin
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Queue = Annotated[str, typer.Argument(metavar="QUEUE", help="Its name.", show_default=False)]
-SomeQueue = Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="Its name; all queues if left out.")]
+Queue = Annotated[
+    str, typer.Argument(metavar="QUEUE", help="Its name.", show_default=False, autocompletion=queue_names)
+]
+SomeQueue = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="QUEUE", help="Its name; all queues if left out.", show_default=False, autocompletion=queue_names
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")]
 MessageId = Annotated[str, typer.Argument(metavar="ID", help="The message's id.", show_default=False)]
 Url = Annotated[
     str | None,

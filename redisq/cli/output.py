@@ -26,6 +26,11 @@ def text(line: str) -> None:
     print(printable(line), flush=True)
 
 
+def raw(body: str) -> None:
+    """Print text as it is, for a program that reads it; only for a terminal is it made safe."""
+    print(printable(body) if sys.stdout.isatty() else body, flush=True)
+
+
 def show(as_json: bool, value: Any, line: str) -> None:
     """Print `value` as JSON, or else `line`."""
     if as_json:
@@ -34,7 +39,7 @@ def show(as_json: bool, value: Any, line: str) -> None:
         text(line)
 
 
-def complain(error: Exception) -> None:
+def complain(error: Exception | str) -> None:
     """Print an error as one line on stderr."""
     print(f"redisq: {' '.join(printable(str(error)).split())}", file=sys.stderr)
 

@@ -1,40 +1,103 @@
-"""See what queues hold, and give their memory back."""
+"""Manage queues: list, pause, empty, remove, sweep."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING
 
 import typer
 
 from redisq.cli import options, output
+from redisq.errors import Forbidden
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from redisq.client import RedisQ
 
 app = typer.Typer(help="Manage queues.", no_args_is_help=True)
 
-_COLUMNS = ("ready", "scheduled", "in_progress", "finished", "dead", "oldest_age", "queued", "completed", "failed")
+
+@app.command("list")
+def list_(token: options.Token = None, url: options.Url = None, as_json: options.AsJson = False) -> None:
+    """Print the names of all queues."""
+    from redisq.client import RedisQ
+
+    with RedisQ(url) as mq:
+        names = mq.queues(token)
+    if as_json:
+        output.document({"queues": names})
+    elif names:
+        output.text("\n".join(names))
 
 
-def stats(
-    queue: options.SomeQueue = None,
+@app.command("pause")
+def pause(
+    queue: options.Queue, token: options.Token = None, url: options.Url = None, as_json: options.AsJson = False
+) -> None:
+    """Let workers claim nothing more from a queue. Messages can be queued, and those in progress end."""
+    from redisq.client import RedisQ
+
+    with RedisQ(url) as mq:
+        check_exists(mq, queue, token)
+        mq.define(queue, token, paused=True)
+    output.show(as_json, {"queue": queue, "paused": True}, f"{queue} is paused")
+
+
+@app.command("resume")
+def resume(
+    queue: options.Queue, token: options.Token = None, url: options.Url = None, as_json: options.AsJson = False
+) -> None:
+    """Let workers claim from a queue again."""
+    from redisq.client import RedisQ
+
+    with RedisQ(url) as mq:
+        check_exists(mq, queue, token)
+        mq.define(queue, token, paused=None)
+    output.show(as_json, {"queue": queue, "paused": False}, f"{queue} is not paused")
+
+
+@app.command("purge")
+def purge(
+    queue: options.Queue,
+    yes: options.Yes = False,
     token: options.Token = None,
     url: options.Url = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Count what a queue holds, and its running totals; without QUEUE, of all queues."""
+    """Remove all waiting messages of a queue. Those in progress and finished ones stay."""
     from redisq.client import RedisQ
 
     with RedisQ(url) as mq:
-        names = mq.queues(token) if queue is None else [queue]
-        rows = [mq.stats(name, token).to_dict() for name in names]
-    if as_json:
-        output.document({"queues": rows} if queue is None else rows[0])
-    elif not rows:
-        output.text("There is no queue yet.")
-    else:
-        output.console().print(_table(rows) if queue is None else _one(rows[0]))
+        check_exists(mq, queue, token)
+        if not yes:
+            held = mq.stats(queue, token)
+            waiting = f"{held.ready:,} ready and {held.scheduled:,} scheduled messages"
+            _confirm(f"This removes the {waiting} of {queue} for good.")
+        purged = mq.purge(queue, token)
+    output.show(as_json, {"queue": queue, "purged": purged}, f"purged {purged:,}")
+
+
+@app.command("drop")
+def drop(
+    queue: options.Queue,
+    yes: options.Yes = False,
+    token: options.Token = None,
+    url: options.Url = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Remove a queue with all its messages, results, totals and its definition."""
+    from redisq.client import RedisQ
+
+    with RedisQ(url) as mq:
+        check_exists(mq, queue, token)
+        if not yes:
+            held = mq.stats(queue, token)
+            _confirm(
+                f"This removes {queue} for good: {held.ready + held.scheduled:,} waiting messages, "
+                f"{held.in_progress:,} in progress, {held.finished:,} finished ({held.dead:,} dead), its totals and "
+                "its definition."
+            )
+        mq.drop(queue, token)
+    output.show(as_json, {"dropped": queue}, f"dropped {queue}")
 
 
 def sweep(
@@ -52,48 +115,35 @@ def sweep(
     output.show(as_json, {"swept": swept}, f"swept {sum(swept.values()):,}")
 
 
-@app.command("list")
-def list_(token: options.Token = None, url: options.Url = None, as_json: options.AsJson = False) -> None:
-    """Print the names of all queues."""
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
-        names = mq.queues(token)
-    if as_json:
-        output.document({"queues": names})
-    elif names:
-        output.text("\n".join(names))
+def exists(mq: RedisQ, queue: str, token: str | None) -> bool:
+    """Tell whether a queue exists; whoever may not list the queues is taken at their word."""
+    try:
+        return queue in mq.queues(token)
+    except Forbidden:
+        return True
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    from rich import box
-    from rich.table import Table
+def check_exists(mq: RedisQ, queue: str, token: str | None) -> None:
+    """Return only if the queue exists.
 
-    table = Table("queue", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in _COLUMNS:
-        table.add_column(_label(name), justify="right")
-    for row in rows:
-        table.add_row(row["queue"], *(_shown(name, row[name]) for name in _COLUMNS))
-    return table
+    Raises:
+        CommandError: it does not; the text names some that do.
+    """
+    from redisq import keys
 
-
-def _one(row: dict[str, Any]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(row["queue"], box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(justify="right")
-    for name, value in row.items():
-        if name != "queue":
-            table.add_row(_label(name), _shown(name, value), end_section=name == "oldest_age")
-    return table
+    keys.check_queue_name(queue)
+    if not exists(mq, queue, token):
+        raise output.CommandError(f"There is no queue {queue}. {keys.others(queue, mq.queues(token))}")
 
 
-def _label(name: str) -> str:
-    return "oldest" if name == "oldest_age" else name.replace("_", " ")
+def _confirm(loss: str) -> None:
+    """Ask on the terminal whether to go on.
 
-
-def _shown(name: str, value: float | None) -> str:
-    if name == "oldest_age":
-        return "-" if value is None else f"{value:,.1f} s"
-    return f"{value:,}"
+    Raises:
+        CommandError: the answer is not yes, or there is nobody to ask.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise output.CommandError(f"{loss} There is no terminal to ask on: add --yes.")
+    print(f"{output.printable(loss)}\nGo on? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise output.CommandError("Nothing was changed.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redisq.cli import options, output
+from redisq.cli import logs, options, output
 from redisq.errors import RedisQError
 
 if TYPE_CHECKING:
@@ -28,6 +27,8 @@ def worker(
     processes: Annotated[int, typer.Option(min=1, metavar="N", help="Run this many worker processes.")] = 1,
     burst: Annotated[bool, typer.Option("--burst", help="End when the queues have nothing ready.")] = False,
     url: options.Url = None,
+    log_format: logs.FormatOption = None,
+    log_level: logs.LevelOption = None,
     lifeline: Annotated[
         bool, typer.Option("--lifeline", hidden=True, help="Stop when stdin ends; report a failed start on it.")
     ] = False,
@@ -40,7 +41,10 @@ def worker(
         os.environ["REDISQ_URL"] = url  # the worker reads its settings itself, here or in a child
     line = hold_lifeline() if lifeline else None
     try:
-        code = _keep_processes(target, processes, burst) if processes > 1 else _work(target, burst)
+        if processes > 1:
+            code = _keep_processes(target, processes, burst, log_format, log_level)
+        else:
+            code = _work(target, burst, log_format, log_level)
     except (RedisQError, output.CommandError) as error:
         if line is None or not _tell(line, error):
             raise
@@ -48,31 +52,26 @@ def worker(
     raise typer.Exit(code)
 
 
-def _keep_processes(target: str, processes: int, burst: bool) -> int:
+def _keep_processes(
+    target: str, processes: int, burst: bool, form: logs.Format | None, level: logs.Level | None
+) -> int:
     from redisq.cli.processes import Processes
 
-    log_to_stderr()
+    logs.log_to_stderr(form, level)
     command = [sys.executable, "-m", "redisq", "worker", target, "--lifeline", *(["--burst"] if burst else [])]
+    command += ["--log-format", form] if form else []
+    command += ["--log-level", level] if level else []
     return Processes(command, processes, restart=not burst).run()
 
 
-def _work(target: str, burst: bool) -> int:
+def _work(target: str, burst: bool, form: logs.Format | None, level: logs.Level | None) -> int:
     found = load(target)
-    log_to_stderr()  # now: a module that configured logging has its way
+    logs.log_to_stderr(form, level)  # now: a module that configured logging has its way
     if not found.queues:
         raise output.CommandError(
             f"The worker {target} has no handler: decorate a function with @worker.handler(QUEUE)"
         )
     return found.run(burst=burst)
-
-
-def log_to_stderr() -> None:
-    """Write log records to stderr, one line each, unless logging is configured already."""
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s.%(msecs)03d %(levelname)s %(name)s[%(process)d] %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S",
-    )
 
 
 def load(target: str) -> Worker:

@@ -49,11 +49,11 @@ forget(messages, states, finished, tombstones, dead, due)
 for i = 1, #doomed do
   local id, body, record = doomed[i].id, doomed[i].body, doomed[i].record
   local status = record and record.status or 'P'
-  local entry = record and record.entry or string.sub(body, 1, string.find(body, ' ', 1, true) - 1)
+  local entry = record and record.entry or string.match(body, '^%S*')
   redis.call('ZREM', leases, id) -- first, so that a full server lets the rest pass
   redis.call('ZREM', scheduled, id)
   redis.call('ZREM', dead, id)
-  if string.find(entry, '-', 2, true) then
+  if string.find(entry, '^%d+%-%d+$') then
     redis.call('XDEL', status == 'P' and stream or finished, entry)
   end
   redis.call('HDEL', messages, id)

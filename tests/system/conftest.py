@@ -10,12 +10,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from redisq import RedisQ, Settings, embedded
 from tests.conftest import REAL, SERVERS, settings_for, started
+
+if TYPE_CHECKING:
+    from tests.system.shell import Shell
 
 HERE = Path(__file__).parent
 PATIENCE = 60.0
@@ -109,6 +112,18 @@ def make_crew(system_server: embedded.EmbeddedServer, namespace: str, tmp_path: 
 def crew(make_crew: Callable[..., Crew]) -> Crew:
     """A crew with ordinary settings."""
     return make_crew()
+
+
+@pytest.fixture
+def shell(system_server: embedded.EmbeddedServer, namespace: str, tmp_path: Path) -> Iterator[Shell]:
+    """The command line, in a folder that holds a worker for the queues `orders` and `slow`."""
+    from tests.system.shell import SHOP, Shell  # which needs what is above
+
+    (tmp_path / "loaded").mkdir()
+    (tmp_path / "shop.py").write_text(SHOP)
+    shell = Shell(system_server.url, namespace, tmp_path)
+    yield shell
+    shell.end()
 
 
 @pytest.fixture

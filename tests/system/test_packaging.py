@@ -24,7 +24,7 @@ from redisq import __version__, embedded
 from tests.conftest import REAL
 from tests.system import test_readme
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.packaging
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -1,0 +1,179 @@
+"""Show and change queues' definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from redisq.cli import options, output
+from redisq.cli.queues import check_exists, exists
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from redisq.model import Definition
+    from redisq.settings import Settings
+
+_DEFAULT = "default"  # as a value: take the setting out of the definition
+
+
+def _setting(metavar: str, help: str) -> Any:
+    return typer.Option(metavar=metavar, help=help, show_default=False)
+
+
+def _unbuilt() -> Any:
+    return typer.Option(hidden=True)  # there to be refused by name
+
+
+def show(
+    queue: options.Queue, token: options.Token = None, url: options.Url = None, as_json: options.AsJson = False
+) -> None:
+    """Print a queue's definition, each setting with where it comes from, and what the queue holds."""
+    from redisq.cli.stats import one
+    from redisq.client import RedisQ
+
+    with RedisQ(url) as mq:
+        check_exists(mq, queue, token)
+        own, held = mq.define(queue, token), mq.stats(queue, token).to_dict()
+        definition = _explained(own, mq.settings)
+    if as_json:
+        output.document({"queue": queue, "definition": definition, "stats": held})
+        return
+    console = output.console()
+    console.print(_table(definition))
+    console.print(one(held))
+
+
+def define(
+    queue: options.Queue,
+    max_length: Annotated[str | None, _setting("N", "Waiting messages at most; 0 is no limit.")] = None,
+    max_bytes: Annotated[str | None, _setting("N", "Bytes of one request, and of one result, at most.")] = None,
+    max_attempts: Annotated[str | None, _setting("N", "Failed or lost attempts after which a message is dead.")] = None,
+    backoff_base: Annotated[str | None, _setting("SECONDS", "Longest wait after the first failure.")] = None,
+    backoff_cap: Annotated[str | None, _setting("SECONDS", "Longest wait after any failure.")] = None,
+    lease: Annotated[str | None, _setting("SECONDS", "A worker's exclusive right to a message; it is renewed.")] = None,
+    retention: Annotated[str | None, _setting("SECONDS", "How long finished messages can be looked up.")] = None,
+    dedup_window: Annotated[str | None, _setting("SECONDS", "How long the ids of messages are remembered.")] = None,
+    paused: Annotated[str | None, _setting("true|false", "Whether workers claim nothing.")] = None,
+    schema: Annotated[str | None, _unbuilt()] = None,
+    durability: Annotated[str | None, _unbuilt()] = None,
+    partitions: Annotated[str | None, _unbuilt()] = None,
+    token: options.Token = None,
+    url: options.Url = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Change settings of a queue for all services at once, and print what changes. The queue is made if need be.
+
+    The value `default` goes back to the default.
+    """
+    from redisq.client import RedisQ
+    from redisq.model import check_definition
+
+    given = {
+        "max_length": max_length,
+        "max_bytes": max_bytes,
+        "max_attempts": max_attempts,
+        "backoff_base": backoff_base,
+        "backoff_cap": backoff_cap,
+        "lease": lease,
+        "retention": retention,
+        "dedup_window": dedup_window,
+        "paused": paused,
+        "schema": schema,
+        "durability": durability,
+        "partitions": partitions,
+    }
+    changes = {name: _value(name, text) for name, text in given.items() if text is not None}
+    if not changes:
+        raise typer.BadParameter("Say what to change, for example --lease 60. `redisq queues show` prints what is set.")
+    check_definition(changes)
+    with RedisQ(url) as mq:
+        new = not exists(mq, queue, token)
+        before = mq.define(queue, token)
+        differing = {name: value for name, value in changes.items() if value != getattr(before, name)}
+        if not as_json:
+            output.text(_difference(queue, new, before, differing, mq.settings))
+        after = mq.define(queue, token, **changes) if differing or new else before
+        if as_json:
+            changed = {name: {"before": getattr(before, name), "after": value} for name, value in differing.items()}
+            definition = _explained(after, mq.settings)
+            output.document({"queue": queue, "created": new, "changes": changed, "definition": definition})
+
+
+def _value(name: str, text: str) -> Any:
+    """Read an option's value: None for the default, else what `RedisQ.define` takes; it checks the bounds."""
+    from redisq.model import NOT_BUILT_YET, Definition
+
+    if text == _DEFAULT:
+        return None
+    if name in NOT_BUILT_YET:
+        return text
+    kind: Callable[[str], Any]
+    if name == "paused":
+        kind, wanted = {"true": True, "false": False}.__getitem__, "true or false"
+    elif name in Definition.SECONDS:
+        kind, wanted = float, "a number of seconds"
+    else:
+        kind, wanted = int, "a whole number"
+    try:
+        return kind(text)
+    except (KeyError, ValueError):
+        raise typer.BadParameter(f"--{_dashed(name)} takes {wanted}, or {_DEFAULT}.") from None
+
+
+def _explained(own: Definition, settings: Settings) -> dict[str, dict[str, Any]]:
+    """Give each setting's value in force, and whether it is the queue's own or the default of these settings."""
+    return {
+        name: {"value": _default(name, settings) if value is None else value, "own": value is not None}
+        for name, value in asdict(own).items()
+    }
+
+
+def _default(name: str, settings: Settings) -> Any:
+    return False if name == "paused" else getattr(settings, name)
+
+
+def _difference(queue: str, new: bool, before: Definition, changes: Mapping[str, Any], settings: Settings) -> str:
+    """Say what will change, a line for each setting."""
+    if not changes and not new:
+        return f"{queue} is defined so already."
+
+    def shown(name: str, value: Any) -> str:
+        return f"{_shown(name, _default(name, settings))} (default)" if value is None else _shown(name, value)
+
+    lines = [f"{queue} is a new queue" if new else queue]
+    for name, value in changes.items():
+        lines.append(f"  {_dashed(name):<14}{shown(name, getattr(before, name))} -> {shown(name, value)}")
+    return "\n".join(lines)
+
+
+def _table(definition: Mapping[str, Mapping[str, Any]]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table("setting", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("value", justify="right")
+    table.add_column("from")
+    for name, found in definition.items():
+        source = "its own" if found["own"] else "default"
+        table.add_row(_dashed(name), _shown(name, found["value"]), source)
+    return table
+
+
+def _shown(name: str, value: Any) -> str:
+    from redisq.model import Definition
+
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if name in Definition.SECONDS:
+        return f"{value:,.3f}".rstrip("0").rstrip(".") + " s"
+    if name == "max_length" and value == 0:
+        return "no limit"
+    return f"{value:,}"
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")

@@ -1,0 +1,38 @@
+"""Read JSON documents that people and programs write; each says one thing only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+
+class Unreadable(ValueError):
+    """What is wrong with a document, as the rest of a sentence that begins with its name. It quotes none of it."""
+
+
+def read(source: str | bytes) -> Any:
+    """Read a JSON document.
+
+    Raises:
+        Unreadable: it is not one, or says something twice.
+    """
+    try:
+        text = source if isinstance(source, str) else source.decode()
+        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno} " * (error.lineno > 1)
+        raise Unreadable(f"is not JSON ({error.msg}, {line}column {error.colno})") from None
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"is not UTF-8 (byte {error.start})") from None
+    except RecursionError:
+        raise Unreadable("is nested too deeply") from None
+    except ValueError as error:  # a number of thousands of digits; a repeated key
+        raise Unreadable(f"cannot be read: {error}") from None
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return found
