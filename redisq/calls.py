@@ -34,7 +34,7 @@ Argument = bytes | str | int
 
 #: Messages per call at most: Lua's unpack and the server's latency bound it, and every script's loops.
 BATCH = 500
-#: A worker's last claim is remembered this long; a repeat comes within the client's retry deadline, which is shorter.
+#: A worker's last claim is remembered this long; a repeat comes within seconds, or after an outage within minutes.
 CLAIM_MEMORY_MS = 3_600_000
 
 

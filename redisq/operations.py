@@ -38,6 +38,7 @@ from redisq.settings import Settings
 T = TypeVar("T")
 
 _REGISTER_AGAIN = 10.0  # seconds; a registry that was lost comes back, for one more call in this time
+_MANY_QUEUES = 10_000  # names from strangers must not grow a process without end
 _RENEW_TOKEN = 60.0  # seconds before its expiry
 _CHUNK_BYTES = 1024 * 1024  # of bodies in one call of a batch
 _LONGEST_DELAY = 31_536_000.0
@@ -73,7 +74,7 @@ class Operations:
         if found is None:
             name = keys.check_queue_name(queue)
             found = self._partitions[name] = keys.partition_keys(self.settings.namespace, name)
-            if len(self._partitions) > 10_000:  # names from strangers must not grow a process without end
+            if len(self._partitions) > _MANY_QUEUES:
                 self._partitions.clear()
         return found
 
@@ -197,6 +198,8 @@ class Operations:
             if smallest > (own.max_bytes or self.limits.max_bytes):
                 return
         yield calls.register(keys.queues_key(self.settings.namespace), queue, 1)
+        if len(self._registered) > _MANY_QUEUES:
+            self._registered.clear()
         self._registered[queue] = now
 
     # --- Looking up, deleting ---

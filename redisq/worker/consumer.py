@@ -202,6 +202,8 @@ class Consumer:
                     _, more = await self._link.call(calls.sweep(self._keys, self._limits))
             except RedisQError as error:
                 log.debug("queue %s: not swept: %s", self._keys.queue, error, extra=self._about())
+            except Exception:  # a fault of ours may not stop the sweeping
+                log.exception("queue %s: not swept", self._keys.queue, extra=self._about())
 
     # --- What runners report; see runners.Owner ---
 

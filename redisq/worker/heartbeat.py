@@ -72,7 +72,11 @@ class Heartbeat(threading.Thread):
         try:
             while not self._ended.is_set():
                 self._wake.clear()
-                nearest = min((self._beat(leases) for leases in self._all), default=_LONGEST_SLEEP)
+                try:
+                    nearest = min((self._beat(leases) for leases in self._all), default=_LONGEST_SLEEP)
+                except Exception:  # a fault of ours may not stop the heartbeat: every lease hangs on it
+                    log.exception("leases not renewed")
+                    nearest = _RETRY
                 self._wake.wait(max(0.01, min(_LONGEST_SLEEP, nearest)))
         finally:
             self._link.close()

@@ -97,31 +97,36 @@ class Outbox:
             self._empty.set()
 
     async def _send_some(self) -> None:
+        keys, limits = self._keys, self._limits
         if self._completions:
             results = _take(self._completions, lambda item: len(item[1]))
-            batch = [(delivery._receipt, result) for delivery, result in results]
-            call: Call[Any] = calls.complete(self._keys, self._limits, batch)
-            await self._send(call, self._completions, results, [delivery for delivery, _ in results])
+            done = [(delivery._receipt, result) for delivery, result in results]
+            deliveries = [delivery for delivery, _ in results]
+            await self._send(lambda: calls.complete(keys, limits, done), self._completions, results, deliveries)
         if self._failures:
             errors = _take(self._failures, lambda item: len(item[1].error))
-            call = calls.fail(self._keys, self._limits, [failure for _, failure in errors])
-            await self._send(call, self._failures, errors, [delivery for delivery, _ in errors])
+            failed = [failure for _, failure in errors]
+            deliveries = [delivery for delivery, _ in errors]
+            await self._send(lambda: calls.fail(keys, limits, failed), self._failures, errors, deliveries)
         if self._releases:
             released = _take(self._releases, lambda _: 0)
-            call = calls.release(self._keys, self._limits, [delivery._receipt for delivery in released])
-            await self._send(call, self._releases, released, released)
+            receipts = [delivery._receipt for delivery in released]
+            await self._send(lambda: calls.release(keys, limits, receipts), self._releases, released, released)
 
     async def _send(
-        self, call: Call[Any], source: deque[Any], items: list[Any], deliveries: Sequence[Delivery]
+        self, make: Callable[[], Call[Any]], source: deque[Any], items: list[Any], deliveries: Sequence[Delivery]
     ) -> None:
         self._sending = len(items)
         try:
-            outcomes = await self._link.call(call)
+            outcomes = await self._link.call(make())
         except Unavailable:
             source.extendleft(reversed(items))
             raise
         except RedisQError as error:
             outcomes = [error] * len(items)
+        except Exception as error:  # a fault of ours may not stop the outbox; these leases lapse
+            log.exception("queue %s: outcomes not sent", self._keys.queue)
+            outcomes = [RedisQError(f"not sent: {type(error).__name__}")] * len(items)
         finally:
             self._sending = 0
         for delivery, outcome in zip(deliveries, outcomes, strict=True):

@@ -174,11 +174,13 @@ class ThreadRunner:
         while self._reports:
             delivery, result, error = self._reports.popleft()
             self._stop_timer(delivery)
-            if error is None:
-                self._owner.succeeded(delivery, result)
-            else:
-                self._owner.failed(delivery, error)
-            self._owner.returned(delivery)
+            try:
+                if error is None:
+                    self._owner.succeeded(delivery, result)
+                else:
+                    self._owner.failed(delivery, error)
+            finally:
+                self._owner.returned(delivery)
 
     def _stop_timer(self, delivery: Delivery) -> None:
         timer = self._timers.pop(delivery, None)
