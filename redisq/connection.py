@@ -160,7 +160,7 @@ class Endpoint:
     def _make(self, kind: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
         try:
             return kind(**arguments)
-        except (TypeError, RedisError) as error:
+        except (TypeError, NameError, RedisError) as error:  # NameError: redis-py 6.3 stumbles over protocol=x
             raise InvalidSettings("REDISQ_URL has an option after ? that redis-py does not take.") from error
 
 
