@@ -11,6 +11,7 @@ wrong but an error reply is closed, never used again, so that no late answer can
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import threading
@@ -310,14 +311,18 @@ class AsyncLink:
             if connection.is_connected:
                 self._idle.append(connection)
             else:
-                await self.close()  # whatever broke this connection has likely broken the idle ones
+                await self._drop_idle(nowait=True)  # whatever broke this one has likely broken the idle ones
             return reply
 
     async def close(self) -> None:
         """Close the idle connections. The link can be used again."""
         if self._loop is asyncio.get_running_loop():
-            while self._idle:
-                await self._idle.pop().disconnect(nowait=True)
+            await self._drop_idle(nowait=False)
+
+    async def _drop_idle(self, *, nowait: bool) -> None:
+        while self._idle:
+            with contextlib.suppress(RedisError, OSError):  # TLS says goodbye, to a server that may not answer
+                await self._idle.pop().disconnect(nowait=nowait)
 
 
 async def exchange(connection: async_redis.AbstractConnection, command: Command, timeout: float) -> Any:
