@@ -132,6 +132,11 @@ class Stand:
         except (redis.ConnectionError, redis.BusyLoadingError):
             return False
 
+    def has_written(self) -> bool:
+        """Whether all of the log is with the operating system, where a kill of the server cannot reach it."""
+        with self.client() as client:
+            return bool(client.info("persistence")["aof_buffer_length"] == 0)
+
     def kill_server(self) -> None:
         self.server.kill()
         self.server.wait()
@@ -239,6 +244,7 @@ def test_redis_asks_for_the_password_and_hides_it(stand: Stand) -> None:
 def test_what_redis_accepted_survives_a_kill(stand: Stand, torn: bool) -> None:
     with stand.mq() as mq:
         id = mq.queue_message("orders", {"price": 3, "count": 7})
+    eventually(stand.has_written, "the log on its way to the disk")  # held back while the one before is forced
     stand.kill_server()
     if torn:  # half a command, as a power cut leaves it
         (log,) = [*stand.folder.glob("appendonly.aof"), *stand.folder.glob("appendonlydir/*.incr.aof")]
