@@ -32,10 +32,10 @@ if TYPE_CHECKING:
         TokenExpired,
         Unavailable,
     )
-    from redisq.model import Definition, Message, QueueStats, Status
+    from redisq.model import Definition, Finding, Message, QueueStats, Status, Transition
     from redisq.settings import Settings
     from redisq.tokens import Credentials
-    from redisq.worker import Delivery, Worker
+    from redisq.worker import Delivery, Reject, Retry, Worker
 
 __version__ = "0.1.0"
 
@@ -43,12 +43,16 @@ _HOME = {
     "AsyncRedisQ": "aclient",
     "RedisQ": "client",
     "Definition": "model",
+    "Finding": "model",
     "Message": "model",
     "QueueStats": "model",
     "Status": "model",
+    "Transition": "model",
     "Settings": "settings",
     "Credentials": "tokens",
     "Delivery": "worker",
+    "Reject": "worker",
+    "Retry": "worker",
     "Worker": "worker",
     "BatchError": "errors",
     "Forbidden": "errors",
@@ -77,6 +81,7 @@ __all__ = [
     "Credentials",
     "Definition",
     "Delivery",
+    "Finding",
     "Forbidden",
     "Indeterminate",
     "InvalidCredentials",
@@ -95,10 +100,13 @@ __all__ = [
     "QueueStats",
     "RedisQ",
     "RedisQError",
+    "Reject",
+    "Retry",
     "SchemaViolation",
     "Settings",
     "Status",
     "TokenExpired",
+    "Transition",
     "Unavailable",
     "Worker",
 ]

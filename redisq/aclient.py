@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from redisq import dead_letters, doctor
 from redisq.calls import Call
 from redisq.connection import AsyncLink
-from redisq.model import Definition, Message, QueueStats
+from redisq.dead_letters import Selection
+from redisq.model import Definition, Finding, Message, QueueStats
 from redisq.operations import Flow, Operations
 from redisq.settings import Settings
 from redisq.tokens import Credentials
@@ -49,9 +52,15 @@ class AsyncRedisQ:
         *,
         id: str | uuid.UUID | None = None,
         delay: float = 0.0,
+        at: datetime | None = None,
+        expires_in: float | None = None,
+        idempotency_key: str | None = None,
     ) -> str:
         """Queue a message and return its id. See `RedisQ.queue_message`."""
-        return await self._run(self._operations.queue_message(queue, message, token, id, delay))
+        flow = self._operations.queue_message(
+            queue, message, token, id=id, delay=delay, at=at, expires_in=expires_in, idempotency_key=idempotency_key
+        )
+        return await self._run(flow)
 
     async def queue_messages(
         self,
@@ -72,6 +81,48 @@ class AsyncRedisQ:
     async def delete_message(self, queue: str, id: str | uuid.UUID, token: str | None = None) -> None:
         """Delete a message. See `RedisQ.delete_message`."""
         await self._run(self._operations.delete_message(queue, id, token))
+
+    async def dead_letters(
+        self,
+        queue: str,
+        token: str | None = None,
+        *,
+        reason: str | None = None,
+        min_age: float | None = None,
+        max_age: float | None = None,
+        limit: int = 100,
+    ) -> list[Message]:
+        """List dead letters, oldest first. See `RedisQ.dead_letters`."""
+        chosen = Selection(reason, min_age, max_age)
+        return await self._run(dead_letters.find(self._operations, queue, token, chosen, limit))
+
+    async def redrive(
+        self,
+        queue: str,
+        ids: Sequence[str | uuid.UUID] | None = None,
+        token: str | None = None,
+        *,
+        reason: str | None = None,
+        min_age: float | None = None,
+        max_age: float | None = None,
+    ) -> int:
+        """Queue dead letters anew and return how many. See `RedisQ.redrive`."""
+        chosen = Selection(reason, min_age, max_age)
+        return await self._run(dead_letters.redrive(self._operations, queue, ids, token, chosen))
+
+    async def purge_dead(
+        self,
+        queue: str,
+        ids: Sequence[str | uuid.UUID] | None = None,
+        token: str | None = None,
+        *,
+        reason: str | None = None,
+        min_age: float | None = None,
+        max_age: float | None = None,
+    ) -> int:
+        """Delete dead letters and return how many. See `RedisQ.purge_dead`."""
+        chosen = Selection(reason, min_age, max_age)
+        return await self._run(dead_letters.purge(self._operations, queue, ids, token, chosen))
 
     async def stats(self, queue: str, token: str | None = None) -> QueueStats:
         """Count what a queue holds. See `RedisQ.stats`."""
@@ -97,6 +148,14 @@ class AsyncRedisQ:
         """Forget what is due. See `RedisQ.sweep`."""
         return await self._run(self._operations.sweep(queue, token))
 
+    async def doctor(self, queue: str, token: str | None = None, *, fix: bool = False) -> list[Finding]:
+        """Audit a queue. See `RedisQ.doctor`."""
+        return await self._run(doctor.examine(self._operations, queue, token, fix=fix))
+
+    async def doctor_server(self, token: str | None = None, *, scan: bool = False, fix: bool = False) -> list[Finding]:
+        """Audit the server and the registry. See `RedisQ.doctor_server`."""
+        return await self._run(doctor.examine_server(self._operations, token, scan=scan, fix=fix))
+
     async def close(self) -> None:
         """Close idle connections. The client can be used again."""
         await self._link.close()
@@ -113,19 +172,24 @@ class AsyncRedisQ:
         return f"{type(self).__name__}(namespace={self.settings.namespace!r})"
 
     async def _run(self, flow: Flow[T]) -> T:
-        send, value = flow.send, None
-        try:
-            while True:
-                step = send(value)
-                send = flow.send
-                if not isinstance(step, Call):
-                    await asyncio.sleep(step.seconds)
-                    value = None
-                    continue
-                try:
-                    value = await self._link.call(step)
-                except Exception as error:
-                    send, value = flow.throw, error
-        except StopIteration as done:
-            answer: T = done.value
-            return answer
+        return await drive(flow, self._link)
+
+
+async def drive(flow: Flow[T], link: AsyncLink) -> T:
+    """Run a flow's calls on a link, and give its answer or raise its error."""
+    send, value = flow.send, None
+    try:
+        while True:
+            step = send(value)
+            send = flow.send
+            if not isinstance(step, Call):
+                await asyncio.sleep(step.seconds)
+                value = None
+                continue
+            try:
+                value = await link.call(step)
+            except Exception as error:
+                send, value = flow.throw, error
+    except StopIteration as done:
+        answer: T = done.value
+        return answer

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from redisq import dead_letters, doctor
 from redisq.calls import Call
 from redisq.connection import Link
-from redisq.model import Definition, Message, QueueStats
+from redisq.dead_letters import Selection
+from redisq.model import Definition, Finding, Message, QueueStats
 from redisq.operations import Flow, Operations
 from redisq.settings import Settings
 from redisq.tokens import Credentials
@@ -53,21 +56,35 @@ class RedisQ:
         *,
         id: str | uuid.UUID | None = None,
         delay: float = 0.0,
+        at: datetime | None = None,
+        expires_in: float | None = None,
+        idempotency_key: str | None = None,
     ) -> str:
         """Queue a message and return its id.
 
         Once this returns the message is delivered until it completes, is deleted or is dead. If the process dies
         half-way the message is queued whole or not at all; queueing again with the same `id` is always safe.
-        `message` is anything JSON can hold, bytes and aware datetimes. `id` is a UUID of your choice, `delay` seconds.
+        `message` is anything JSON can hold, bytes and aware datetimes. `id` is a UUID of your choice.
+
+        It is delivered at once, after `delay` seconds, or from `at` on, an aware datetime; each at most a year ahead.
+        `at` becomes a delay here, by this machine's clock; from then on the clock of Redis counts. When no worker has
+        got it `expires_in` seconds from now, at most a year, it is not delivered any more but dead, reason `expired`.
+
+        `idempotency_key` is text of your choice, 1 to 512 characters: all who queue the same body under the same key,
+        even at the same time, get the same id, and there is one message. The key stands for an id, made of it, the
+        application and the queue; it is remembered as long as an id is.
 
         Raises:
             InvalidQueueName, InvalidMessage, MessageTooLarge: nothing was sent, or nothing was changed.
-            MessageConflict: the id was queued before with another body.
+            MessageConflict: the id or the key was used before with another body.
             QueueFull: the queue is at its max_length, or Redis out of memory.
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `queue`.
             Unavailable: Redis could not be reached in time. Indeterminate: ... and the message may be queued.
         """
-        return self._run(self._operations.queue_message(queue, message, token, id, delay))
+        flow = self._operations.queue_message(
+            queue, message, token, id=id, delay=delay, at=at, expires_in=expires_in, idempotency_key=idempotency_key
+        )
+        return self._run(flow)
 
     def queue_messages(
         self,
@@ -105,6 +122,76 @@ class RedisQ:
             InvalidQueueName, Unavailable.
         """
         self._run(self._operations.delete_message(queue, id, token))
+
+    def dead_letters(
+        self,
+        queue: str,
+        token: str | None = None,
+        *,
+        reason: str | None = None,
+        min_age: float | None = None,
+        max_age: float | None = None,
+        limit: int = 100,
+    ) -> list[Message]:
+        """List dead letters, oldest first: whole messages, up to `limit` of them, at most 10,000.
+
+        `reason` is one of failed, lost, expired, unreadable and rejected; `min_age` and `max_age` are seconds since it
+        died. One that cannot be read is listed, too, with `request` None and the reason unreadable.
+
+        Raises:
+            ValueError: a filter or the limit is not valid.
+            MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `admin`.
+            InvalidQueueName, Unavailable.
+        """
+        chosen = Selection(reason, min_age, max_age)
+        return self._run(dead_letters.find(self._operations, queue, token, chosen, limit))
+
+    def redrive(
+        self,
+        queue: str,
+        ids: Sequence[str | uuid.UUID] | None = None,
+        token: str | None = None,
+        *,
+        reason: str | None = None,
+        min_age: float | None = None,
+        max_age: float | None = None,
+    ) -> int:
+        """Queue dead letters anew and return how many: those with these `ids`, or else all that the filters pass.
+
+        Without ids and filters it is all that are dead now. Each keeps its id and its history, has all its attempts
+        before it again, and does not expire any more. An id that was redriven before counts as done. Filters leave out
+        what has lost its body. If the process dies half-way some are redriven; calling again does the rest.
+
+        Raises:
+            BatchError: some ids are those of no dead letters (MessageNotFound); the others are redriven.
+            ValueError: a filter is not valid, or there are ids and filters.
+            MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `admin`.
+            InvalidQueueName, Unavailable.
+        """
+        chosen = Selection(reason, min_age, max_age)
+        return self._run(dead_letters.redrive(self._operations, queue, ids, token, chosen))
+
+    def purge_dead(
+        self,
+        queue: str,
+        ids: Sequence[str | uuid.UUID] | None = None,
+        token: str | None = None,
+        *,
+        reason: str | None = None,
+        min_age: float | None = None,
+        max_age: float | None = None,
+    ) -> int:
+        """Delete dead letters and return how many: those with these `ids`, or else all that the filters pass.
+
+        Without ids and filters it is all that are dead now. Their ids are remembered as delete_message does. If the
+        process dies half-way some are deleted; calling again does the rest.
+
+        Raises:
+            BatchError: some ids are those of no dead letters (MessageNotFound); the others are deleted.
+            As redrive, for the rest.
+        """
+        chosen = Selection(reason, min_age, max_age)
+        return self._run(dead_letters.purge(self._operations, queue, ids, token, chosen))
 
     def stats(self, queue: str, token: str | None = None) -> QueueStats:
         """Count what a queue holds, and its running totals. A queue that was never used is empty.
@@ -168,6 +255,31 @@ class RedisQ:
             InvalidQueueName, Unavailable.
         """
         return self._run(self._operations.sweep(queue, token))
+
+    def doctor(self, queue: str, token: str | None = None, *, fix: bool = False) -> list[Finding]:
+        """Audit a queue, and give what is wrong or needs attention, errors first; an empty list for a sound one.
+
+        Nothing is changed unless with `fix`: then what is safe to mend is mended, at the moment it is found. Workers
+        and clients go on meanwhile, and no message is lost or taken from a live worker. If the process dies half-way
+        some is mended; calling again does the rest.
+
+        Raises:
+            MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `admin`.
+            InvalidQueueName, Unavailable.
+        """
+        return self._run(doctor.examine(self._operations, queue, token, fix=fix))
+
+    def doctor_server(self, token: str | None = None, *, scan: bool = False, fix: bool = False) -> list[Finding]:
+        """Audit the server: its version, memory, durability and clock; with `scan` all its keys, for lost queues.
+
+        `scan` looks at each key of the whole database, a page at a time. With `fix`, too, it enters the queues that it
+        finds in the registry.
+
+        Raises:
+            MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `admin` on every queue.
+            Unavailable.
+        """
+        return self._run(doctor.examine_server(self._operations, token, scan=scan, fix=fix))
 
     def close(self) -> None:
         """Close idle connections. The client can be used again."""

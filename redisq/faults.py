@@ -76,16 +76,17 @@ _LASTING = {
 }
 
 
-_VERSION = re.compile(r"^(valkey|redis)_version:((\d+)\.(\d+)\S*)", re.MULTILINE)
-
-
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An error of ours for one of theirs. `retry`: the same call may succeed soon. `lost`: no reply came back."""
+    """An error of ours for one of theirs. `retry`: the same call may succeed soon. `lost`: no reply came back.
+
+    `away`: the server is not there for anybody, so that there is no point in others trying, too.
+    """
 
     error: RedisQError
     retry: bool
     lost: bool = False
+    away: bool = False
 
 
 def word_of(error: Exception) -> str:
@@ -109,23 +110,14 @@ def classify(error: Exception, server: str) -> Fault:
     if word == "OOM":
         return Fault(QueueFull(f"Redis at {server} is out of memory (maxmemory). Queue again later."), retry=False)
     if word in _PASSING:
-        return Fault(Unavailable(f"Redis at {server} cannot serve this now: {_PASSING[word]}."), retry=True)
+        error = Unavailable(f"Redis at {server} cannot serve this now: {_PASSING[word]}.")
+        return Fault(error, retry=True, away=word == "LOADING")
     if word in _LASTING:
         return Fault(Unavailable(f"Redis at {server} refused: {_LASTING[word]}."), retry=False)
     if isinstance(error, OSError) or any(kind.__name__ in _LOST for kind in type(error).__mro__):
-        return Fault(Unavailable(f"Redis at {server} cannot be reached: {_reason(error)}"), retry=True, lost=True)
+        error = Unavailable(f"Redis at {server} cannot be reached: {_reason(error)}")
+        return Fault(error, retry=True, lost=True, away=True)
     return Fault(Unavailable(f"Redis at {server} answered with an error: {str(error)[:200]}"), retry=False)
-
-
-def check_version(info: str, server: str) -> None:
-    """Read what `INFO server` tells; a server that tells no version passes.
-
-    Raises:
-        Unavailable: the server is older than redisq needs. Most would work there; leftovers would never be forgotten.
-    """
-    version = _VERSION.search(info)
-    if version and (int(version[3]), int(version[4])) < (6, 2):
-        raise Unavailable(f"Redis at {server} is of version {version[2]}, and {NEEDED}.")
 
 
 def _reason(error: Exception) -> str:

@@ -22,6 +22,7 @@ LAYOUT = 1
 _SHOWN = 10  # names of queues in a text
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_DERIVED = uuid.UUID("16cb2774-e598-4f79-80bb-1d15e9103b4b")  # for ever: another one makes other ids of the same keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,19 @@ def partition_keys(namespace: str, queue: str, partition: int = 0, partitions: i
     )
 
 
+def read_key(namespace: str, key: str) -> tuple[str, str] | None:
+    """Read a key of a queue in this namespace: the queue's name, and which of its keys it is; None for any other."""
+    found = re.fullmatch(rf"{re.escape(namespace)}:{LAYOUT}:\{{({_NAME.pattern})(?:#\d+)?\}}:(\w+)", key)
+    if found is None or found[2] not in PartitionKeys.__slots__ or found[2] in ("queue", "partition"):
+        return None
+    return found[1], found[2]
+
+
+def keys_pattern(namespace: str) -> str:
+    """Spell what all keys of a namespace match, in SCAN's way."""
+    return f"{namespace}:{LAYOUT}:*"
+
+
 def others(queue: str, known: Sequence[str]) -> str:
     """Say which queues there are in place of `queue`: those whose names resemble it, or else the first few."""
     from difflib import get_close_matches  # for the rare case, as it takes its time to load
@@ -109,6 +123,19 @@ def new_id() -> bytes:
     random[6] = random[6] & 0x0F | 0x40
     random[8] = random[8] & 0x3F | 0x80
     return bytes(random)
+
+
+def derived_id(application: str, queue: str, key: str) -> bytes:
+    """Make the id that belongs to an idempotency key, the same in every process: the 16 bytes of a UUID.
+
+    Any language can: it is version 5 of RFC 9562, that is SHA-1, in the namespace 16cb2774-e598-4f79-80bb-1d15e9103b4b,
+    of application, queue and key, as UTF-8, joined by newlines. Neither the application's id, "" without one, nor a
+    queue's name can hold a newline, so no two triples make one text. The key is taken as it is, not normalised.
+
+    Raises:
+        UnicodeEncodeError: the key holds a lone surrogate.
+    """
+    return uuid.uuid5(_DERIVED, f"{application}\n{queue}\n{key}").bytes
 
 
 def id_text(message: bytes) -> str:

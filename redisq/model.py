@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -22,12 +22,28 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Transition:
+    """Something out of the ordinary in a message's life.
+
+    `event` is `failed`, `rejected` or `unreadable` (its attempt ended so), `lost` (its lease lapsed), `reclaimed` (a
+    worker took it over), `released` (a worker that stopped handed it back), `expired`, or `redriven` (from the
+    dead-letter list). `attempt` counts deliveries. `by` is the worker, or the application that asked for it.
+    """
+
+    event: str
+    attempt: int
+    at: datetime
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """A message as it stood when it was looked up.
 
     `request` is what was queued, `result` what the handler returned. `error` is None or a dict of `type`, `message` and
     `reason`: why the message ended as ERROR, or why its last attempt failed while it waits for the next. `progress` is
-    what the handler last reported while it runs. Times are aware and in UTC, by the Redis server's clock.
+    what the handler last reported while it runs. `history` holds what was out of the ordinary, oldest first, the last
+    20; it is empty for a message that simply completes. Times are aware and in UTC, by the Redis server's clock.
     """
 
     id: str
@@ -42,6 +58,8 @@ class Message:
     available_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    expires_at: datetime | None = None
+    history: tuple[Transition, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -59,6 +77,8 @@ def _json_ready(value: Any) -> Any:
             return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         case bytes():
             return base64.b64encode(value).decode("ascii")
+        case Transition():
+            return {field.name: _json_ready(getattr(value, field.name)) for field in fields(value)}
         case Mapping():
             return {str(key): _json_ready(item) for key, item in value.items()}
         case str():
@@ -88,11 +108,17 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim gave. `lease` and `wait` are seconds; `wait` is None when nothing is due, 0 to claim again."""
+    """What a claim gave. `lease` and `wait` are seconds; `wait` is None when nothing is due, 0 to claim again.
+
+    The first `suspects` deliveries are of messages that may have taken their last worker down; an `isolated` one may
+    share its worker with no other suspect. See `redisq.worker.suspects`.
+    """
 
     deliveries: Sequence[Claimed]
     lease: float
     wait: float | None
+    suspects: int = 0
+    isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +133,28 @@ class Failure:
     cause: str = "failed"
     delay: float | None = None
     final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeadPage:
+    """Which dead letters to list: from when (milliseconds since 1970), how many to pass over, ages in seconds."""
+
+    start: int = 0
+    skip: int = 0
+    min_age: float = 0.0
+    max_age: float | None = None
+    limit: int = 100
+    bodies: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An entry of the list: 16-byte id, when it died (milliseconds), why, and the message; None for a damaged one."""
+
+    id: bytes
+    died: int
+    reason: str
+    message: Message | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +180,7 @@ class QueueStats:
     died: int = 0
     unreadable: int = 0
     deleted: int = 0
+    redriven: int = 0
 
     def __add__(self, other: QueueStats) -> QueueStats:
         """Add up two partitions of one queue."""
@@ -149,6 +198,67 @@ class QueueStats:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that `doctor` found: `count` times in one queue, or of the server when `queue` is None.
+
+    `severity` is `error` (an invariant is broken), `warning` (something needs attention) or `note`; `code` is its
+    stable word. `examples` are a few ids or names, `meaning` and `remedy` sentences for people. `fixable` says whether
+    `fix` mends it, `fixed` how many it has mended.
+    """
+
+    severity: str
+    code: str
+    queue: str | None
+    count: int
+    examples: tuple[str, ...]
+    meaning: str
+    remedy: str
+    fixable: bool = False
+    fixed: int = 0
+
+    @property
+    def remains(self) -> bool:
+        """Whether some of it is not mended."""
+        return self.fixed < self.count
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as JSON-ready values."""
+        return {field.name: _json_ready(getattr(self, field.name)) for field in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """How a queue is as a whole: the types of its keys by name, and when each is right the rest.
+
+    `size` is what one message takes, in bytes, about. In seconds: how far the newest entry is `ahead` of the server's
+    clock; how long ago the first lease `lapsed`, the first scheduled message was `due`, the first `leftover` could have
+    been swept. `forgotten` counts last claims that could have been, too. `config` is the definition as it is stored.
+    """
+
+    types: Mapping[str, str]
+    sound: bool
+    held: int = 0
+    size: int = 0
+    rings: int = 0
+    ahead: float = 0.0
+    lapsed: float = 0.0
+    due: float = 0.0
+    leftover: float = 0.0
+    forgotten: int = 0
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """What one page of an audit told: where the next begins (b"0" after the last), the tombstones met with their times
+    (b"" where they are listed), and the problems: 16-byte id, word, whether it was mended."""
+
+    cursor: bytes
+    tombstones: Sequence[tuple[bytes, bytes]]
+    problems: Sequence[tuple[bytes, str, bool]]
+
+
+@dataclass(frozen=True, slots=True)
 class Definition:
     """A queue's own settings, for all services at once; None means the default of `Settings`. Times are seconds.
 
@@ -158,14 +268,16 @@ class Definition:
     max_length: int | None = None
     max_bytes: int | None = None
     max_attempts: int | None = None
+    max_lost: int | None = None
     backoff_base: float | None = None
     backoff_cap: float | None = None
     lease: float | None = None
     retention: float | None = None
+    dead_retention: float | None = None
     dedup_window: float | None = None
     paused: bool | None = None
 
-    SECONDS = frozenset({"backoff_base", "backoff_cap", "lease", "retention", "dedup_window"})
+    SECONDS = frozenset({"backoff_base", "backoff_cap", "lease", "retention", "dead_retention", "dedup_window"})
 
 
 MAX_BYTES_CEILING = 64 * 1024 * 1024
@@ -174,10 +286,12 @@ DEFINITION_BOUNDS: Mapping[str, tuple[float, float]] = {
     "max_length": (0, 10**12),
     "max_bytes": (1, MAX_BYTES_CEILING),
     "max_attempts": (1, 1_000_000),
+    "max_lost": (1, 1_000_000),
     "backoff_base": (0, 31_536_000),
     "backoff_cap": (0, 31_536_000),
     "lease": (0.1, 86_400),
     "retention": (0, 31_536_000),
+    "dead_retention": (0, 31_536_000),
     "dedup_window": (0, 31_536_000),
 }
 NOT_BUILT_YET = {

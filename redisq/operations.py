@@ -11,9 +11,10 @@ import time
 import uuid
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
-from redisq import calls, codec, keys, tokens
+from redisq import calls, codec, keys, options, tokens
 from redisq.calls import BATCH, Call, Limits, NewMessage, milliseconds
 from redisq.errors import (
     BatchError,
@@ -21,6 +22,7 @@ from redisq.errors import (
     Indeterminate,
     InvalidMessage,
     InvalidToken,
+    MessageConflict,
     MissingCredentials,
     RedisQError,
     Unavailable,
@@ -41,7 +43,6 @@ _REGISTER_AGAIN = 10.0  # seconds; a registry that was lost comes back, for one 
 _MANY_QUEUES = 10_000  # names from strangers must not grow a process without end
 _RENEW_TOKEN = 60.0  # seconds before its expiry
 _CHUNK_BYTES = 1024 * 1024  # of bodies in one call of a batch
-_LONGEST_DELAY = 31_536_000.0
 _FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.25  # seconds between looks at a message that is waited for
 
 
@@ -65,6 +66,11 @@ class Operations:
         self._own: tokens.Grant | None = None
         self._partitions: dict[str, PartitionKeys] = {}
         self._registered: dict[str, float] = {}
+
+    @property
+    def application(self) -> str:
+        """Who this process is; "" when it has no credentials."""
+        return "" if self.credentials is None else self.credentials.app
 
     # --- Checks ---
 
@@ -132,18 +138,33 @@ class Operations:
     # --- Queueing ---
 
     def queue_message(
-        self, queue: str, message: object, token: str | None, id: str | uuid.UUID | None, delay: float
+        self,
+        queue: str,
+        message: object,
+        token: str | None,
+        *,
+        id: str | uuid.UUID | None = None,
+        delay: float = 0.0,
+        at: datetime | None = None,
+        expires_in: float | None = None,
+        idempotency_key: str | None = None,
     ) -> Flow[str]:
         """Queue one message; the answer is its id."""
         where = self.keys_of(queue)
         self.authorise("queue", queue, token)
-        new = self._new_message(message, keys.new_id() if id is None else keys.given_id(id), _checked_delay(delay))
+        chosen = options.id_of(id, idempotency_key, self.application, queue)
+        wait, life = options.delay_of(delay, at, time.time()), options.life_of(expires_in)
+        new = self._new_message(message, chosen, wait, life)
         name = keys.id_text(new.id)
         try:
             yield from self._register(queue, len(new.body))
             (outcome,) = yield calls.queue(where, self.limits, [new])
         except Indeterminate as error:
             raise Indeterminate(str(error), id=name) from error
+        if idempotency_key is not None and isinstance(outcome, MessageConflict):
+            raise MessageConflict(
+                "This idempotency_key was used in this queue before, with another body. A new body takes a new key."
+            )
         _raise(outcome)
         return name
 
@@ -161,7 +182,7 @@ class Operations:
         ready: list[tuple[int, NewMessage]] = []
         for index, (body, name) in enumerate(zip(bodies, names, strict=True)):
             try:
-                ready.append((index, self._new_message(body, name, 0.0)))
+                ready.append((index, self._new_message(body, name)))
             except InvalidMessage as error:
                 errors[index] = error
         if ready:
@@ -184,9 +205,11 @@ class Operations:
             raise BatchError(texts, dict(sorted(errors.items())))
         return texts
 
-    def _new_message(self, message: object, id: bytes, delay: float) -> NewMessage:
+    def _new_message(
+        self, message: object, id: bytes, delay: float = 0.0, expires_in: float | None = None
+    ) -> NewMessage:
         body = codec.encode_request(message, MAX_BYTES_CEILING)
-        return NewMessage(id, codec.digest(body), body, delay)
+        return NewMessage(id, codec.digest(body), body, delay, expires_in)
 
     def _register(self, queue: str, smallest: int = 0) -> Flow[None]:
         """Enter a queue in the registry, unless not even the smallest of the bodies (in bytes) will be accepted."""
@@ -194,7 +217,7 @@ class Operations:
         if now < self._registered.get(queue, -math.inf) + _REGISTER_AGAIN:
             return
         if smallest > self.limits.max_bytes:
-            own = _definition((yield calls.define(self.keys_of(queue), [])))
+            own = _definition((yield calls.define(self.keys_of(queue), self.limits, [])))
             if smallest > (own.max_bytes or self.limits.max_bytes):
                 return
         yield calls.register(keys.queues_key(self.settings.namespace), queue, 1)
@@ -250,7 +273,7 @@ class Operations:
         stored = [(name, _stored(name, value)) for name, value in check_definition(changes).items()]
         if stored:
             yield from self._register(queue)
-        return _definition((yield calls.define(where, stored)))
+        return _definition((yield calls.define(where, self.limits, stored)))
 
     def purge(self, queue: str, token: str | None) -> Flow[int]:
         """Remove what waits now; the answer is how much that was. What is queued meanwhile may stay."""
@@ -259,7 +282,7 @@ class Operations:
         stats: QueueStats = yield calls.stats(where)
         total, waiting = 0, stats.ready + stats.scheduled
         while total < waiting:
-            removed: int = yield calls.purge(where)
+            removed: int = yield calls.purge(where, self.limits)
             total += removed
             if removed < BATCH:
                 break
@@ -291,7 +314,9 @@ def limits_of(settings: Settings) -> Limits:
         lease_ms=milliseconds(settings.lease),
         retention_ms=milliseconds(settings.retention),
         window_ms=milliseconds(settings.dedup_window),
+        dead_ms=milliseconds(settings.dead_retention),
         max_attempts=settings.max_attempts,
+        max_lost=settings.max_lost,
         backoff_base_ms=milliseconds(settings.backoff_base),
         backoff_cap_ms=milliseconds(settings.backoff_cap),
         max_bytes=settings.max_bytes,
@@ -308,12 +333,6 @@ def _raise(outcome: T | RedisQError) -> T:
     if isinstance(outcome, RedisQError):
         raise outcome
     return outcome
-
-
-def _checked_delay(delay: float) -> float:
-    if isinstance(delay, int | float) and not isinstance(delay, bool) and 0 <= delay <= _LONGEST_DELAY:
-        return delay
-    raise InvalidMessage("delay= takes seconds, from 0 to a year (31,536,000)")
 
 
 def _checked_wait(wait: float | None) -> float:

@@ -62,8 +62,12 @@ class Settings(BaseSettings):
     """finished messages can be looked up for this long"""
     dedup_window: float = _default(300, "dedup_window")
     """the id of a finished or deleted message is remembered for this long"""
+    dead_retention: float = _default(2_592_000, "dead_retention")
+    """dead letters are kept for this long"""
     max_attempts: int = _default(5, "max_attempts")
-    """a message whose handler failed, or whose lease lapsed, this often is dead"""
+    """a message whose handler failed this often is dead"""
+    max_lost: int = _default(5, "max_lost")
+    """a message that took its worker down, or let its lease lapse, this often is dead; see `redisq.worker.suspects`"""
     backoff_base: float = _default(1, "backoff_base")
     """longest wait after the first failure; doubles with each (full jitter: the wait is random between 0 and that)"""
     backoff_cap: float = _default(300, "backoff_cap")
@@ -73,10 +77,15 @@ class Settings(BaseSettings):
     max_length: int = _default(0, "max_length")
     """waiting messages of one queue; 0 is no limit"""
 
+    strict: bool = False
+    """refuse a Redis that may evict messages (maxmemory-policy) or forget them (no append-only file), not only warn"""
+
     grace: float = Field(default=25, ge=0, le=86_400)
     """running handlers get this long to end after SIGTERM"""
     max_stuck: int = Field(default=10, ge=1, le=100_000)
     """plain handlers that overran their timeout and still hold a thread; at this many the worker drains and exits"""
+    stale_after: float = Field(default=300, gt=0, le=86_400)
+    """a worker that wants messages and could not ask Redis for any for this long ends with exit code 1"""
 
     def __init__(self, **values: Any) -> None:
         try:

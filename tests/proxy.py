@@ -85,13 +85,15 @@ class Proxy:
     """Forward TCP connections to the server at `target`, which may be changed at any time.
 
     `delay` gives the seconds each reply is late; `split` sends replies byte by byte; `peak` is the largest number of
-    connections open at once.
+    connections open at once, `accepted` the number of all so far. While there is no server at `target`, it hangs up on
+    everybody who connects.
     """
 
     target: str
     delay: Callable[[], float] | None = None
     split: bool = False
     peak: int = field(default=0, init=False)
+    accepted: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -162,6 +164,13 @@ class Proxy:
         with self._lock:
             self._rules.clear()
 
+    def hang_up(self) -> None:
+        """Close all connections that are open now."""
+        with self._lock:
+            pipes = list(self._pipes)
+        for pipe in pipes:
+            pipe.close()
+
     # --- What was seen ---
 
     def count(self, mark: bytes) -> int:
@@ -185,6 +194,7 @@ class Proxy:
         with contextlib.suppress(OSError):  # the listener is closed
             while True:
                 client, _ = self._listener.accept()
+                self.accepted += 1
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 try:
                     server = _connect(self.target)
@@ -247,10 +257,7 @@ class Proxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join()
-        with self._lock:
-            pipes = list(self._pipes)
-        for pipe in pipes:
-            pipe.close()
+        self.hang_up()
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,22 @@ from typing import Annotated
 import typer
 
 from redisq import __version__
-from redisq.cli import completion, definitions, demo, dev, messages, output, queues, stats, tokens, work
+from redisq.cli import (
+    completion,
+    dead,
+    definitions,
+    demo,
+    dev,
+    doctor,
+    logs,
+    messages,
+    output,
+    queues,
+    stats,
+    tokens,
+    trace,
+    work,
+)
 from redisq.errors import RedisQError
 
 _EPILOG = (
@@ -33,12 +48,15 @@ app.command("dev")(dev.dev)
 app.command("queue")(messages.queue)
 app.command("get")(messages.get)
 app.command("delete")(messages.delete)
+app.command("trace")(trace.trace)
 app.command("worker")(work.worker)
 app.command("stats")(stats.stats)
 app.command("sweep")(queues.sweep)
+app.command("doctor")(doctor.doctor)
 queues.app.command("show")(definitions.show)
 queues.app.command("define")(definitions.define)
 app.add_typer(queues.app, name="queues")
+app.add_typer(dead.app, name="dead")
 app.add_typer(tokens.token_app, name="token")
 app.add_typer(tokens.app_app, name="app")
 
@@ -63,6 +81,7 @@ def run() -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # no text is worth a failure of the terminal's encoding
+    logs.warn_of_servers(False)  # what does one thing and ends need not; services switch it on
     try:
         app(prog_name="redisq")
     except (RedisQError, output.CommandError) as error:

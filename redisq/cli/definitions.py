@@ -51,11 +51,13 @@ def define(
     queue: options.Queue,
     max_length: Annotated[str | None, _setting("N", "Waiting messages at most; 0 is no limit.")] = None,
     max_bytes: Annotated[str | None, _setting("N", "Bytes of one request, and of one result, at most.")] = None,
-    max_attempts: Annotated[str | None, _setting("N", "Failed or lost attempts after which a message is dead.")] = None,
+    max_attempts: Annotated[str | None, _setting("N", "Failed attempts after which a message is dead.")] = None,
+    max_lost: Annotated[str | None, _setting("N", "Lapsed leases of its own fault after which it is dead.")] = None,
     backoff_base: Annotated[str | None, _setting("SECONDS", "Longest wait after the first failure.")] = None,
     backoff_cap: Annotated[str | None, _setting("SECONDS", "Longest wait after any failure.")] = None,
     lease: Annotated[str | None, _setting("SECONDS", "A worker's exclusive right to a message; it is renewed.")] = None,
     retention: Annotated[str | None, _setting("SECONDS", "How long finished messages can be looked up.")] = None,
+    dead_retention: Annotated[str | None, _setting("SECONDS", "How long dead letters are kept.")] = None,
     dedup_window: Annotated[str | None, _setting("SECONDS", "How long the ids of messages are remembered.")] = None,
     paused: Annotated[str | None, _setting("true|false", "Whether workers claim nothing.")] = None,
     schema: Annotated[str | None, _unbuilt()] = None,
@@ -76,10 +78,12 @@ def define(
         "max_length": max_length,
         "max_bytes": max_bytes,
         "max_attempts": max_attempts,
+        "max_lost": max_lost,
         "backoff_base": backoff_base,
         "backoff_cap": backoff_cap,
         "lease": lease,
         "retention": retention,
+        "dead_retention": dead_retention,
         "dedup_window": dedup_window,
         "paused": paused,
         "schema": schema,
@@ -146,7 +150,7 @@ def _difference(queue: str, new: bool, before: Definition, changes: Mapping[str,
 
     lines = [f"{queue} is a new queue" if new else queue]
     for name, value in changes.items():
-        lines.append(f"  {_dashed(name):<14}{shown(name, getattr(before, name))} -> {shown(name, value)}")
+        lines.append(f"  {_dashed(name):<16}{shown(name, getattr(before, name))} -> {shown(name, value)}")
     return "\n".join(lines)
 
 

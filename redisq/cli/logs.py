@@ -60,3 +60,8 @@ def log_to_stderr(form: Format | None = None, level: Level | None = None) -> Non
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=form is not None)
     if level is not None:
         logging.getLogger().setLevel(level.upper())
+
+
+def warn_of_servers(wanted: bool) -> None:
+    """Let be logged, or not, that a Redis may lose messages: see `redisq.server`."""
+    logging.getLogger("redisq.server").setLevel(logging.NOTSET if wanted else logging.ERROR)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import documents, options, output
+from redisq.cli import documents, options, output, trace
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
 
 COLOURS = {"PENDING": "cyan", "INPROGRESS": "yellow", "COMPLETE": "green", "ERROR": "red"}
 _INDENT = 11  # columns of a label
+
+
+def _moment(text: str) -> datetime:
+    """Read a time with its offset from UTC; what is wrong is a usage error."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a time like 2026-12-24T18:00+01:00.") from None
+    if at.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} has no time zone: +01:00 after it, or Z for UTC.")
+    return at
 
 
 def queue(
@@ -45,6 +57,18 @@ def queue(
     delay: Annotated[
         float, typer.Option(metavar="SECONDS", parser=options.seconds, help="Deliver it only after this time.")
     ] = 0.0,
+    at: Annotated[
+        datetime | None,
+        typer.Option(metavar="TIME", parser=_moment, help="Deliver it from then on: 2026-12-24T18:00+01:00."),
+    ] = None,
+    expires_in: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", parser=options.seconds, help="Do not deliver it any more after this time."),
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Queueing the same message again under the same key gives the same id."),
+    ] = None,
     token: options.Token = None,
     url: options.Url = None,
     as_json: options.AsJson = False,
@@ -54,18 +78,28 @@ def queue(
     Bad lines are reported by their numbers on stderr; if there was one, the exit code is 1.
     """
     if lines:
-        if id is not None or delay or (ids and as_json):
-            raise typer.BadParameter("--lines goes with neither --id nor --delay, and --ids not with --json.")
+        if delay or (id, at, expires_in, idempotency_key) != (None,) * 4:
+            raise typer.BadParameter(
+                "--lines goes with none of --id, --delay, --at, --expires-in and --idempotency-key."
+            )
+        if ids and as_json:
+            raise typer.BadParameter("With --lines, --ids goes not with --json.")
         source = options.STDIN if message is None else message
         _queue_lines(queue, source, token, url, stop_on_error=stop_on_error, ids=ids, as_json=as_json)
         return
     if message is None or stop_on_error or ids:
         raise typer.BadParameter("--stop-on-error and --ids go with --lines." if message else "Give a message, or -.")
+    if (delay and at) or (id is not None and idempotency_key is not None):
+        raise typer.BadParameter("--delay goes not with --at, nor --id with --idempotency-key.")
+    if expires_in == 0:
+        raise typer.BadParameter("--expires-in takes more than 0 seconds.")
     request = _document(sys.stdin.buffer.read() if message == options.STDIN else message)
     from redisq.client import RedisQ
 
     with RedisQ(url) as mq:
-        name = mq.queue_message(queue, request, token, id=id, delay=delay)
+        name = mq.queue_message(
+            queue, request, token, id=id, delay=delay, at=at, expires_in=expires_in, idempotency_key=idempotency_key
+        )
     output.show(as_json, {"id": name}, name)
 
 
@@ -116,17 +150,20 @@ def delete(
     output.show(as_json, {"deleted": id}, "deleted")
 
 
-def described(message: dict[str, Any]) -> Text:
-    """Describe a message, as `to_dict` gives it, in a few lines; what it does not have is left out."""
+def described(message: dict[str, Any], history: str | None = None) -> Text:
+    """Describe a message, as `to_dict` gives it, in a few lines; what it does not have is left out.
+
+    `history` stands in place of a short one.
+    """
     from rich.text import Text
 
     status = message["status"]
     head = (status.ljust(_INDENT), f"bold {COLOURS[status]}")
     lines: list[str | tuple[str, str]] = [head, f"{message['id']} in {message['queue']}"]
-    for name, value in message.items():
+    for name, value in {**message, "history": history or trace.brief(message["history"]) or None}.items():
         if value is None or name in ("id", "queue", "status"):
             continue
-        body = value if name.endswith("_at") else output.readable(value)
+        body = output.printable(value) if name == "history" or name.endswith("_at") else output.readable(value)
         lines += ["\n", (name.removesuffix("_at").ljust(_INDENT), "dim"), _hanging(body)]
     return Text.assemble(*lines)
 

@@ -9,15 +9,19 @@ import typer
 
 from redisq.cli.completion import queue_names
 
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
-def seconds(value: str) -> float:
-    """Read a number of seconds, 0 or more; what is wrong is a usage error."""
+
+def seconds(value: str | float) -> float:
+    """Read a number of seconds, 0 or more, or of another unit: 90s, 15m, 1h, 7d. What is wrong is a usage error."""
+    text = str(value)  # Typer passes defaults through here, too
+    unit = _UNITS.get(text[-1:])
     try:
-        number = float(value)
+        number = float(text[:-1]) * unit if unit else float(text)
     except ValueError:
         number = math.nan
     if not 0 <= number < math.inf:
-        raise typer.BadParameter(f"{value!r} is not a number of seconds, 0 or more.")
+        raise typer.BadParameter(f"{value!r} is not a number of seconds, 0 or more, nor like 15m, 1h or 7d.")
     return number
 
 

@@ -41,7 +41,7 @@ def show(as_json: bool, value: Any, line: str) -> None:
 
 def complain(error: Exception | str) -> None:
     """Print an error as one line on stderr."""
-    print(f"redisq: {' '.join(printable(str(error)).split())}", file=sys.stderr)
+    print(f"redisq: {one_line(str(error))}", file=sys.stderr)
 
 
 def console() -> Console:
@@ -56,6 +56,11 @@ def readable(value: Any) -> str:
     """Write a JSON value for people: short ones on one line."""
     short = json.dumps(value, ensure_ascii=False)
     return printable(short if len(short) <= 100 else json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def one_line(text: str) -> str:
+    """Bring text to one line, made safe for a terminal."""
+    return " ".join(printable(text).split())
 
 
 def printable(line: str) -> str:

@@ -71,7 +71,7 @@ def purge(
         if not yes:
             held = mq.stats(queue, token)
             waiting = f"{held.ready:,} ready and {held.scheduled:,} scheduled messages"
-            _confirm(f"This removes the {waiting} of {queue} for good.")
+            confirm(f"This removes the {waiting} of {queue} for good.")
         purged = mq.purge(queue, token)
     output.show(as_json, {"queue": queue, "purged": purged}, f"purged {purged:,}")
 
@@ -91,7 +91,7 @@ def drop(
         check_exists(mq, queue, token)
         if not yes:
             held = mq.stats(queue, token)
-            _confirm(
+            confirm(
                 f"This removes {queue} for good: {held.ready + held.scheduled:,} waiting messages, "
                 f"{held.in_progress:,} in progress, {held.finished:,} finished ({held.dead:,} dead), its totals and "
                 "its definition."
@@ -136,7 +136,7 @@ def check_exists(mq: RedisQ, queue: str, token: str | None) -> None:
         raise output.CommandError(f"There is no queue {queue}. {keys.others(queue, mq.queues(token))}")
 
 
-def _confirm(loss: str) -> None:
+def confirm(loss: str) -> None:
     """Ask on the terminal whether to go on.
 
     Raises:

@@ -37,6 +37,7 @@ def worker(
 
     The current folder can be imported from. --url counts for workers that take their settings from the environment.
     """
+    logs.warn_of_servers(True)
     if url is not None:
         os.environ["REDISQ_URL"] = url  # the worker reads its settings itself, here or in a child
     line = hold_lifeline() if lifeline else None
@@ -67,7 +68,7 @@ def _keep_processes(
 def _work(target: str, burst: bool, form: logs.Format | None, level: logs.Level | None) -> int:
     found = load(target)
     logs.log_to_stderr(form, level)  # now: a module that configured logging has its way
-    if not found.queues:
+    if not (found.queues or found.schedules):
         raise output.CommandError(
             f"The worker {target} has no handler: decorate a function with @worker.handler(QUEUE)"
         )

@@ -1,5 +1,5 @@
 -- claim: hand messages to a worker: lapsed leases first, then what is ready; due messages join the ready ones.
--- USES clock, limits, record, bell, schedule, finish, tombstone, sweep
+-- USES clock, limits, record, lapse, bell, schedule, finish, tombstone, sweep
 --
 -- KEYS[1]  stream      {ns}:1:{orders}:stream
 -- KEYS[2]  messages    {ns}:1:{orders}:messages
@@ -14,23 +14,29 @@
 -- KEYS[11] tombstones  {ns}:1:{orders}:tombstones
 -- KEYS[12] dead        {ns}:1:{orders}:dead
 -- ARGV[1]  lease         default for the queue's own, in milliseconds
--- ARGV[2]  max_attempts  default for the queue's own: how often a lease may lapse
+-- ARGV[2]  max_lost      default for the queue's own: how often a message may be charged with a lapsed lease
 -- ARGV[3]  retention     default for the queue's own, in milliseconds
 -- ARGV[4]  window        default for the queue's own deduplication window, in milliseconds
--- ARGV[5]  worker        name of the claiming worker
--- ARGV[6]  nonce         of this claim; a repeat of the worker's last claim is answered with the same deliveries
--- ARGV[7]  count         messages at most
--- ARGV[8]  reclaim       1: take lapsed leases over, 0: leave them (a worker that has just reconnected)
+-- ARGV[5]  dead          default for the queue's own retention of dead letters, in milliseconds
+-- ARGV[6]  worker        name of the claiming worker
+-- ARGV[7]  nonce         of this claim; a repeat of the worker's last claim is answered with the same deliveries
+-- ARGV[8]  count         messages at most
+-- ARGV[9]  reclaim       1: take lapsed leases over, 0: leave them (a worker that has just reconnected)
+-- ARGV[10] room          how many suspects more the worker may hold at once
+-- ARGV[11] alone         1: it holds no suspect now, so it may take one that shares its worker with no other
 -- REPLY    {lease in milliseconds; milliseconds until the next message is due or lease lapses, -1 for none, 0 to claim
---          again at once; then per delivery id, attempt, body}
+--          again at once; how many of the deliveries, the first ones, are suspects; 1 when it is one that may share its
+--          worker with no other; then per delivery id, attempt, body}
 local stream, messages, states, scheduled, leases, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local bell, counters, config, finished, tombstones, dead = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
-local worker, nonce, count, reclaim = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8] == '1'
-local lease, max_attempts, retention, window, paused = limits(
-  config, {'lease', 'max_attempts', 'retention', 'dedup_window', 'paused'}, {ARGV[1], ARGV[2], ARGV[3], ARGV[4], '0'})
+local worker, nonce, count, reclaim = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9] == '1'
+local room, alone = tonumber(ARGV[10]), ARGV[11] == '1'
+local lease, max_lost, retention, window, dead_retention, paused = limits(
+  config, {'lease', 'max_lost', 'retention', 'dedup_window', 'dead_retention', 'paused'},
+  {ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], '0'})
 
 local now = clock()
-local reply = {lease, -1}
+local reply = {lease, -1, 0, 0}
 
 -- 1. A repeated claim: what it was given and still holds.
 local last = redis.call('HGET', workers, worker)
@@ -39,6 +45,7 @@ if last and string.sub(last, 1, #nonce + 1) == nonce .. ' ' then
     local text, body = redis.call('HGET', states, id), redis.call('HGET', messages, id)
     local record = text and parse_record(text)
     if body and record and record.status == 'I' and record.nonce == nonce then
+      if record.suspect > 0 then reply[3], reply[4] = reply[3] + 1, record.suspect - 1 end
       reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = id, record.attempt, body
     end
   end
@@ -47,21 +54,22 @@ if last and string.sub(last, 1, #nonce + 1) == nonce .. ' ' then
 end
 if paused == 1 then return reply end
 
--- Milliseconds until there may be something for this worker, -1 when nothing is in sight.
-local function pause()
-  local next_message, next_lapse = next_due(scheduled, now), reclaim and next_due(leases, now)
+-- Milliseconds until there may be something for this worker, -1 when nothing is in sight. Suspects that it has no room
+-- for are overdue until another worker takes them, or one of its own ends.
+local function pause(left)
+  local next_message, next_lapse = next_due(scheduled, now), reclaim and (left > 0 and 100 or next_due(leases, now))
   local soonest = math.min(next_message or math.huge, next_lapse or math.huge)
   return soonest < math.huge and soonest or -1
 end
 
 -- 2. What there is: lapsed leases, due messages, ready entries.
-local lapsed = reclaim and redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, count) or {}
+local lapsed = reclaim and redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, count + 100) or {}
 local promoted = redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', 0, count)
 local entries = redis.call('XRANGE', stream, '-', '+', 'COUNT', count)
 local ready, ringing = redis.call('XLEN', stream), redis.call('LLEN', bell)
 redis.call('HLEN', counters)
 redis.call('ZCARD', leases)
-local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, 4)
+local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 
 local ids, place = {}, {}
 local function candidate(id, source, entry)
@@ -72,7 +80,7 @@ for i = 1, #lapsed do candidate(lapsed[i], 'lapsed') end
 for i = 1, #entries do candidate(entries[i][2][2], 'ready', entries[i][1]) end
 for i = 1, #promoted do candidate(promoted[i], 'due') end
 if #ids == 0 and #due.messages + #due.tombstones == 0 then
-  reply[2] = pause()
+  reply[2] = pause(0)
   if ringing > 0 then redis.call('DEL', bell) end
   return reply
 end
@@ -85,28 +93,50 @@ for first = 1, #ids, 500 do
   for i = 1, #slice do bodies[first + i - 1], texts[first + i - 1] = some_bodies[i], some_texts[i] end
 end
 local delivered, ended, moved, taken = {}, {}, {}, {}
-local lost, unreadable = 0, 0
+local lost, unreadable, left = 0, 0, 0
+local function dies(id, record, cause, from)
+  record.status, record.cause, record.payload = 'E', cause, ''
+  if from.source ~= 'lapsed' then record.at = 0 end -- it waited: when its last delivery began is not known any more
+  ended[#ended + 1] = {id, record}
+  if from.entry then taken[#taken + 1] = from.entry end
+end
+local function is_delivered(id, record, body, from)
+  record.status, record.attempt, record.nonce = 'I', string.format('%d', record.attempt + 1), nonce
+  if from.source == 'lapsed' then note(record, 'reclaimed', now, worker) end
+  record.at, record.entry, record.payload = now, worker, ''
+  delivered[#delivered + 1] = {id = id, record = record, body = body}
+  if from.entry then taken[#taken + 1] = from.entry end
+end
 for i = 1, #ids do
   local id, body = ids[i], bodies[i]
   local from = place[id]
-  local record = texts[i] and parse_record(texts[i]) or {
-    status = 'P', attempt = 0, nonce = '-', failed = 0, lost = 0, released = 0, cause = '-', at = now, entry = '-', payload = '',
-  }
-  if from.source == 'lapsed' then
-    record.lost, record.cause, record.payload, lost = record.lost + 1, 'lost', '', lost + 1
+  local record = texts[i] and parse_record(texts[i]) or new_record(now)
+  local expires = body and string.match(body, '^[%d-]+;(%d+) ')
+  local expired = expires and tonumber(expires) <= now
+  local suspect, charge, guilty = 0, 0, false
+  if from.source == 'lapsed' then suspect, charge, guilty = lapse(record, max_lost) end
+  local fits = suspect == 0 or (#delivered < count and (suspect == 1 and room >= 1 or suspect == 2 and alone))
+  if from.source == 'lapsed' and (fits or guilty or expired or not body) then
+    note(record, 'lost', now, record.entry)
+    record.suspect, record.lost, record.cause, record.payload, lost = suspect, charge, 'lost', '', lost + 1
   end
   if not body then
-    record.status, record.cause, record.payload = 'E', 'unreadable', ''
-    ended[#ended + 1], unreadable = {id, record}, unreadable + 1
-    if from.entry then taken[#taken + 1] = from.entry end
-  elseif from.source == 'lapsed' and record.lost >= max_attempts then
-    record.status = 'E'
-    ended[#ended + 1] = {id, record}
+    note(record, 'unreadable', now, worker)
+    dies(id, record, 'unreadable', from)
+    unreadable = unreadable + 1
+  elseif guilty then
+    dies(id, record, 'lost', from)
+  elseif expired then
+    note(record, 'expired', now, worker)
+    dies(id, record, 'expired', from)
+  elseif not fits then
+    if #delivered < count then left = left + 1 end
   elseif #delivered < count then
-    record.status, record.attempt, record.nonce = 'I', tostring(tonumber(record.attempt) + 1), nonce
-    record.at, record.entry, record.payload = now, '-', ''
-    delivered[#delivered + 1] = {id = id, record = record, body = body}
-    if from.entry then taken[#taken + 1] = from.entry end
+    is_delivered(id, record, body, from)
+    if suspect > 0 then
+      reply[3], reply[4] = reply[3] + 1, suspect - 1
+      room, alone = suspect == 2 and 0 or room - 1, false
+    end
   elseif from.source == 'due' then
     record.status, record.at = 'P', now
     moved[#moved + 1] = {id = id, record = record}
@@ -129,7 +159,7 @@ if #delivered > 0 then
     deadlines[2 * i - 1], deadlines[2 * i] = now + lease, item.id
     records[2 * i - 1], records[2 * i] = item.id, format_record(item.record)
     claimed[i] = item.id
-    reply[3 * i], reply[3 * i + 1], reply[3 * i + 2] = item.id, item.record.attempt, item.body
+    reply[3 * i + 2], reply[3 * i + 3], reply[3 * i + 4] = item.id, item.record.attempt, item.body
   end
   redis.call('ZADD', leases, unpack(deadlines))
   redis.call('HSET', states, unpack(records))
@@ -146,6 +176,6 @@ if ready - #taken + #moved > 0 then
   reply[2] = 0
 else
   if ringing > 0 then redis.call('DEL', bell) end
-  reply[2] = pause()
+  reply[2] = pause(left)
 end
 return reply

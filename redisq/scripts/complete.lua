@@ -12,25 +12,26 @@
 -- ARGV[1]  max_bytes   default for the queue's own: bytes of one result
 -- ARGV[2]  retention   default for the queue's own, in milliseconds
 -- ARGV[3]  window      default for the queue's own deduplication window, in milliseconds
--- ARGV[4+] id, attempt, nonce, result   per message
+-- ARGV[4]  dead        default for the queue's own retention of dead letters, in milliseconds
+-- ARGV[5+] id, attempt, nonce, result   per message
 -- REPLY    per message 'OK', also when this delivery completed it before
 -- ERROR    LEASE_LOST         the message is gone, or another delivery holds it
 -- ERROR    MESSAGE_TOO_LARGE  with the limit in bytes; the message is still in progress
 local leases, states, messages, counters, config = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local finished, tombstones, dead = KEYS[6], KEYS[7], KEYS[8]
-local max_bytes, retention, window = limits(
-  config, {'max_bytes', 'retention', 'dedup_window'}, {ARGV[1], ARGV[2], ARGV[3]})
+local max_bytes, retention, window, dead_retention = limits(
+  config, {'max_bytes', 'retention', 'dedup_window', 'dead_retention'}, {ARGV[1], ARGV[2], ARGV[3], ARGV[4]})
 
 local now = clock()
 redis.call('ZCARD', leases)
 redis.call('HLEN', counters)
-local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, 4)
+local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 local ids = {}
-for i = 4, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
+for i = 5, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
 local records = read_records(states, ids)
 
 local ended, released, reply = {}, {}, {}
-for i = 4, #ARGV, 4 do
+for i = 5, #ARGV, 4 do
   local id, attempt, nonce, result = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local record = records[id]
   if not holds(record, attempt, nonce) or (record.status ~= 'I' and record.status ~= 'C') then
@@ -40,7 +41,7 @@ for i = 4, #ARGV, 4 do
   elseif #result > max_bytes then
     reply[#reply + 1] = {'MESSAGE_TOO_LARGE', string.format('%d', max_bytes)}
   else
-    record.status, record.cause, record.payload = 'C', '-', result
+    record.status, record.suspect, record.cause, record.payload = 'C', 0, '-', result
     ended[#ended + 1], released[#released + 1] = {id, record}, id
     reply[#reply + 1] = 'OK'
   end

@@ -13,30 +13,34 @@
 -- KEYS[10] dead        {ns}:1:{orders}:dead
 -- ARGV[1]  retention   default for the queue's own, in milliseconds
 -- ARGV[2]  window      default for the queue's own deduplication window, in milliseconds
--- ARGV[3]  nonce       of this request: a repeat of it finds its own tombstones and succeeds
--- ARGV[4+] id   per message
+-- ARGV[3]  dead        default for the queue's own retention of dead letters, in milliseconds
+-- ARGV[4]  nonce       of this request: a repeat of it finds its own tombstones and succeeds
+-- ARGV[5]  letters     1: dead letters only
+-- ARGV[6+] id   per message
 -- REPLY    per message 'OK'
--- ERROR    MESSAGE_NOT_FOUND  there is no such message
+-- ERROR    MESSAGE_NOT_FOUND  there is no such message, or it is no dead letter
 local messages, states, stream, scheduled, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local counters, config, finished, tombstones, dead = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local nonce = ARGV[3]
-local retention, window = limits(config, {'retention', 'dedup_window'}, {ARGV[1], ARGV[2]})
+local nonce, letters_only = ARGV[4], ARGV[5] == '1'
+local retention, window, dead_retention = limits(
+  config, {'retention', 'dedup_window', 'dead_retention'}, {ARGV[1], ARGV[2], ARGV[3]})
 
 local now = clock()
 redis.call('XLEN', stream)
 redis.call('ZCARD', scheduled)
 redis.call('ZCARD', leases)
 redis.call('HLEN', counters)
-local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, 4)
+local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 
 local doomed, seen, reply = {}, {}, {}
-for i = 4, #ARGV do
+for i = 6, #ARGV do
   local id = ARGV[i]
   local body, text = redis.call('HGET', messages, id), redis.call('HGET', states, id)
   local tombstone = text and parse_tombstone(text)
-  if body and not seen[id] then
+  local letter = redis.call('ZSCORE', dead, id) -- also one that has lost its body, or its record
+  if (letter or body and not letters_only) and not seen[id] then
     seen[id] = true
-    doomed[#doomed + 1] = {id = id, body = body, record = text and parse_record(text)}
+    doomed[#doomed + 1] = {id = id, body = body or '', record = text and parse_record(text)}
     reply[#reply + 1] = 'OK'
   elseif seen[id] or (tombstone and tombstone.nonce == nonce) then
     reply[#reply + 1] = 'OK'
@@ -49,7 +53,7 @@ forget(messages, states, finished, tombstones, dead, due)
 for i = 1, #doomed do
   local id, body, record = doomed[i].id, doomed[i].body, doomed[i].record
   local status = record and record.status or 'P'
-  local entry = record and record.entry or string.match(body, '^%S*')
+  local entry = record and record.entry or string.match(body, '^[^ ;]*')
   redis.call('ZREM', leases, id) -- first, so that a full server lets the rest pass
   redis.call('ZREM', scheduled, id)
   redis.call('ZREM', dead, id)

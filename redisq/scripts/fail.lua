@@ -16,23 +16,24 @@
 -- ARGV[3]  backoff_cap   default for the queue's own: longest delay of all, in milliseconds
 -- ARGV[4]  retention     default for the queue's own, in milliseconds
 -- ARGV[5]  window        default for the queue's own deduplication window, in milliseconds
--- ARGV[6+] id, attempt, nonce, delay_ms, jitter, cause, error   per message
+-- ARGV[6]  dead          default for the queue's own retention of dead letters, in milliseconds
+-- ARGV[7+] id, attempt, nonce, delay_ms, jitter, cause, error   per message
 --          delay_ms: -1 the queue's backoff times jitter (a fraction of a million, full jitter), -2 no further attempt
 -- REPLY    per message the delay in milliseconds until its next attempt, -1 when it is dead; a repeat is answered alike
 -- ERROR    LEASE_LOST  the message is gone, or another delivery holds it
 local leases, states, scheduled, bell, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local counters, config, finished, tombstones, dead = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local max_attempts, backoff_base, backoff_cap, retention, window = limits(
-  config, {'max_attempts', 'backoff_base', 'backoff_cap', 'retention', 'dedup_window'},
-  {ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]})
+local max_attempts, backoff_base, backoff_cap, retention, window, dead_retention = limits(
+  config, {'max_attempts', 'backoff_base', 'backoff_cap', 'retention', 'dedup_window', 'dead_retention'},
+  {ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]})
 
 local now = clock()
 local ringing, head = redis.call('LLEN', bell), next_due(scheduled, now)
 redis.call('ZCARD', leases)
 redis.call('HLEN', counters)
-local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, 4)
+local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 local ids = {}
-for i = 6, #ARGV, 7 do ids[#ids + 1] = ARGV[i] end
+for i = 7, #ARGV, 7 do ids[#ids + 1] = ARGV[i] end
 local records = read_records(states, ids)
 
 -- The exponent is bounded, so that a base of 0 is never multiplied with infinity.
@@ -41,7 +42,7 @@ local function backoff(failed, jitter)
 end
 
 local ended, retried, released, reply = {}, {}, {}, {}
-for i = 6, #ARGV, 7 do
+for i = 7, #ARGV, 7 do
   local id, attempt, nonce = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local delay, jitter, cause, message_error = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6]
   local record = records[id]
@@ -50,7 +51,8 @@ for i = 6, #ARGV, 7 do
   elseif record.status ~= 'I' then
     reply[#reply + 1] = record.status == 'E' and -1 or math.max(0, tonumber(record.at) - now)
   else
-    record.failed, record.cause, record.payload = record.failed + 1, cause, message_error
+    note(record, cause, now, record.entry)
+    record.failed, record.suspect, record.cause, record.payload = record.failed + 1, 0, cause, message_error
     released[#released + 1] = id
     if delay == -2 or record.failed >= max_attempts then
       record.status = 'E'

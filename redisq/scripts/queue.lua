@@ -15,21 +15,23 @@
 -- ARGV[2]  max_bytes     default for the queue's own: bytes of one body
 -- ARGV[3]  retention     default for the queue's own, in milliseconds
 -- ARGV[4]  window        default for the queue's own deduplication window, in milliseconds
--- ARGV[5+] id, digest, body, delay_ms   per message
+-- ARGV[5]  dead          default for the queue's own retention of dead letters, in milliseconds
+-- ARGV[6+] id, digest, body, delay_ms, expires_ms   per message; one that expires in 0 ms never does
 -- REPLY    per message 'OK': it is in the queue, now or since it was queued before with the same body
 -- ERROR    MESSAGE_CONFLICT   this id has another body
 -- ERROR    MESSAGE_TOO_LARGE  with the limit in bytes
 -- ERROR    QUEUE_FULL         with the limit in messages
 local messages, states, stream, scheduled, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local counters, config, finished, tombstones, dead = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local max_length, max_bytes, retention, window = limits(
-  config, {'max_length', 'max_bytes', 'retention', 'dedup_window'}, {ARGV[1], ARGV[2], ARGV[3], ARGV[4]})
+local max_length, max_bytes, retention, window, dead_retention = limits(
+  config, {'max_length', 'max_bytes', 'retention', 'dedup_window', 'dead_retention'},
+  {ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]})
 
 local now = clock()
 local ready, waiting = redis.call('XLEN', stream), redis.call('ZCARD', scheduled)
 local ringing = redis.call('LLEN', bell)
 redis.call('HLEN', counters)
-local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, 4)
+local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 local stale = {messages = {}, tombstones = {}}
 local head = next_due(scheduled, now)
 local room = max_length > 0 and max_length - ready - waiting or math.huge
@@ -39,9 +41,10 @@ local function known(id)
   local body, text = redis.call('HGET', messages, id), redis.call('HGET', states, id)
   local record, tombstone = text and parse_record(text), text and parse_tombstone(text)
   if record and (record.status == 'C' or record.status == 'E') then
-    local passed = tonumber(string.match(record.entry, '^%d+')) + math.max(retention, window) <= now
-    if passed or not body then
-      table.insert(stale.messages, {id = id, entry = record.entry, mine = true})
+    local letter = record.status == 'E'
+    local kept = math.max(letter and dead_retention or retention, window)
+    if tonumber(string.match(record.entry, '^%d+')) + kept <= now or not body then
+      table.insert(stale.messages, {id = id, entry = record.entry, letter = letter, mine = true})
       return nil
     end
   end
@@ -52,7 +55,7 @@ local function known(id)
 end
 
 local accepted, seen, reply = {}, {}, {}
-for i = 5, #ARGV, 4 do
+for i = 6, #ARGV, 5 do
   local id, digest, body = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local before = seen[id] or known(id)
   local answer = 'OK'
@@ -64,7 +67,9 @@ for i = 5, #ARGV, 4 do
     answer = {'QUEUE_FULL', string.format('%d', max_length)}
   else
     seen[id] = digest
-    accepted[#accepted + 1] = {id = id, digest = digest, body = body, delay = tonumber(ARGV[i + 3])}
+    accepted[#accepted + 1] = {
+      id = id, digest = digest, body = body, delay = tonumber(ARGV[i + 3]), expires = tonumber(ARGV[i + 4]),
+    }
   end
   reply[#reply + 1] = answer
 end
@@ -87,6 +92,7 @@ for i = 1, #accepted do
     entry = redis.call('XADD', stream, '*', 'id', item.id)
     wake = wake or ready == 0
   end
+  if item.expires > 0 then entry = entry .. ';' .. string.format('%d', now + item.expires) end
   redis.call('HSET', messages, item.id, entry .. ' ' .. item.digest .. item.body)
 end
 if #accepted > 0 then redis.call('HINCRBY', counters, 'queued', #accepted) end

@@ -13,32 +13,35 @@
 -- KEYS[10] dead        {ns}:1:{orders}:dead
 -- ARGV[1]  retention   default for the queue's own, in milliseconds
 -- ARGV[2]  window      default for the queue's own deduplication window, in milliseconds
--- ARGV[3+] id, attempt, nonce   per message
+-- ARGV[3]  dead        default for the queue's own retention of dead letters, in milliseconds
+-- ARGV[4+] id, attempt, nonce   per message
 -- REPLY    per message 'OK', also when this delivery handed it back before
 -- ERROR    LEASE_LOST  the message is gone, finished, or another delivery holds it
 local leases, states, stream, bell, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local counters, config, finished, tombstones, dead = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local retention, window = limits(config, {'retention', 'dedup_window'}, {ARGV[1], ARGV[2]})
+local retention, window, dead_retention = limits(
+  config, {'retention', 'dedup_window', 'dead_retention'}, {ARGV[1], ARGV[2], ARGV[3]})
 
 local now = clock()
 local ringing = redis.call('LLEN', bell)
 redis.call('ZCARD', leases)
 redis.call('XLEN', stream)
 redis.call('HLEN', counters)
-local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, 4)
+local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 local ids = {}
-for i = 3, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
+for i = 4, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
 local records = read_records(states, ids)
 
 local released, reply = {}, {}
-for i = 3, #ARGV, 3 do
+for i = 4, #ARGV, 3 do
   local id, attempt, nonce = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local record = records[id]
   if not holds(record, attempt, nonce) or (record.status ~= 'I' and record.status ~= 'P') then
     reply[#reply + 1] = {'LEASE_LOST'}
   else
     if record.status == 'I' then
-      record.status, record.released, record.cause = 'P', record.released + 1, 'released'
+      note(record, 'released', now, record.entry)
+      record.status, record.released, record.suspect, record.cause = 'P', record.released + 1, 0, 'released'
       record.at, record.payload = now, ''
       released[#released + 1] = id
     end

@@ -16,6 +16,6 @@ local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
 local age = oldest and math.max(0, clock() - tonumber(string.match(oldest[1], '^%d+'))) or -1
 return {
   redis.call('XLEN', stream), redis.call('ZCARD', scheduled), redis.call('ZCARD', leases),
-  redis.call('XLEN', finished), redis.call('ZCARD', dead), age,
+  redis.call('XLEN', finished) + redis.call('ZCARD', dead), redis.call('ZCARD', dead), age,
   redis.call('HGETALL', counters), redis.call('HGETALL', config),
 }

@@ -11,16 +11,18 @@
 -- KEYS[8]  config      {ns}:1:{orders}:config
 -- ARGV[1]  retention   default for the queue's own, in milliseconds
 -- ARGV[2]  window      default for the queue's own deduplication window, in milliseconds
--- ARGV[3]  memory      how long a worker's last claim is remembered, in milliseconds
--- ARGV[4]  limit       of each kind at most, <= 500
+-- ARGV[3]  dead        default for the queue's own retention of dead letters, in milliseconds
+-- ARGV[4]  memory      how long a worker's last claim is remembered, in milliseconds
+-- ARGV[5]  limit       of each kind at most, <= 500
 -- REPLY    {how many were forgotten; 1 when more may be due, else 0}
 local messages, states, finished, tombstones = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local dead, workers, stream, config = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local memory, limit = tonumber(ARGV[3]), tonumber(ARGV[4])
-local retention, window = limits(config, {'retention', 'dedup_window'}, {ARGV[1], ARGV[2]})
+local memory, limit = tonumber(ARGV[4]), tonumber(ARGV[5])
+local retention, window, dead_retention = limits(
+  config, {'retention', 'dedup_window', 'dead_retention'}, {ARGV[1], ARGV[2], ARGV[3]})
 
 local now = clock()
-local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, limit)
+local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, limit)
 local ready, gone = redis.call('XLEN', stream), {}
 -- A random sample finds every dead worker in time, without a cursor to keep.
 local claims = redis.call('HLEN', workers) > 0 and redis.call('HRANDFIELD', workers, limit, 'WITHVALUES') or {}
@@ -35,5 +37,4 @@ local forgotten = forget(messages, states, finished, tombstones, dead, due) + #g
 if redis.call('XLEN', finished) == 0 then redis.call('DEL', finished) end
 if redis.call('XLEN', tombstones) == 0 then redis.call('DEL', tombstones) end
 if ready == 0 then redis.call('DEL', stream) end
-local more = #due.messages == limit or #due.tombstones == limit
-return {forgotten, more and 1 or 0}
+return {forgotten, due.more and 1 or 0}

@@ -8,16 +8,18 @@ import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
-from redisq import calls, codec
-from redisq.calls import Limits
+from redisq import calls, codec, failpoints
+from redisq.calls import Call, Limits
 from redisq.connection import AsyncLink, Doorbell
 from redisq.errors import InvalidMessage, RedisQError, Unavailable
 from redisq.keys import PartitionKeys, id_text
 from redisq.model import MAX_BYTES_CEILING, Claim, Claimed
 from redisq.worker.delivery import Delivery
 from redisq.worker.heartbeat import Heartbeat, Leases
+from redisq.worker.liveness import Fetches
 from redisq.worker.outbox import Outbox
 from redisq.worker.policy import (
     LONGEST_BLOCK,
@@ -31,6 +33,8 @@ from redisq.worker.policy import (
 )
 from redisq.worker.records import about
 from redisq.worker.runners import Handler, Runner, TaskRunner, ThreadRunner
+from redisq.worker.suspects import Suspects
+from redisq.worker.verdicts import Reject, Retry
 
 log = logging.getLogger("redisq.worker")
 
@@ -55,6 +59,7 @@ class Consumer:
         claims: AsyncLink,
         worker: str,
         heartbeat: Heartbeat,
+        suspects: Suspects,
         on_stuck: Callable[[], None],
     ) -> None:
         self._handler = handler
@@ -64,6 +69,7 @@ class Consumer:
         self._claims = claims
         self._worker = worker
         self._heartbeat = heartbeat
+        self._suspects = suspects
         self._on_stuck = on_stuck
         self._leases = Leases(keys, limits, set(), self._lost, limits.lease_ms / 1000)
         heartbeat.watch(self._leases)
@@ -74,6 +80,7 @@ class Consumer:
         self._overrun: set[Delivery] = set()  # plain handlers past their timeout that still hold a thread
         self._room = asyncio.Event()  # a slot became free, or the worker stops
         self._stopped = asyncio.Event()
+        self.fetches = Fetches()
         self._ring: asyncio.Task[bool] | None = None  # the wait for the bell
         self._reclaim_from = 0.0
         self._helpers = [asyncio.create_task(self._outbox.run()), asyncio.create_task(self._sweep())]
@@ -93,13 +100,16 @@ class Consumer:
             count = claimable(self._handler.concurrency, len(self._busy), len(self._outbox))
             if count == 0:
                 self._room.clear()
+                self.fetches.not_wanted()
                 await self._cover_bell()
                 await self._room.wait()
+                self.fetches.succeeded()
                 await asyncio.sleep(0)  # let others that return in this turn free their slots, too
                 continue
             try:
                 reclaim = not failures and self._may_reclaim()
                 claim = await self._claim(nonce, count, reclaim=reclaim, repeated=failures > 0)
+                self.fetches.succeeded()
                 if failures:
                     self._reclaim_from = time.monotonic() + hold_after_outage(claim.lease)
                 failures, nonce = 0, calls.new_nonce()
@@ -111,7 +121,9 @@ class Consumer:
                     if not self._busy and not self._outbox:
                         return
                     self._room.clear()
+                    self.fetches.not_wanted()
                     await self._room.wait()
+                    self.fetches.succeeded()
             except Unavailable as error:
                 # The same nonce again: if the lost claim did happen, its deliveries are waiting for us. But no lapsed
                 # leases for a heartbeat: after an outage their holders are about to renew them.
@@ -132,10 +144,20 @@ class Consumer:
         return time.monotonic() >= max(self._reclaim_from, outage_over)
 
     async def _claim(self, nonce: str, count: int, *, reclaim: bool, repeated: bool) -> Claim:
+        room, alone = self._suspects.reserve()
+        try:
+            make = partial(calls.claim, self._keys, self._limits, self._worker, nonce, count)
+            claim, begun = await self._begin_what_is_held(make(reclaim=reclaim, room=room, alone=alone), repeated)
+            room -= begun
+        finally:
+            self._suspects.release(room)
+        return claim
+
+    async def _begin_what_is_held(self, call: Call[Claim], repeated: bool) -> tuple[Claim, int]:
+        """Claim and begin; give the claim, and how much room its suspects hold."""
         sent, at = time.monotonic(), datetime.now(UTC)
-        claim = await self._claims.call(
-            calls.claim(self._keys, self._limits, self._worker, nonce, count, reclaim=reclaim)
-        )
+        claim = await self._claims.call(call)
+        failpoints.reach("worker.claimed")
         if claim.lease != self._leases.lease:
             self._leases.lease = claim.lease
             self._heartbeat.wake()
@@ -149,9 +171,14 @@ class Consumer:
             held = zip(deliveries, outcomes, strict=True)
             deliveries = [claimed for claimed, outcome in held if not isinstance(outcome, RedisQError)]
         deadline, beat_at = at + timedelta(seconds=claim.lease), sent + beat_after(claim.lease)
+        weight = self._suspects.weigh(claim.isolated)
+        weights = {claimed.receipt.id: weight for claimed in claim.deliveries[: claim.suspects]}
+        begun = 0
         for claimed in deliveries:
-            self._begin(claimed, deadline, beat_at)
-        return claim
+            suspicion = weights.get(claimed.receipt.id, 0) if weights else 0
+            begun += suspicion
+            self._begin(claimed, deadline, beat_at, suspicion)
+        return claim, begun
 
     async def _block(self, wait: float | None) -> None:
         """Wait for a ring, or until the next message is due; not when all slots are taken: then a slot is awaited."""
@@ -173,7 +200,7 @@ class Consumer:
             await asyncio.gather(self._ring, return_exceptions=True)
             self._ring = None
 
-    def _begin(self, claimed: Claimed, deadline: datetime, beat_at: float) -> None:
+    def _begin(self, claimed: Claimed, deadline: datetime, beat_at: float, suspicion: int) -> None:
         receipt = claimed.receipt
         error: InvalidMessage | None = None
         request: Any = None
@@ -183,6 +210,7 @@ class Consumer:
             error = unreadable
         delivery = Delivery(id_text(receipt.id), self._keys.queue, request, receipt, deadline, self._heartbeat.wake)
         delivery._beat_at = beat_at
+        delivery._suspicion = suspicion
         self._leases.held.add(delivery)
         if error is not None:
             delivery._settled = True
@@ -192,6 +220,7 @@ class Consumer:
         else:
             self._busy.add(delivery)
             self._runner.start(delivery)
+            failpoints.reach("worker.started")
 
     async def _sweep(self) -> None:
         while True:
@@ -226,9 +255,11 @@ class Consumer:
             self._release(delivery)
             return
         delivery._settled = True
-        self._warn(delivery, "failed: %s", type(error).__name__)  # its text may hold anything
+        word = "rejected" if isinstance(error, Reject) else "failed"
+        self._warn(delivery, f"{word}: %s", type(error).__name__)  # its text may hold anything
         log.debug("queue %s message %s", delivery.queue, delivery.id, exc_info=error, extra=self._about(delivery))
-        self._outbox.fail(delivery, error_of(error))
+        delay = error.after if isinstance(error, Retry) else None
+        self._outbox.fail(delivery, error_of(error), cause=word, final=word == "rejected", delay=delay)
 
     def overran(self, delivery: Delivery) -> None:
         if delivery._settled:
@@ -242,6 +273,7 @@ class Consumer:
             self._on_stuck()
 
     def returned(self, delivery: Delivery) -> None:
+        failpoints.reach("worker.finished")
         self._busy.discard(delivery)
         self._overrun.discard(delivery)
         self._room.set()
@@ -252,8 +284,13 @@ class Consumer:
         if not delivery._settled:
             delivery._settled = True
             self._warn(delivery, "lease lost")
-            self._leases.held.discard(delivery)
+            self._let_go(delivery)
             self._cancel(delivery)
+
+    def _let_go(self, delivery: Delivery) -> None:
+        self._leases.held.discard(delivery)
+        self._suspects.release(delivery._suspicion)
+        delivery._suspicion = 0
 
     def _cancel(self, delivery: Delivery) -> None:
         delivery.cancelled = True
@@ -264,7 +301,7 @@ class Consumer:
         self._outbox.release(delivery)
 
     def _confirmed(self, delivery: Delivery, refusal: RedisQError | None) -> None:
-        self._leases.held.discard(delivery)
+        self._let_go(delivery)
         self._room.set()
         if refusal is not None:
             self._warn(delivery, "outcome refused: %s", refusal)
@@ -281,6 +318,7 @@ class Consumer:
     def stop(self) -> None:
         """Claim no more, and hand back what has not started. A claim under way is awaited, its messages handed back."""
         self._stopped.set()
+        self.fetches.not_wanted()
         self._room.set()
         if self._ring is not None:
             self._ring.cancel()
@@ -309,7 +347,7 @@ class Consumer:
     async def leave(self) -> None:
         """Send what is left, and be forgotten by Redis."""
         await self._outbox.drained()
-        await self._link.call(calls.leave(self._keys, self._worker))
+        await self._link.call(calls.leave(self._keys, self._limits, self._worker))
 
     async def close(self) -> None:
         """End threads and tasks, close connections."""

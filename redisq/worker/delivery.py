@@ -24,6 +24,7 @@ class Delivery:
         "_progress",
         "_receipt",
         "_settled",
+        "_suspicion",
         "_wake",
         "attempt",
         "cancelled",
@@ -53,6 +54,7 @@ class Delivery:
         self._progress: bytes = b""
         self._beat_at = 0.0
         self._settled = False
+        self._suspicion = 0  # the room for suspects that it holds
 
     def renew(self) -> None:
         """Renew the lease now instead of at the next heartbeat.

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from redisq import calls, codec
+from redisq import calls, codec, failpoints
 from redisq.calls import BATCH, Call, Limits
 from redisq.connection import AsyncLink
 from redisq.errors import MessageTooLarge, RedisQError, Unavailable
@@ -61,9 +61,18 @@ class Outbox:
         self._completions.append((delivery, result))
         self._notify()
 
-    def fail(self, delivery: Delivery, error: dict[str, str], *, cause: str = "failed", final: bool = False) -> None:
-        """Send an error."""
-        self._failures.append((delivery, Failure(delivery._receipt, codec.encode(error), cause=cause, final=final)))
+    def fail(
+        self,
+        delivery: Delivery,
+        error: dict[str, str],
+        *,
+        cause: str = "failed",
+        final: bool = False,
+        delay: float | None = None,
+    ) -> None:
+        """Send an error; see `Failure`."""
+        failure = Failure(delivery._receipt, codec.encode(error), cause=cause, delay=delay, final=final)
+        self._failures.append((delivery, failure))
         self._notify()
 
     def release(self, delivery: Delivery) -> None:
@@ -119,6 +128,7 @@ class Outbox:
         self._sending = len(items)
         try:
             outcomes = await self._link.call(make())
+            failpoints.reach("worker.outcome_sent")
         except Unavailable:
             source.extendleft(reversed(items))
             raise

@@ -8,8 +8,8 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from redisq.worker.delivery import Delivery
@@ -19,18 +19,27 @@ HandlerFunction = Callable[[Delivery], Any] | Callable[[Delivery], Awaitable[Any
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """A user's callable and how it shall run. `timeout` is in seconds; None is no limit."""
+    """A user's callable and how it shall run. `timeout` is in seconds; None is no limit.
+
+    `policy` holds what it wants in place of the settings' defaults; a queue's own definition wins over both.
+    """
 
     queue: str
     function: HandlerFunction
     concurrency: int
     timeout: float | None
+    policy: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_async(self) -> bool:
         """Whether it runs on the loop."""
-        function = self.function if inspect.isroutine(self.function) else type(self.function).__call__
-        return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(function)
+        return is_async(self.function)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Tell whether calling this gives something to await: an `async def`, or an object whose `__call__` is one."""
+    called = function if inspect.isroutine(function) else type(function).__call__
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
 
 class Owner(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -16,17 +17,22 @@ from typing import Any, TypeVar
 from redisq import calls, keys
 from redisq.connection import AsyncLink
 from redisq.errors import RedisQError, Unavailable
-from redisq.operations import Operations
+from redisq.model import check_definition
+from redisq.operations import Operations, limits_of
 from redisq.settings import Settings
 from redisq.tokens import Credentials
 from redisq.worker.consumer import Consumer
 from redisq.worker.heartbeat import Heartbeat
+from redisq.worker.liveness import Watchdog
 from redisq.worker.records import about
 from redisq.worker.runners import Handler, HandlerFunction
+from redisq.worker.schedule import Cron, Schedule, Scheduler
+from redisq.worker.suspects import Suspects
 
 log = logging.getLogger("redisq.worker")
 
 F = TypeVar("F", bound=HandlerFunction)
+R = TypeVar("R", bound=Callable[..., Any])
 
 _LAST_WORDS = 1.0  # seconds for cancelled handlers to end
 _FAREWELL = 5.0  # seconds for the last outcomes to reach Redis; what does not is delivered again after its lease
@@ -51,7 +57,9 @@ class Worker:
         self._settings = settings
         self._credentials = credentials
         self._handlers: dict[str, Handler] = {}
+        self._schedules: list[Schedule] = []
         self._consumers: list[Consumer] = []
+        self._scheduler: Scheduler | None = None
         self._stop: asyncio.Event | None = None
         self._hurry: asyncio.Event | None = None
         self._exit_code = 0
@@ -62,15 +70,30 @@ class Worker:
         """The queues that have a handler."""
         return list(self._handlers)
 
-    def handler(self, queue: str, *, concurrency: int = 10, timeout: float | None = None) -> Callable[[F], F]:
+    @property
+    def schedules(self) -> list[str]:
+        """The names of its schedules."""
+        return [schedule.name for schedule in self._schedules]
+
+    def handler(
+        self,
+        queue: str,
+        *,
+        concurrency: int = 10,
+        timeout: float | None = None,
+        max_attempts: int | None = None,
+        max_lost: int | None = None,
+        backoff_base: float | None = None,
+        backoff_cap: float | None = None,
+    ) -> Callable[[F], F]:
         """Register a function for a queue. An `async def` runs on the worker's loop, a plain one in threads.
 
         `concurrency` is how many messages it works on at once; for a plain function, its threads. `timeout` is in
         seconds: an attempt that takes longer fails. A plain function cannot be stopped and keeps its thread until it
-        returns.
+        returns. The other four are its retry policy, in place of the settings'; what the queue defines wins over both.
 
         Raises:
-            InvalidQueueName: see there.
+            InvalidQueueName, InvalidDefinition: see there.
             ValueError: `concurrency` or `timeout` out of bounds, or the queue has a handler already.
         """
         keys.check_queue_name(queue)
@@ -80,11 +103,51 @@ class Worker:
             raise ValueError("concurrency takes a whole number from 1 to 100,000")
         if timeout is not None and (isinstance(timeout, bool) or not 0 < timeout <= 31_536_000):
             raise ValueError("timeout takes seconds, more than 0, at most a year")
+        given = {
+            "max_attempts": max_attempts,
+            "max_lost": max_lost,
+            "backoff_base": backoff_base,
+            "backoff_cap": backoff_cap,
+        }
+        policy = {name: value for name, value in check_definition(given).items() if value is not None}
 
         def register(function: F) -> F:
             if not callable(function):
                 raise TypeError("a handler is a function of one argument, the delivery")
-            self._handlers[queue] = Handler(queue, function, concurrency, timeout)
+            self._handlers[queue] = Handler(queue, function, concurrency, timeout, policy)
+            return function
+
+        return register
+
+    def every(self, expression: str, *, queue: str, timezone: str = "UTC", name: str | None = None) -> Callable[[R], R]:
+        """Register a function that makes the message of each tick of a cron expression.
+
+        `expression` has five fields, or six with seconds first, and is read in `timezone`, for example "Europe/Berlin".
+        The function, an `async def` or a plain one, takes the tick's time, an aware datetime in that zone, or nothing,
+        and returns the message.
+
+        Any number of workers may have the same schedule. Each of them queues each tick, under an id made of `queue`,
+        the tick and `name` (unless given, the function's module and qualified name), so there is one message. Ticks are
+        by the worker's own clock: workers agree as long as their clocks differ by less than the deduplication window.
+
+        Ticks that pass while no worker runs are not made up for, and in a burst there are none. A tick that cannot be
+        queued, because Redis is unreachable or the queue full, is tried until the next is due, half a minute at least,
+        but not beyond the deduplication window. Then, or when the function raises, it is skipped with a warning. Where
+        clocks change, see `redisq.worker.schedule.Cron`.
+
+        Raises:
+            InvalidQueueName: see there.
+            ImportError: the library is missing: `pip install redisq[cron]`.
+            ValueError: the expression, the time zone or the name is not valid, or this queue has a schedule so named.
+        """
+        keys.check_queue_name(queue)
+        cron = Cron.parse(expression, timezone)
+
+        def register(function: R) -> R:
+            schedule = Schedule.of(cron, queue, name, function)
+            if any((other.queue, other.name) == (queue, schedule.name) for other in self._schedules):
+                raise ValueError(f"the queue {queue} has a schedule {schedule.name} already: give one of them name=")
+            self._schedules.append(schedule)
             return function
 
         return register
@@ -94,8 +157,8 @@ class Worker:
 
         The first signal stops claiming, hands back what has not started and gives running handlers `grace` seconds;
         then they are handed back, too. A second signal cuts the grace short. With `burst`, also end when the queues
-        have nothing ready. The exit code is 0, or 1 when `max_stuck` plain handlers overran their timeouts and the
-        process has to be replaced.
+        have nothing ready. The exit code is 0, or 1 when the process has to be replaced: `max_stuck` plain handlers
+        overran their timeouts, or for `stale_after` seconds it wanted messages and got no answer.
 
         Raises:
             MissingCredentials, Forbidden, InvalidSettings, Unavailable: at the start.
@@ -113,7 +176,7 @@ class Worker:
             (self._hurry if self._stop.is_set() else self._stop).set()
 
     async def _run(self, burst: bool, signals: bool) -> int:
-        if not self._handlers:
+        if not (self._handlers or self._schedules):
             raise ValueError("this worker has no handler: decorate a function with @worker.handler(QUEUE)")
         if self._stop is not None:
             raise RuntimeError("this worker is running: a second run at the same time takes a Worker of its own")
@@ -121,9 +184,12 @@ class Worker:
         operations = Operations(settings, self._credentials)
         for queue in self._handlers:
             operations.authorise("work", queue, None)
+        for schedule in self._schedules:
+            operations.authorise("queue", schedule.queue, None)
         loop = asyncio.get_running_loop()
         link, claims = AsyncLink(settings), AsyncLink(settings.model_copy(update={"retry_deadline": 0.0}))
-        self._name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        host = re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())  # it stands in histories, between commas
+        self._name = f"{host}:{os.getpid()}:{secrets.token_hex(4)}"
         heartbeat = Heartbeat(settings, self._name, loop)
         async with AsyncExitStack() as stack:
             self._stop, self._hurry, self._exit_code = asyncio.Event(), asyncio.Event(), 0
@@ -137,21 +203,29 @@ class Worker:
                     stack.callback(loop.remove_signal_handler, number)
             heartbeat.start()
             stack.push_async_callback(_end, heartbeat)
+            suspects = Suspects(sum(handler.concurrency for handler in self._handlers.values()))
             self._consumers = [
                 Consumer(
                     handler,
                     operations.keys_of(handler.queue),
-                    operations.limits,
+                    limits_of(settings.model_copy(update=handler.policy)),
                     link,
                     claims,
                     self._name,
                     heartbeat,
+                    suspects,
                     lambda: self._check_stuck(settings.max_stuck),
                 )
                 for handler in self._handlers.values()
             ]
             for consumer in self._consumers:
                 stack.push_async_callback(consumer.close)
+            watchdog = self._watchdog(settings, loop, may_kill=signals)
+            watchdog.start()
+            stack.push_async_callback(_end, watchdog)
+            if self._schedules and not burst:
+                self._scheduler = Scheduler(self._schedules, operations, link, self._name)
+                stack.callback(setattr, self, "_scheduler", None)
             await claims.check_server()
             await self._look_around(claims, settings.namespace)
             await self._work(burst, settings.grace)
@@ -166,7 +240,8 @@ class Worker:
             log.debug("queues not listed: %s", error, extra=about(self._name))
             return
         known = list(registry)
-        for queue in self._handlers.keys() - registry.keys():
+        made_here = {schedule.queue for schedule in self._schedules}
+        for queue in self._handlers.keys() - registry.keys() - made_here:
             log.log(
                 logging.WARNING if known else logging.INFO,  # without any queue it is the service that is new
                 "queue %s: no message was ever queued to it in namespace %s at %s. %s",
@@ -176,8 +251,13 @@ class Worker:
 
     async def _work(self, burst: bool, grace: float) -> None:
         assert self._stop is not None  # noqa: S101 - set by _run
-        log.info("working on %s", ", ".join(self._handlers), extra=about(self._name))
-        running = asyncio.gather(*(consumer.run(burst) for consumer in self._consumers))
+        if self._handlers:
+            log.info("working on %s", ", ".join(self._handlers), extra=about(self._name))
+        loops = [consumer.run(burst) for consumer in self._consumers]
+        if self._scheduler is not None:
+            log.info("queueing on schedule: %s", ", ".join(self.schedules), extra=about(self._name))
+            loops.append(self._scheduler.run())
+        running = asyncio.gather(*loops)
         stopped = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait((running, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -194,6 +274,8 @@ class Worker:
             await asyncio.gather(running, stopped, return_exceptions=True)
 
     async def _wind_down(self, claiming: asyncio.Future[Any], grace: float) -> None:
+        if self._scheduler is not None:
+            self._scheduler.stop()
         for consumer in self._consumers:
             consumer.stop()
         await self._wait_until_idle(grace)
@@ -228,13 +310,28 @@ class Worker:
         if stuck >= limit and self._stop is not None and not self._stop.is_set():
             text = "%d handlers overran their timeouts and hold their threads: this process ends to be replaced"
             log.error(text, stuck, extra=about(self._name))
+            self._give_up()
+
+    def _watchdog(self, settings: Settings, loop: asyncio.AbstractEventLoop, may_kill: bool) -> Watchdog:
+        def on_stale(seconds: float) -> None:
+            text = "no message was fetched for %.0f s (REDISQ_STALE_AFTER): this worker ends to be replaced"
+            log.error(text, seconds, extra=about(self._name))
+            loop.call_soon_threadsafe(self._give_up)
+
+        fetches = [consumer.fetches for consumer in self._consumers]
+        end_within = settings.grace + _LAST_WORDS + _FAREWELL
+        return Watchdog(self._name, fetches, settings.stale_after, on_stale, end_within if may_kill else None)
+
+    def _give_up(self) -> None:
+        """End with exit code 1, unless the worker ends already."""
+        if self._stop is not None and not self._stop.is_set():
             self._exit_code = 1
             self._stop.set()
 
 
-async def _end(heartbeat: Heartbeat) -> None:
-    heartbeat.stop()
-    while heartbeat.is_alive():  # not joined in a thread: the loop's own may all be taken by handlers
+async def _end(thread: Heartbeat | Watchdog) -> None:
+    thread.stop()
+    while thread.is_alive():  # not joined in a thread: the loop's own may all be taken by handlers
         await asyncio.sleep(0.005)
 
 

@@ -46,6 +46,9 @@ OPERATIONS: dict[str, tuple[Callable[[Any, Any, Any], Any], str]] = {
     "stats": (lambda mq, queue, token: mq.stats(queue, token), "stats"),
     "define": (lambda mq, queue, token: mq.define(queue, token, max_length=1), "admin"),
     "sweep": (lambda mq, queue, token: mq.sweep(queue, token), "admin"),
+    "dead_letters": (lambda mq, queue, token: mq.dead_letters(queue, token), "admin"),
+    "redrive": (lambda mq, queue, token: mq.redrive(queue, None, token), "admin"),
+    "purge_dead": (lambda mq, queue, token: mq.purge_dead(queue, None, token), "admin"),
 }
 operation = pytest.mark.parametrize("operation", OPERATIONS)
 
@@ -438,8 +441,11 @@ TOUCHES = {
     "get_message": ("messages", "states"),
     "delete_message": scripts.load("delete").keys,
     "stats": scripts.load("stats").keys,
-    "define": scripts.load("define").keys,
+    "define": tuple(key for key in scripts.load("define").keys if key not in ("messages", "states")),
     "sweep": tuple(key for key in scripts.load("sweep").keys if key not in ("messages", "states")),
+    "dead_letters": ("dead",),
+    "redrive": ("dead",),
+    "purge_dead": ("dead",),
 }
 
 

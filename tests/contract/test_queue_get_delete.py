@@ -123,7 +123,7 @@ def test_a_message_that_was_handed_back_is_pending_without_an_error(mq: Any, han
 
 def test_a_lease_that_lapses_for_the_last_time_ends_the_message(mq: Any, hand: Any, raw: Any) -> None:
     id = mq.queue_message(QUEUE, "work")
-    mq.define(QUEUE, max_attempts=2)
+    mq.define(QUEUE, max_lost=2)
     for attempt in (1, 2):
         assert hand.claim().receipt.attempt == attempt
         raw.redis.zadd(raw.keys.leases, {uuid.UUID(id).bytes: 0})
@@ -498,10 +498,12 @@ def test_a_definition_is_stored_changed_and_taken_back(mq: Any, make_client: Any
         "max_length": 10,
         "max_bytes": 1000,
         "max_attempts": 3,
+        "max_lost": 4,
         "backoff_base": 0.25,
         "backoff_cap": 60,
         "lease": 12.5,
         "retention": 3600,
+        "dead_retention": 7200,
         "dedup_window": 0,
         "paused": True,
     }
@@ -526,6 +528,8 @@ def test_a_definition_is_stored_changed_and_taken_back(mq: Any, make_client: Any
         {"max_bytes": 0},
         {"max_bytes": 2**40},
         {"max_attempts": 0},
+        {"max_lost": 0},
+        {"dead_retention": -1},
         {"lease": 0},
         {"lease": "30"},
         {"retention": float("nan")},
@@ -557,7 +561,7 @@ def test_a_sweep_forgets_what_is_due_and_nothing_else(mq: Any, hand: Any, raw: A
     hand.complete(first)
     hand.fail(second, final=True)
     assert mq.sweep(QUEUE) == 0
-    mq.define(QUEUE, retention=0, dedup_window=0)
+    mq.define(QUEUE, retention=0, dead_retention=0, dedup_window=0)
     assert mq.sweep(QUEUE) == 2
     assert mq.sweep(QUEUE) == 0
     assert mq.get_message(QUEUE, ids[2]).status is Status.INPROGRESS

@@ -9,8 +9,8 @@ from typing import Any
 from redisq import calls
 from redisq.calls import Call
 from redisq.keys import queues_key
-from redisq.model import Failure, Receipt
-from tests.scripts.conftest import ERROR, RETENTION, YEAR, Orders, new
+from redisq.model import DeadPage, Failure, Receipt
+from tests.scripts.conftest import DEAD, ERROR, YEAR, Orders, new
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,24 @@ def everything(orders: Orders) -> Everything:
     assert orders.delete(gone.id) == [None]
     orders.define(max_length="1000")
     (ready,) = orders.put("ready")
-    orders.pass_time(RETENTION + 1)
+    orders.pass_time(DEAD + 1)
     orders.redis.zadd(orders.keys.leases, {held.id: orders.now_ms() + 30_000})
     orders.redis.hset(queues_key(orders.raw.settings.namespace), "orders", 1)
     return Everything(ready, due, delayed, held, lapsed, done.id, dead.id, gone.id)
+
+
+def damaged(orders: Orders, there: Everything) -> Call[Any]:
+    """Damage messages of each status, and give the call that mends them."""
+    orders.redis.zrem(orders.keys.leases, there.held.id)
+    orders.redis.hdel(orders.keys.messages, there.lapsed.id)
+    orders.redis.zrem(orders.keys.dead, there.dead)
+    for key in (orders.keys.finished, orders.keys.tombstones):
+        orders.redis.xtrim(key, 0, approximate=False)
+    released = orders.claim(1, reclaim=False).deliveries[0].receipt
+    assert orders.release(released) == [None]
+    orders.redis.xtrim(orders.keys.stream, 0, approximate=False)
+    orders.hush()
+    return calls.audit(orders.keys, orders.limits, "states", b"0", 100, fix=True, who="shop")
 
 
 Case = Callable[[Orders, Everything], Call[Any]]
@@ -59,12 +73,18 @@ CASES: dict[str, Case] = {
     "release": lambda o, e: calls.release(o.keys, o.limits, [e.held]),
     "sweep": lambda o, _: calls.sweep(o.keys, o.limits),
     "stats": lambda o, _: calls.stats(o.keys),
-    "define": lambda o, _: calls.define(o.keys, [("max_bytes", "1000"), ("max_length", "")]),
+    "define": lambda o, _: calls.define(o.keys, o.limits, [("max_bytes", "1000"), ("max_length", "")]),
     "register": lambda o, _: calls.register(queues_key(o.raw.settings.namespace), "invoices", 1),
     "registry": lambda o, _: calls.registry(queues_key(o.raw.settings.namespace)),
-    "purge": lambda o, _: calls.purge(o.keys),
+    "purge": lambda o, _: calls.purge(o.keys, o.limits),
     "drop": lambda o, _: calls.drop(o.keys),
     "unregister": lambda o, _: calls.unregister(queues_key(o.raw.settings.namespace), "orders"),
-    "leave": lambda o, _: calls.leave(o.keys, "w-1"),
+    "dead": lambda o, _: calls.dead(o.keys, DeadPage()),
+    "redrive": lambda o, e: calls.redrive(o.keys, o.limits, "shop", [e.dead, e.ready]),
+    "leave": lambda o, _: calls.leave(o.keys, o.limits, "w-1"),
+    "audit": damaged,
+    "survey": lambda o, _: calls.survey(o.keys, o.limits),
+    "info": lambda o, _: calls.info(queues_key(o.raw.settings.namespace)),
+    "scan": lambda o, _: calls.scan(queues_key(o.raw.settings.namespace), "*", b"0"),
 }
-READING = {"get", "stats", "registry"}
+READING = {"get", "stats", "registry", "dead", "survey", "info", "scan"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import pytest
@@ -12,14 +12,16 @@ import pytest
 from redisq import calls, codec
 from redisq.calls import Call, Limits, NewMessage
 from redisq.keys import new_id
-from redisq.model import Claim, Failure, Receipt
+from redisq.model import Claim, DeadLetter, DeadPage, Failure, Receipt
 from tests.conftest import Raw
 
 LIMITS = Limits(
     lease_ms=30_000,
     retention_ms=86_400_000,
     window_ms=300_000,
+    dead_ms=172_800_000,
     max_attempts=3,
+    max_lost=3,
     backoff_base_ms=1_000,
     backoff_cap_ms=300_000,
     max_bytes=1_000,
@@ -27,14 +29,49 @@ LIMITS = Limits(
 )
 RETENTION = LIMITS.retention_ms / 1000
 WINDOW = LIMITS.window_ms / 1000
+DEAD = LIMITS.dead_ms / 1000
 YEAR = 31_536_000.0
 ERROR = codec.encode({"type": "ValueError", "message": "no stock"})
 
 
-def new(value: object = "hello", id: bytes | None = None, delay: float = 0.0) -> NewMessage:
+def new(value: object = "hello", id: bytes | None = None, **when: float) -> NewMessage:
     """Make a message as the clients do."""
     body = codec.encode_request(value, 64 * 1024 * 1024)
-    return NewMessage(id or new_id(), codec.digest(body), body, delay)
+    return NewMessage(id or new_id(), codec.digest(body), body, **when)
+
+
+@dataclass(frozen=True)
+class Record:
+    """The fields of a state record, as lib/record.lua names them."""
+
+    status: bytes
+    attempt: bytes
+    nonce: bytes
+    counts: bytes
+    cause: bytes
+    at: bytes
+    entry: bytes
+    history: bytes
+    payload: bytes
+
+    @classmethod
+    def of(cls, text: bytes) -> Record:
+        return cls(*text.split(b" ", 8))
+
+    @property
+    def text(self) -> bytes:
+        return b" ".join(astuple(self))
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """How often failed, lost, released, and how suspect it is."""
+        return (0, 0, 0, 0) if self.counts == b"-" else tuple(int(number) for number in self.counts.split(b","))
+
+    @property
+    def events(self) -> list[tuple[str, int, str]]:
+        """What happened out of the ordinary: event, attempt, who."""
+        lines = [] if self.history == b"-" else self.history.decode().split(";")
+        return [(event, int(attempt), who) for event, attempt, _, who in (line.split(",") for line in lines)]
 
 
 class Orders:
@@ -57,15 +94,15 @@ class Orders:
     def queue(self, *messages: NewMessage) -> list[Any]:
         return self.run(calls.queue(self.keys, self.limits, messages))
 
-    def put(self, *values: object, delay: float = 0.0) -> list[bytes]:
+    def put(self, *values: object, **when: float) -> list[bytes]:
         """Queue messages, all of which must be accepted, and give their ids."""
-        messages = [new(value, delay=delay) for value in values]
+        messages = [new(value, **when) for value in values]
         assert self.queue(*messages) == [None] * len(messages)
         return [message.id for message in messages]
 
-    def claim(self, count: int = 10, worker: str = "w-1", nonce: str | None = None, reclaim: bool = True) -> Claim:
+    def claim(self, count: int = 10, worker: str = "w-1", nonce: str | None = None, **how: Any) -> Claim:
         nonce = nonce or calls.new_nonce()
-        return self.run(calls.claim(self.keys, self.limits, worker, nonce, count, reclaim=reclaim))
+        return self.run(calls.claim(self.keys, self.limits, worker, nonce, count, **how))
 
     def deliver(self, *values: object) -> list[Receipt]:
         """Queue messages into the empty queue, claim them, and give their receipts."""
@@ -90,8 +127,15 @@ class Orders:
     def get(self, *ids: bytes) -> list[Any]:
         return self.run(calls.get(self.keys, ids))
 
-    def delete(self, *ids: bytes, nonce: str | None = None) -> list[Any]:
-        return self.run(calls.delete(self.keys, self.limits, ids, nonce or calls.new_nonce()))
+    def delete(self, *ids: bytes, nonce: str | None = None, letters_only: bool = False) -> list[Any]:
+        nonce = nonce or calls.new_nonce()
+        return self.run(calls.delete(self.keys, self.limits, ids, nonce, letters_only=letters_only))
+
+    def redrive(self, *ids: bytes) -> list[Any]:
+        return self.run(calls.redrive(self.keys, self.limits, "shop", ids))
+
+    def letters(self, **page: Any) -> list[DeadLetter]:
+        return self.run(calls.dead(self.keys, DeadPage(**page)))
 
     def sweep(self) -> tuple[int, bool]:
         return self.run(calls.sweep(self.keys, self.limits))
@@ -100,7 +144,7 @@ class Orders:
         return self.run(calls.stats(self.keys))
 
     def define(self, **changes: str) -> dict[str, str]:
-        return self.run(calls.define(self.keys, list(changes.items())))
+        return self.run(calls.define(self.keys, self.limits, list(changes.items())))
 
     # --- Looking ---
 
@@ -115,10 +159,10 @@ class Orders:
         """The names of the keys that there are."""
         return {key.decode().rpartition(":")[2] for key in self.raw.digest()}
 
-    def record(self, id: bytes) -> list[bytes] | None:
-        """The fields of a message's record, None when it has none."""
+    def record(self, id: bytes) -> Record | None:
+        """A message's record, None when it has none."""
         text = self.redis.hget(self.keys.states, id)
-        return text.split(b" ", 9) if text is not None else None
+        return Record.of(text) if text is not None else None
 
     def counters(self) -> dict[str, int]:
         return {name.decode(): int(value) for name, value in self.redis.hgetall(self.keys.counters).items()}
@@ -168,16 +212,29 @@ class Orders:
         for key in (self.keys.scheduled, self.keys.leases, self.keys.dead):
             for member, score in self.redis.zrange(key, 0, -1, withscores=True):
                 self.redis.zadd(key, {member: score - ms})
-        self._rewrite(self.keys.messages, lambda text: _shift(text, (0,), 1, ms))
+        self._rewrite(self.keys.messages, lambda text: _shift_prefix(text, ms))
         self._rewrite(
             self.keys.states,
-            lambda text: _shift(text, (2,), 3, ms) if text[:1] == b"T" else _shift(text, (7, 8), 9, ms),
+            lambda text: _shift(text, (2,), 3, ms) if text[:1] == b"T" else _shift_record(text, ms),
         )
         self._rewrite(self.keys.workers, lambda text: _shift(text, (1,), 2, ms))
 
     def _rewrite(self, key: str, change: Any) -> None:
         for field, text in self.redis.hgetall(key).items():
             self.redis.hset(key, field, change(text))
+
+
+def _shift_prefix(text: bytes, ms: int) -> bytes:
+    prefix, space, body = text.partition(b" ")
+    return b";".join(_earlier(part, ms) for part in prefix.split(b";")) + space + body
+
+
+def _shift_record(text: bytes, ms: int) -> bytes:
+    record = Record.of(text)
+    entry = record.entry if record.status == b"I" else _earlier(record.entry, ms)
+    lines = [line.split(b",") for line in record.history.split(b";") if line != b"-"]
+    history = b";".join(b",".join((event, n, _earlier(at, ms), who)) for event, n, at, who in lines) or b"-"
+    return replace(record, at=_earlier(record.at, ms), entry=entry, history=history).text
 
 
 def _shift(text: bytes, times: tuple[int, ...], fields: int, ms: int) -> bytes:

@@ -34,8 +34,9 @@ def test_the_lease_begins_with_the_delivery(orders: Orders) -> None:
     (receipt,) = orders.deliver("a")
     record = orders.record(receipt.id)
     assert record is not None
-    assert record[:7] == [b"I", b"1", receipt.nonce.encode(), b"0", b"0", b"0", b"-"]
-    assert orders.redis.zscore(orders.keys.leases, receipt.id) == int(record[7]) + orders.limits.lease_ms
+    assert (record.status, record.attempt, record.nonce) == (b"I", b"1", receipt.nonce.encode())
+    assert (record.counts, record.cause, record.entry, record.history) == (b"-", b"-", b"w-1", b"-")
+    assert orders.redis.zscore(orders.keys.leases, receipt.id) == int(record.at) + orders.limits.lease_ms
 
 
 def test_the_queues_own_lease_wins(orders: Orders) -> None:
@@ -44,7 +45,7 @@ def test_the_queues_own_lease_wins(orders: Orders) -> None:
     assert orders.claim().lease == 5.0
     record = orders.record(id)
     assert record is not None
-    assert orders.redis.zscore(orders.keys.leases, id) == int(record[7]) + 5_000
+    assert orders.redis.zscore(orders.keys.leases, id) == int(record.at) + 5_000
 
 
 def test_first_in_first_out(orders: Orders) -> None:
@@ -144,7 +145,8 @@ def test_a_lapsed_lease_is_taken_over(orders: Orders) -> None:
     assert (delivery.receipt.attempt, delivery.receipt.nonce) == (2, "n-2")
     record = orders.record(receipt.id)
     assert record is not None
-    assert record[3:7] == [b"0", b"1", b"0", b"lost"]
+    assert (record.numbers, record.cause) == ((0, 0, 0, 1), b"lost")
+    assert record.events == [("lost", 1, "w-1"), ("reclaimed", 2, "w-2")]
     assert orders.counters()["lost"] == 1
     assert orders.redis.zscore(orders.keys.leases, receipt.id) > orders.now_ms()
 
@@ -167,14 +169,14 @@ def test_a_message_whose_leases_lapse_too_often_is_dead(orders: Orders) -> None:
     orders.lapse(receipt.id)
     assert orders.claim().deliveries == []
     assert orders.leased() == []
-    assert orders.dead() == orders.finished() == [receipt.id]
+    assert (orders.dead(), orders.finished()) == ([receipt.id], [])
     assert orders.counters() == {"queued": 1, "lost": 3, "dead": 1}
     (message,) = orders.get(receipt.id)
     assert (message.status, message.error["reason"], message.attempts) == (Status.ERROR, "lost", 3)
 
 
-def test_the_queues_own_max_attempts_wins(orders: Orders) -> None:
-    orders.define(max_attempts="1")
+def test_the_queues_own_max_lost_wins(orders: Orders) -> None:
+    orders.define(max_lost="1")
     (receipt,) = orders.deliver("a")
     orders.lapse(receipt.id)
     assert orders.claim().deliveries == []
@@ -194,7 +196,7 @@ def test_failures_do_not_count_as_lost_leases(orders: Orders) -> None:
 
 
 def test_dead_ones_do_not_use_up_the_count(orders: Orders) -> None:
-    orders.limit(max_attempts=1)
+    orders.limit(max_lost=1)
     (lost,) = orders.deliver("a")
     orders.lapse(lost.id)
     (ready,) = orders.put("b")

@@ -17,7 +17,7 @@ def test_the_result_is_kept_with_the_record(orders: Orders) -> None:
     record = orders.record(receipt.id)
     assert record is not None
     assert fields == {b"id": receipt.id}
-    assert (record[0], record[8], record[9]) == (b"C", entry, codec.encode({"price": 12}))
+    assert (record.status, record.entry, record.payload) == (b"C", entry, codec.encode({"price": 12}))
     assert orders.leased() == orders.dead() == []
     assert orders.counters() == {"queued": 1, "completed": 1}
 
@@ -62,7 +62,7 @@ def test_a_result_is_opaque_bytes(orders: Orders, result: bytes) -> None:
         assert orders.run(call) == [None]
     record = orders.record(receipt.id)
     assert record is not None
-    assert record[9] == result
+    assert record.payload == result
 
 
 def test_progress_does_not_outlive_the_delivery(orders: Orders) -> None:

@@ -28,7 +28,7 @@ def test_it_can_be_claimed_by_a_worker_that_cannot_read_it(orders: Orders, damag
         codec.decode_request(delivery.body)
     assert orders.fail(delivery.receipt, cause="unreadable", final=True) == [None]
     assert orders.dead() == [damaged]
-    orders.limit(retention_ms=0)
+    orders.limit(dead_ms=0)
     assert orders.sweep()[1] is False
     assert orders.dead() == orders.finished() == []
 

@@ -121,6 +121,36 @@ def test_one_unknown_id_spoils_no_other(orders: Orders) -> None:
     assert orders.ready() == []
 
 
+@pytest.mark.parametrize("status", STATUSES)
+def test_it_may_be_asked_for_dead_letters_only(orders: Orders, status: object) -> None:
+    id = status(orders)  # type: ignore[operator]
+    if status is not dead:
+        with orders.unchanged():
+            (outcome,) = orders.delete(id, letters_only=True)
+        assert isinstance(outcome, MessageNotFound)
+    else:
+        for _ in range(2):
+            assert orders.delete(id, letters_only=True, nonce="n-1") == [None]
+        assert orders.dead() == []
+
+
+@pytest.mark.parametrize("gone", ["body", "record", "both"])
+@pytest.mark.parametrize("letters_only", [False, True])
+def test_a_damaged_dead_letter_goes_too(orders: Orders, gone: str, letters_only: bool) -> None:
+    id = dead(orders)
+    if gone != "record":
+        orders.redis.hdel(orders.keys.messages, id)
+    if gone != "body":
+        orders.redis.hset(orders.keys.states, id, "E nonsense")
+    for _ in range(2):
+        assert orders.delete(id, letters_only=letters_only, nonce="n-1") == [None]
+    assert (orders.dead(), orders.counters()["deleted"]) == ([], 1)
+    assert orders.redis.hlen(orders.keys.messages) == 0
+    orders.pass_time(WINDOW + 1)
+    orders.sweep()
+    assert orders.names() <= {"counters", "bell", "workers"}
+
+
 def test_its_worker_loses_the_lease(orders: Orders) -> None:
     (receipt,) = orders.deliver("a")
     orders.delete(receipt.id)

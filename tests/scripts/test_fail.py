@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from redisq import calls
@@ -21,8 +23,7 @@ def set_failures(orders: Orders, receipt: Receipt, failed: int) -> None:
     """Write into the record how often the handler has failed."""
     record = orders.record(receipt.id)
     assert record is not None
-    record[3] = b"%d" % failed
-    orders.redis.hset(orders.keys.states, receipt.id, b" ".join(record))
+    orders.redis.hset(orders.keys.states, receipt.id, replace(record, counts=b"%d,0,0,0" % failed).text)
 
 
 def test_a_failed_delivery_is_scheduled(orders: Orders) -> None:
@@ -31,9 +32,10 @@ def test_a_failed_delivery_is_scheduled(orders: Orders) -> None:
     record = orders.record(receipt.id)
     assert record is not None
     nonce = receipt.nonce.encode()
-    assert record[:7] == [b"P", b"1", nonce, b"1", b"0", b"0", b"failed"]
-    assert record[8:] == [b"-", ERROR]
-    assert orders.redis.zscore(orders.keys.scheduled, receipt.id) == int(record[7])
+    assert (record.status, record.attempt, record.nonce, record.cause) == (b"P", b"1", nonce, b"failed")
+    assert (record.numbers, record.events) == ((1, 0, 0, 0), [("failed", 1, "w-1")])
+    assert (record.entry, record.payload) == (b"-", ERROR)
+    assert orders.redis.zscore(orders.keys.scheduled, receipt.id) == int(record.at)
     assert orders.leased() == orders.ready() == []
     assert orders.counters() == {"queued": 1, "failed": 1}
 
@@ -56,7 +58,7 @@ def test_the_last_failure_is_final(orders: Orders) -> None:
         (delivery,) = orders.claim().deliveries
         receipt = delivery.receipt
     assert orders.fail(receipt, delay=0) == [None]
-    assert orders.dead() == orders.finished() == [receipt.id]
+    assert (orders.dead(), orders.finished()) == ([receipt.id], [])
     assert orders.scheduled() == orders.leased() == []
     assert orders.counters() == {"queued": 1, "failed": 3, "dead": 1}
 

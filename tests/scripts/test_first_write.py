@@ -21,6 +21,7 @@ FREEING = {"ZREM", "XDEL", "HDEL", "DEL", "UNLINK"}
 READS = {
     *("TIME", "HGET", "HMGET", "HGETALL", "HLEN", "HRANDFIELD", "LLEN"),
     *("XLEN", "XRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"),
+    *("HSCAN", "HSTRLEN", "INFO", "SCAN", "TYPE", "XREVRANGE", "ZSCAN"),
 }
 BRING_IN = {"queue", "define", "register"}
 
@@ -111,7 +112,7 @@ def queue_an_old_id_anew(orders: Orders) -> Call[object]:
 
 def back_to_defaults(orders: Orders) -> Call[object]:
     orders.define(max_length="5")
-    return calls.define(orders.keys, [("max_length", "")])
+    return calls.define(orders.keys, orders.limits, [("max_length", "")])
 
 
 OTHERS = [

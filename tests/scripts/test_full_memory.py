@@ -83,6 +83,8 @@ WENT_ON: dict[str, Callable[[Orders, Everything], None]] = {
     "leave": lambda o, _: _no_claims(o),
     "get": lambda o, e: _is(o, e.ready, Status.PENDING),
     "stats": lambda o, _: _counts(o),
+    "audit": lambda o, e: _is(o, e.lapsed.id, Status.ERROR),
+    "survey": lambda o, _: _counts(o),
 }
 
 

@@ -9,7 +9,7 @@ from tests.scripts.conftest import Orders
 
 
 def leave(orders: Orders, worker: str) -> None:
-    assert orders.run(calls.leave(orders.keys, worker)) is None
+    assert orders.run(calls.leave(orders.keys, orders.limits, worker)) is None
 
 
 def test_its_last_claim_is_forgotten(orders: Orders) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from redisq.errors import MessageConflict, MessageTooLarge, QueueFull
 from redisq.keys import new_id
-from tests.scripts.conftest import RETENTION, WINDOW, YEAR, Orders, new
+from tests.scripts.conftest import DEAD, RETENTION, WINDOW, YEAR, Orders, new
 
 
 def test_a_message_is_an_entry_and_a_body_and_rings(orders: Orders) -> None:
@@ -99,7 +99,7 @@ def test_an_id_is_known_whatever_became_of_its_message(orders: Orders, status: s
 def test_a_finished_id_is_known_for_the_window_when_that_is_longer_than_the_retention(
     orders: Orders, status: str
 ) -> None:
-    orders.limit(retention_ms=1_000)
+    orders.limit(retention_ms=1_000, dead_ms=1_000)
     id = new_id()
     bring_to(orders, status, id)
     orders.pass_time(WINDOW - 60)  # it was not swept
@@ -127,7 +127,7 @@ def test_a_finished_id_is_known_while_its_message_is_kept(orders: Orders, status
 def test_an_id_whose_time_has_passed_is_free(orders: Orders, status: str, value: str) -> None:
     id = new_id()
     bring_to(orders, status, id)
-    orders.pass_time(RETENTION + 1)  # it was not swept
+    orders.pass_time(DEAD + 1)  # it was not swept
     assert orders.queue(new(value, id), new("other")) == [None, None]
     (message,) = orders.get(id)
     assert (message.status, message.request, message.attempts) == ("PENDING", value, 0)

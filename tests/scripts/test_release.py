@@ -14,8 +14,9 @@ def test_a_message_is_ready_again_and_uncharged(orders: Orders) -> None:
     record = orders.record(receipt.id)
     assert record is not None
     assert fields == {b"id": receipt.id}
-    assert record[:7] == [b"P", b"1", receipt.nonce.encode(), b"0", b"0", b"1", b"released"]
-    assert record[8] == entry
+    assert (record.status, record.attempt, record.cause) == (b"P", b"1", b"released")
+    assert (record.numbers, record.events) == ((0, 0, 1, 0), [("released", 1, "w-1")])
+    assert record.entry == entry
     assert orders.leased() == []
     assert orders.counters() == {"queued": 1, "released": 1}
 

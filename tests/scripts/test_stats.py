@@ -14,7 +14,7 @@ def test_a_queue_that_never_was_is_empty(orders: Orders) -> None:
 
 
 def test_each_figure(orders: Orders) -> None:
-    orders.limit(max_attempts=1)
+    orders.limit(max_attempts=1, max_lost=1)
     done, dead, deleted, released, lost, unreadable, *_held = orders.deliver(*range(9))
     orders.complete(done)
     orders.fail(dead)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redisq.calls import BATCH, CLAIM_MEMORY_MS
-from tests.scripts.conftest import RETENTION, WINDOW, YEAR, Orders
+from tests.scripts.conftest import DEAD, RETENTION, WINDOW, YEAR, Orders
 
 
 def test_a_queue_that_never_was_stays_unknown(orders: Orders) -> None:
@@ -29,8 +29,39 @@ def test_finished_messages_go_with_their_retention(orders: Orders) -> None:
     orders.pass_time(RETENTION - 60)
     assert orders.sweep()[0] == 1  # the worker's last claim
     orders.pass_time(61)
-    assert orders.sweep() == (2, False)
+    assert orders.sweep() == (1, False)
+    assert (orders.finished(), orders.dead()) == ([], [dead.id])
+    orders.pass_time(DEAD - RETENTION - 60)
+    assert orders.sweep() == (0, False)
+    orders.pass_time(60)
+    assert orders.sweep() == (1, False)
     assert orders.names() == {"counters"}
+
+
+def test_the_queues_own_retention_of_dead_letters_wins(orders: Orders) -> None:
+    orders.define(dead_retention="1000", dedup_window="1000")
+    orders.fail(*orders.deliver("a"), final=True)
+    orders.pass_time(2)
+    assert orders.sweep() == (1, False)
+    assert "states" not in orders.names()
+
+
+def test_a_longer_window_leaves_a_tombstone_of_a_dead_letter(orders: Orders) -> None:
+    orders.limit(dead_ms=1_000)
+    (receipt,) = orders.deliver("a")
+    orders.fail(receipt, final=True)
+    orders.pass_time(2)
+    assert orders.sweep() == (1, False)
+    assert orders.redis.hget(orders.keys.states, receipt.id).startswith(b"T - ")
+    assert orders.dead() == []
+
+
+def test_a_dead_entry_that_is_no_dead_letter_goes_alone(orders: Orders) -> None:
+    (receipt,) = orders.deliver("in progress")
+    orders.redis.zadd(orders.keys.dead, {receipt.id: 1})
+    assert orders.sweep() == (1, False)
+    assert (orders.dead(), orders.leased()) == ([], [receipt.id])
+    assert orders.complete(receipt) == [None]
 
 
 def test_the_queues_own_retention_wins(orders: Orders) -> None:
@@ -129,7 +160,7 @@ def test_memory_comes_back(orders: Orders) -> None:
     orders.pass_time(61)
     orders.complete(*(delivery.receipt for delivery in orders.claim().deliveries))
     assert orders.claim().deliveries == []
-    orders.pass_time(RETENTION + WINDOW)
+    orders.pass_time(DEAD + WINDOW)
     while orders.sweep()[1]:
         pass
     assert orders.names() == {"counters"}

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import time
 
@@ -20,6 +21,8 @@ def note(event: str, delivery: Delivery) -> None:
 @worker.handler("tasks", concurrency=int(os.environ.get("CREW_CONCURRENCY", "50")))
 async def work(delivery: Delivery) -> dict[str, int]:
     note("start", delivery)
+    if delivery.request.get("kill"):
+        os.kill(os.getpid(), signal.SIGKILL)
     try:
         await asyncio.sleep(delivery.request.get("sleep", 0))
     except asyncio.CancelledError:

@@ -35,7 +35,8 @@ def test_help_names_every_command_and_loads_no_client(shell: Shell) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], env=shell.environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    for command in ("demo", "queue", "get", "delete", "worker", "stats", "sweep", "queues", "token", "app"):
+    commands = ("demo", "queue", "get", "delete", "trace", "worker", "stats", "sweep", "queues", "dead", "token", "app")
+    for command in commands:
         assert re.search(rf"^\W*{command}\s", done.stdout, re.MULTILINE)
 
 
@@ -151,8 +152,9 @@ def test_queue_with_an_id_is_safe_to_repeat(shell: Shell) -> None:
     assert shell.json("stats", "orders")["ready"] == 1
 
 
-def test_queue_with_a_delay(shell: Shell) -> None:
-    message = shell.json("get", "orders", shell.text("queue", "orders", "1", "--delay", "3600"))
+@pytest.mark.parametrize("delay", ["3600", "3600s", "60m", "1h"])
+def test_queue_with_a_delay(shell: Shell, delay: str) -> None:
+    message = shell.json("get", "orders", shell.text("queue", "orders", "1", "--delay", delay))
     queued, available = (datetime.fromisoformat(message[name]) for name in ("queued_at", "available_at"))
     assert message["status"] == "PENDING"
     assert abs(available - queued - timedelta(hours=1)) < timedelta(seconds=1)

@@ -23,12 +23,12 @@ pytestmark = pytest.mark.system
 class Terminal:
     """A command on a terminal of its own, its output as it comes."""
 
-    def __init__(self, shell: Shell, *arguments: str) -> None:
+    def __init__(self, shell: Shell, *arguments: str, columns: int = 120) -> None:
         self._end, other_end = pty.openpty()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "redisq", *arguments],
             cwd=shell.folder,
-            env={**shell.environment, "COLUMNS": "120", "TERM": "xterm"},
+            env={**shell.environment, "COLUMNS": str(columns), "TERM": "xterm"},
             stdin=other_end,
             stdout=other_end,
             stderr=other_end,
@@ -67,13 +67,13 @@ class Terminal:
 def test_define_shows_what_changes_and_changes_it(shell: Shell, producer: RedisQ) -> None:
     assert shell.text("queues", "define", "orders", "--lease", "60", "--max-attempts=3").splitlines() == [
         "orders is a new queue",
-        "  max-attempts  5 (default) -> 3",
-        "  lease         30 s (default) -> 60 s",
+        "  max-attempts    5 (default) -> 3",
+        "  lease           30 s (default) -> 60 s",
     ]
     assert producer.define("orders") == Definition(lease=60, max_attempts=3)
     assert shell.text("queues", "define", "orders", "--lease", "default", "--max-attempts", "3").splitlines() == [
         "orders",
-        "  lease         60 s -> 30 s (default)",
+        "  lease           60 s -> 30 s (default)",
     ]
     assert producer.define("orders") == Definition(max_attempts=3)
     assert shell.text("queues", "define", "orders", "--max-attempts", "3") == "orders is defined so already."

@@ -143,23 +143,27 @@ def answering(replies: dict[bytes, bytes], otherwise: bytes) -> Iterator[str]:
             thread.join()
 
 
+NEEDED = "redisq needs Redis 6.2 or later, or Valkey 7.2 or later"
+
+
 def test_an_old_server(shell: Shell) -> None:
-    """As Redis 5.0.6 answers; most of its commands are there, so a worker asks for the version."""
+    """As Redis 5.0.6 answers. Most of its commands are there, so it is asked for its version."""
     info = b"# Server\r\nredis_version:5.0.6\r\nredis_mode:standalone\r\n"
-    unknown = b"-ERR Error running script (call to f_0): @user_script:84: @user_script: 84: Unknown Redis command "
-    replies = {
-        b"CLIENT": b"+OK\r\n",
-        b"INFO": b"$%d\r\n%s\r\n" % (len(info), info),
-        b"EVALSHA": unknown + b"called from Lua script\r\n",
-    }
+    replies = {b"CLIENT": b"+OK\r\n", b"INFO": b"$%d\r\n%s\r\n" % (len(info), info)}
     with answering(replies, b"-ERR unknown command\r\n") as url:
-        needed = "redisq needs Redis 6.2 or later, or Valkey 7.2 or later"
-        assert f"it does not know a command that redisq needs. {needed}" in shell.error("stats", "--url", url)
+        assert shell.error("stats", "--url", url).endswith(f"is of version 5.0.6, and {NEEDED}.")
         for processes in ("1", "2"):
             done = shell.run("worker", "shop:worker", "--processes", processes, "--url", url)
             assert done.returncode == 1
             (told,) = re.findall("^redisq: (.*)$", done.stderr, re.MULTILINE)
-            assert told.endswith(f"is of version 5.0.6, and {needed}.")
+            assert told.endswith(f"is of version 5.0.6, and {NEEDED}.")
+
+
+def test_a_server_that_lacks_a_command_and_does_not_tell_its_version(shell: Shell) -> None:
+    unknown = b"-ERR Error running script (call to f_0): @user_script:84: @user_script: 84: Unknown Redis command "
+    replies = {b"CLIENT": b"+OK\r\n", b"EVALSHA": unknown + b"called from Lua script\r\n"}
+    with answering(replies, b"-ERR unknown command\r\n") as url:
+        assert f"it does not know a command that redisq needs. {NEEDED}" in shell.error("stats", "--url", url)
 
 
 def test_what_is_no_redis(shell: Shell) -> None:

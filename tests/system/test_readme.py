@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -68,6 +71,17 @@ def test_the_blocks_run_one_after_the_other(tmp_path: Path) -> None:
 def test_the_messages_shape_is_the_one_shown() -> None:
     (shown,) = [json.loads(text) for kind, text in BLOCKS if kind == "json"]
     assert list(shown) == list(Message.__dataclass_fields__)
+
+
+def test_the_schedule_shown_is_what_the_text_says(tmp_path: Path) -> None:
+    (text,) = [text for kind, text in BLOCKS if kind == "python" and "worker.every(" in text]
+    (tmp_path / "reports.py").write_text(text)
+    worker = runpy.run_path(str(tmp_path / "reports.py"), run_name="reports")["worker"]
+    assert worker.schedules == ["reports.report"]
+    (schedule,) = worker._schedules
+    tick = schedule.cron.after(datetime(2026, 1, 2, 12, tzinfo=UTC))  # a Friday
+    assert tick == datetime(2026, 1, 5, 5, 30, tzinfo=UTC)
+    assert asyncio.run(schedule.request(tick)) == {"day": "2026-01-05"}
 
 
 def test_ci_runs_the_test_command() -> None:

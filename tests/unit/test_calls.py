@@ -21,10 +21,10 @@ from redisq.errors import (
     RedisQError,
 )
 from redisq.keys import given_id, partition_keys
-from redisq.model import Claim, Claimed, Failure, Message, QueueStats, Receipt, Status
+from redisq.model import Claim, Claimed, Failure, Message, QueueStats, Receipt, Status, Transition
 
 KEYS = partition_keys("ns", "orders")
-LIMITS = Limits(1, 2, 3, 4, 5, 6, 7, 8)
+LIMITS = Limits(1, 2, 3, 9, 4, 10, 5, 6, 7, 8)
 NAME = "05749898-74a0-47e1-b10d-5acf29d040c4"
 ID = given_id(NAME)
 RECEIPT = Receipt(ID, 2, "nonce")
@@ -62,14 +62,15 @@ def test_keys_are_those_of_the_header_in_its_order() -> None:
 
 
 def test_arguments_of_queue() -> None:
-    messages = [NewMessage(b"1", b"d1", b"body1"), NewMessage(b"2", b"d2", b"body2", 1.5)]
+    messages = [NewMessage(b"1", b"d1", b"body1"), NewMessage(b"2", b"d2", b"body2", 1.5, 60.0)]
     call = calls.queue(KEYS, LIMITS, messages)
-    assert call.args == [8, 7, 2, 3, b"1", b"d1", b"body1", 0, b"2", b"d2", b"body2", 1500]
+    assert call.args == [8, 7, 2, 3, 9, b"1", b"d1", b"body1", 0, 0, b"2", b"d2", b"body2", 1500, 60_000]
 
 
 def test_arguments_of_claim() -> None:
-    assert calls.claim(KEYS, LIMITS, "w-1", "n-1", 10).args == (1, 4, 2, 3, "w-1", "n-1", 10, 1)
-    assert calls.claim(KEYS, LIMITS, "w-1", "n-1", 10, reclaim=False).args == (1, 4, 2, 3, "w-1", "n-1", 10, 0)
+    assert calls.claim(KEYS, LIMITS, "w-1", "n-1", 10).args == (1, 10, 2, 3, 9, "w-1", "n-1", 10, 1, 500, 1)
+    careful = calls.claim(KEYS, LIMITS, "w-1", "n-1", 10, reclaim=False, room=2, alone=False)
+    assert careful.args == (1, 10, 2, 3, 9, "w-1", "n-1", 10, 0, 2, 0)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_arguments_of_claim() -> None:
 )
 def test_arguments_of_fail(failure: Failure, delay: int) -> None:
     *limits, id, attempt, nonce, sent, jitter, cause, error = calls.fail(KEYS, LIMITS, [failure]).args
-    assert limits == [4, 5, 6, 2, 3]
+    assert limits == [4, 5, 6, 2, 3, 9]
     assert (id, attempt, nonce, sent, cause, error) == (ID, 2, "nonce", delay, "failed", b"e")
     assert isinstance(jitter, int)
     assert 0 <= jitter <= 1_000_000
@@ -91,13 +92,14 @@ def test_arguments_of_fail(failure: Failure, delay: int) -> None:
 
 def test_arguments_of_the_others() -> None:
     assert calls.get(KEYS, [ID]).args == [ID]
-    assert calls.delete(KEYS, LIMITS, [ID], "n-1").args == [2, 3, "n-1", ID]
-    assert calls.complete(KEYS, LIMITS, [(RECEIPT, b"r")]).args == [7, 2, 3, ID, 2, "nonce", b"r"]
-    assert calls.renew(KEYS, LIMITS, [(RECEIPT, b"p")]).args == [1, ID, 2, "nonce", b"p"]
-    assert calls.release(KEYS, LIMITS, [RECEIPT]).args == [2, 3, ID, 2, "nonce"]
-    assert calls.sweep(KEYS, LIMITS).args == (2, 3, calls.CLAIM_MEMORY_MS, calls.BATCH)
-    assert calls.define(KEYS, [("lease", "5"), ("paused", "")]).args == ["lease", "5", "paused", ""]
-    assert calls.leave(KEYS, "w-1").args == ("w-1",)
+    assert calls.delete(KEYS, LIMITS, [ID], "n-1").args == [2, 3, 9, "n-1", 0, ID]
+    assert calls.delete(KEYS, LIMITS, [ID], "n-1", letters_only=True).args == [2, 3, 9, "n-1", 1, ID]
+    assert calls.complete(KEYS, LIMITS, [(RECEIPT, b"r")]).args == [7, 2, 3, 9, ID, 2, "nonce", b"r"]
+    assert calls.renew(KEYS, LIMITS, [(RECEIPT, b"p")]).args == [1, 2, 3, 9, ID, 2, "nonce", b"p"]
+    assert calls.release(KEYS, LIMITS, [RECEIPT]).args == [2, 3, 9, ID, 2, "nonce"]
+    assert calls.sweep(KEYS, LIMITS).args == (2, 3, 9, calls.CLAIM_MEMORY_MS, calls.BATCH)
+    assert calls.define(KEYS, LIMITS, [("lease", "5"), ("paused", "")]).args == [2, 3, 9, "lease", "5", "paused", ""]
+    assert calls.leave(KEYS, LIMITS, "w-1").args == (2, 3, 9, "w-1")
 
 
 def test_nonces_are_short_words_and_never_the_same() -> None:
@@ -142,9 +144,9 @@ def test_times_in_replies_are_seconds() -> None:
 @pytest.mark.parametrize(("wait_ms", "wait"), [(-1, None), (0, 0), (1500, 1.5)])
 def test_a_claim(wait_ms: int, wait: float | None) -> None:
     stored = b"1700000000000-0 " + b"\x00 12345 " + b"body with spaces"
-    reply = [30_000, wait_ms, ID, b"3", stored]
+    reply = [30_000, wait_ms, 1, 1, ID, b"3", stored]
     claim = calls.claim(KEYS, LIMITS, "w-1", "n-1", 1).decode(reply)
-    assert claim == Claim([Claimed(Receipt(ID, 3, "n-1"), b"body with spaces")], 30.0, wait)
+    assert claim == Claim([Claimed(Receipt(ID, 3, "n-1"), b"body with spaces")], 30.0, wait, 1, True)
 
 
 def test_statistics() -> None:
@@ -158,10 +160,10 @@ def test_statistics() -> None:
 def test_the_small_ones() -> None:
     assert calls.sweep(KEYS, LIMITS).decode([5, 1]) == (5, True)
     assert calls.sweep(KEYS, LIMITS).decode([0, 0]) == (0, False)
-    assert calls.define(KEYS, []).decode([b"lease", b"5"]) == {"lease": "5"}
+    assert calls.define(KEYS, LIMITS, []).decode([b"lease", b"5"]) == {"lease": "5"}
     assert calls.register("ns:1:queues", "orders", 1).decode(4) == 4
     assert calls.registry("ns:1:queues").decode([b"orders", b"1", b"invoices", b"8"]) == {"orders": 1, "invoices": 8}
-    assert calls.leave(KEYS, "w-1").decode(b"OK") is None
+    assert calls.leave(KEYS, LIMITS, "w-1").decode(b"OK") is None
 
 
 # --- Messages ---
@@ -181,8 +183,16 @@ def read(stored: bytes | None, record: bytes | None = None, due: Any = None) -> 
     return outcome
 
 
-def record(status: bytes, at: int, entry: bytes, payload: bytes = b"", cause: bytes = b"-", lost: int = 0) -> bytes:
-    return b"%b 2 nonce 1 %d 0 %b %d %b %b" % (status, lost, cause, at, entry, payload)
+def record(
+    status: bytes,
+    at: int,
+    entry: bytes,
+    payload: bytes = b"",
+    cause: bytes = b"-",
+    counts: bytes = b"-",
+    history: bytes = b"-",
+) -> bytes:
+    return b"%b 2 nonce %b %b %d %b %b %b" % (status, counts, cause, at, entry, history, payload)
 
 
 def message(status: Status, **values: Any) -> Message:
@@ -197,6 +207,23 @@ READ: dict[str, tuple[tuple[Any, ...], Message]] = {
     "delayed": (
         (STORED.replace(b"-0", b"", 1), None, b"%d" % T1),
         message(Status.PENDING, available_at=at(T1)),
+    ),
+    "expires": (
+        (STORED.replace(b"-0", b"-0;%d" % T2, 1),),
+        message(Status.PENDING, available_at=at(T0), expires_at=at(T2)),
+    ),
+    "delayed and expires": (
+        (STORED.replace(b"-0", b";%d" % T2, 1), None, b"%d" % T1),
+        message(Status.PENDING, available_at=at(T1), expires_at=at(T2)),
+    ),
+    "reclaimed": (
+        (STORED, record(b"I", T2, b"w-2", history=b"lost,1,%d,w-1;reclaimed,2,%d,w-2" % (T1, T2), counts=b"0,0,0,1")),
+        message(
+            Status.INPROGRESS,
+            attempts=2,
+            started_at=at(T2),
+            history=(Transition("lost", 1, at(T1), "w-1"), Transition("reclaimed", 2, at(T2), "w-2")),
+        ),
     ),
     "moved to the stream": (
         (STORED, record(b"P", T1, ENTRY)),
@@ -216,7 +243,7 @@ READ: dict[str, tuple[tuple[Any, ...], Message]] = {
         message(Status.PENDING, attempts=2, available_at=at(T1)),
     ),
     "in progress": (
-        (STORED, record(b"I", T1, b"-", codec.encode(50))),
+        (STORED, record(b"I", T1, b"w-1", codec.encode(50))),
         message(Status.INPROGRESS, attempts=2, started_at=at(T1), progress=50),
     ),
     "complete": (
@@ -228,7 +255,7 @@ READ: dict[str, tuple[tuple[Any, ...], Message]] = {
         message(Status.COMPLETE, attempts=2, started_at=at(T1), finished_at=at(T2)),
     ),
     "dead": (
-        (STORED, record(b"E", T1, ENTRY, ERROR, b"rejected")),
+        (STORED, record(b"E", T1, b"%d" % T2, ERROR, b"rejected")),
         message(
             Status.ERROR,
             attempts=2,
@@ -247,14 +274,21 @@ def test_a_message(shape: str) -> None:
 
 
 def test_a_message_whose_leases_lapsed() -> None:
-    found = read(STORED, record(b"E", T1, ENTRY, b"", b"lost", lost=5))
+    found = read(STORED, record(b"E", T1, b"%d" % T2, b"", b"lost", b"0,5,0,0"))
     assert found.status is Status.ERROR
     assert (found.error["type"], found.error["reason"]) == ("LeaseLost", "lost")
     assert "lapsed 5 times" in found.error["message"]
 
 
+@pytest.mark.parametrize(
+    "damaged", [b"", b"P", b"Q 1 n - - 5 - - ", b"P x n - - 5 - - ", b"P 1 n - - x - - ", b"P 1 n - - 5 - lost,1 "]
+)
+def test_a_message_with_a_damaged_record(damaged: bytes) -> None:
+    assert type(read(STORED, damaged)) is InvalidMessage
+
+
 def test_a_message_without_its_body() -> None:
-    found = read(None, record(b"E", T1, ENTRY, b"", b"unreadable"))
+    found = read(None, record(b"E", T1, b"%d" % T2, b"", b"unreadable"))
     assert (found.status, found.request, found.queued_at) == (Status.ERROR, None, None)
     assert (found.error["type"], found.error["reason"]) == ("Unreadable", "unreadable")
 

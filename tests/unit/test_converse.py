@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 from redis import exceptions
 
-from redisq import calls, connection
-from redisq.connection import Command, Failed, Pause, converse
+from redisq import calls, conversation
+from redisq.conversation import WITHHELD, Command, Failed, Pause, converse
 from redisq.errors import Indeterminate, QueueFull, Unavailable
-from redisq.keys import partition_keys
+from redisq.gate import LONGEST_PAUSE
+from redisq.server import Server
 
-CALL = calls.leave(partition_keys("ns", "orders"), "w-1")
+CALL = calls.unregister("ns:1:queues", "orders")
 LOST = Failed(exceptions.ConnectionError("Connection closed by server."), sent=True)
 REFUSED = Failed(exceptions.ConnectionError("Error 111 connecting to host:6379. Connection refused."), sent=False)
 LATE = Failed(exceptions.TimeoutError("Timeout reading from socket"), sent=True)
+BUSY = Failed(exceptions.ResponseError("BUSY Redis is busy running a script."), sent=True)
 LOADING = Failed(exceptions.BusyLoadingError("Redis is loading the dataset in memory"), sent=True)
 NO_SCRIPT = Failed(exceptions.NoScriptError("No matching script. Please use EVAL."), sent=True)
 FULL = Failed(exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), sent=True)
 WRONG_TYPE = Failed(exceptions.ResponseError("WRONGTYPE Operation against a key"), sent=True)
 
 
+def sound() -> Server:
+    """A server that was asked for its INFO, and is fit."""
+    server = Server("host:6379")
+    server.judge("", strict=False)
+    return server
+
+
 class Talk:
     """A conversation with a server that answers as it is told, again and again with the last answer."""
 
-    def __init__(self, *replies: Any, deadline: float = 10.0) -> None:
+    def __init__(
+        self,
+        *replies: Any,
+        deadline: float = 10.0,
+        now: float = 0.0,
+        server: Server | None = None,
+        strict: bool = False,
+    ) -> None:
         self.replies = list(replies)
-        self.now = 0.0
+        self.now = now
         self.sent: list[tuple[Any, ...]] = []
         self.pauses: list[float] = []
-        self.conversation = converse(CALL, "host:6379", deadline, lambda: self.now)
+        self.server = server or sound()
+        self.conversation = converse(CALL, self.server, deadline, lambda: self.now, strict=strict)
 
     def run(self) -> Any:
         """Answer until the conversation ends; give its value or raise its error."""
@@ -43,6 +61,7 @@ class Talk:
                     step = next(self.conversation)
                 else:
                     assert isinstance(step, Command)
+                    assert step.leave.stands
                     self.sent.append(step.parts)
                     reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
                     step = self.conversation.send(reply)
@@ -53,11 +72,11 @@ class Talk:
 @pytest.fixture
 def longest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each pause be as long as it may."""
-    monkeypatch.setattr(connection.random, "uniform", lambda low, high: high)
+    monkeypatch.setattr(conversation.random, "uniform", lambda low, high: high)
 
 
 HEADS = {"EVALSHA": (b"EVALSHA", CALL.script.sha), "EVAL": (b"EVAL", CALL.script.text)}
-REST = (3, *CALL.keys, "w-1")
+REST = (len(CALL.keys), *CALL.keys, *CALL.args)
 
 
 def heads(talk: Talk) -> list[str]:
@@ -75,10 +94,10 @@ def test_a_script_is_called_by_its_hash() -> None:
 
 def test_the_reply_is_decoded() -> None:
     call = calls.register("ns:1:queues", "orders", 1)
-    conversation = converse(call, "host:6379", 1.0, lambda: 0.0)
-    next(conversation)
+    talk = converse(call, sound(), 1.0, lambda: 0.0)
+    next(talk)
     with pytest.raises(StopIteration) as end:
-        conversation.send(8)
+        talk.send(8)
     assert end.value.value == 8
 
 
@@ -98,39 +117,49 @@ def test_the_script_is_sent_whole_from_then_on() -> None:
     assert heads(talk) == ["EVALSHA", "EVAL", "EVAL", "EVAL"]
 
 
-@pytest.mark.parametrize("failed", [LOST, REFUSED, LATE, LOADING])
+@pytest.mark.parametrize("failed", [LOST, REFUSED, LATE, LOADING, BUSY])
 def test_what_passes_is_tried_again(failed: Failed) -> None:
     talk = Talk(failed, failed, b"OK")
     talk.run()
     assert heads(talk) == ["EVALSHA"] * 3
-    assert len(talk.pauses) == 2
+    assert talk.pauses
 
 
-def test_pauses_double_up_to_a_second(longest: None) -> None:
-    talk = Talk(REFUSED, deadline=10)
+@pytest.mark.parametrize("failed", [REFUSED, BUSY])
+def test_pauses_double_up_to_a_second(longest: None, failed: Failed) -> None:
+    talk = Talk(failed, deadline=10)
     with pytest.raises(Unavailable):
         talk.run()
     assert talk.pauses[:7] == pytest.approx([0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0])
-    assert set(talk.pauses[6:-1]) == {1.0}
-    assert sum(talk.pauses) == pytest.approx(10)  # the last one is cut at the deadline
+    assert talk.pauses[7:-1] == pytest.approx([1.0] * (len(talk.pauses) - 8))
+    assert talk.now == pytest.approx(10)  # the last one is cut at the deadline
 
 
-def test_pauses_have_full_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failed", [REFUSED, BUSY])
+def test_pauses_have_full_jitter(monkeypatch: pytest.MonkeyPatch, failed: Failed) -> None:
     asked: list[tuple[float, float]] = []
-    monkeypatch.setattr(connection.random, "uniform", lambda low, high: asked.append((low, high)) or 0.0)
-    talk = Talk(REFUSED, REFUSED, REFUSED, b"OK")
-    talk.run()
-    assert talk.pauses == [0, 0, 0]
+    monkeypatch.setattr(conversation.random, "uniform", lambda low, high: asked.append((low, high)) or 0.0)
+    Talk(failed, failed, failed, b"OK").run()
     assert asked == [(0, 0.02), (0, 0.04), (0, 0.08)]
 
 
+@pytest.mark.parametrize("failed", [LOST, LATE])
+def test_a_lost_connection_is_replaced_at_once(longest: None, failed: Failed) -> None:
+    talk = Talk(failed, b"OK", deadline=1)
+    talk.run()
+    assert talk.pauses == []
+    talk = Talk(failed, failed, failed, b"OK", deadline=1)
+    talk.run()
+    assert talk.pauses == pytest.approx([0.02, 0.04])
+
+
+@pytest.mark.parametrize("failed", [REFUSED, LOST, BUSY])
 @pytest.mark.parametrize("deadline", [0.0, 0.05, 1.0, 10.0])
-def test_the_deadline_bounds_the_retries(longest: None, deadline: float) -> None:
-    talk = Talk(REFUSED, deadline=deadline)
+def test_the_deadline_bounds_the_retries(longest: None, deadline: float, failed: Failed) -> None:
+    talk = Talk(failed, deadline=deadline)
     with pytest.raises(Unavailable):
         talk.run()
-    assert talk.now <= deadline + 0.5
-    assert len(talk.sent) == len(talk.pauses) + 1
+    assert talk.now <= deadline + 0.001
     assert (len(talk.sent) > 1) is (deadline > 0)
 
 
@@ -163,3 +192,167 @@ def test_a_full_server_tells_that_nothing_happened_even_after_a_lost_reply() -> 
     """Had the lost call queued the message, its repeat would have succeeded."""
     with pytest.raises(QueueFull):
         Talk(LOST, FULL).run()
+
+
+# --- The gate ---
+
+
+def test_while_the_gate_is_shut_nothing_is_sent_until_a_probe_is_answered(longest: None) -> None:
+    server, now = sound(), 0.0
+    first, second = (converse(CALL, server, 10, lambda: now) for _ in range(2))
+    next(first)
+    assert isinstance(first.send(REFUSED), Pause)
+    assert isinstance(next(second), Pause)
+    now = 0.02
+    probe = next(first)
+    assert isinstance(probe, Command)
+    assert [type(next(second)) for _ in range(5)] == [Pause] * 5
+    with pytest.raises(StopIteration):
+        first.send(b"OK")
+    assert isinstance(next(second), Command)
+
+
+def test_a_call_without_a_deadline_fails_at_once_and_says_so(longest: None) -> None:
+    server = sound()
+    with pytest.raises(Unavailable):
+        Talk(REFUSED, deadline=0, server=server).run()
+    talk = Talk(b"OK", deadline=0, server=server)
+    with pytest.raises(
+        Unavailable, match=r"Connection refused\..* was not sent: the next try is due in a moment"
+    ) as raised:
+        talk.run()
+    assert type(raised.value) is Unavailable
+    assert (talk.sent, talk.pauses) == ([], [])
+    Talk(b"OK", deadline=0, now=LONGEST_PAUSE, server=server).run()  # one honest try at the opening
+
+
+def test_a_call_that_waits_in_vain_says_why_redis_was_not_reached() -> None:
+    server = sound()
+    gate = server.gate
+    leave = gate.enter(0)
+    assert leave
+    gate.lost(leave, 0, "Redis at host:6379 cannot be reached: Connection refused.", connected=False)
+    gate.enter(0.5)  # somebody else's probe, which hangs
+    talk = Talk(b"OK", deadline=0.5, now=0.5, server=server)
+    with pytest.raises(Unavailable) as raised:
+        talk.run()
+    assert str(raised.value) == "Redis at host:6379 cannot be reached: Connection refused."
+    assert talk.sent == []
+
+
+@pytest.mark.parametrize("answer", [b"OK", BUSY, WRONG_TYPE, FULL, NO_SCRIPT])
+def test_any_answer_opens_the_gate(answer: Any) -> None:
+    server = sound()
+    with pytest.raises(Unavailable):
+        Talk(REFUSED, deadline=0, server=server).run()
+    probe = converse(CALL, server, 0, lambda: 5.0)
+    next(probe)
+    assert server.gate.enter(5, probe=False) is None
+    with contextlib.suppress(StopIteration, Unavailable, QueueFull):
+        probe.send(answer)
+    assert server.gate.enter(5, probe=False)
+
+
+@pytest.mark.parametrize("end", ["closed", "no connection free"])
+def test_a_probe_that_was_not_sent_says_nothing_of_the_server(end: str) -> None:
+    server = sound()
+    with pytest.raises(Unavailable):
+        Talk(REFUSED, deadline=0, server=server).run()
+    probe = converse(CALL, server, 0, lambda: 5.0)
+    step = next(probe)
+    if end == "closed":
+        probe.close()
+    else:
+        with pytest.raises(Unavailable, match="busy"):
+            probe.send(Failed(Unavailable("All connections are busy."), sent=False))
+    assert isinstance(step, Command)
+    assert not step.leave.stands
+    assert server.gate.enter(5) is None
+    assert server.gate.enter(5 + LONGEST_PAUSE)
+
+
+def test_a_command_that_was_withheld_is_sent_later(longest: None) -> None:
+    server = sound()
+    waiting = converse(CALL, server, 10, lambda: 0.0)
+    step = next(waiting)
+    with pytest.raises(Unavailable):
+        Talk(REFUSED, deadline=0, server=server).run()
+    assert isinstance(step, Command)
+    assert not step.leave.stands
+    assert isinstance(waiting.send(WITHHELD), Pause)
+
+
+# --- The server's INFO ---
+
+RISKY = b"redis_version:7.2.4\r\naof_enabled:0\r\n"
+OLD = b"redis_version:5.0.6\r\n"
+NO_PERMISSION = Failed(
+    exceptions.NoPermissionError("this user has no permissions to run the 'info' command"), sent=True
+)
+UNKNOWN = Failed(exceptions.ResponseError("unknown command 'INFO', with args beginning with: "), sent=True)
+WRONG_PASSWORD = Failed(exceptions.AuthenticationError("invalid username-password pair"), sent=False)
+
+
+def names(talk: Talk) -> list[bytes]:
+    """The commands that were sent."""
+    return [parts[0] for parts in talk.sent]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("told", [b"redis_version:7.2.4", "redis_version:7.2.4", [], None, NO_PERMISSION, UNKNOWN])
+def test_the_first_call_asks_the_server_what_it_is(told: Any, strict: bool) -> None:
+    server = Server("host:6379")
+    talk = Talk(told, b"OK", server=server, strict=strict)
+    talk.run()
+    assert names(talk) == [b"INFO", b"EVALSHA"]
+    again = Talk(b"OK", server=server, strict=strict)
+    again.run()
+    assert names(again) == [b"EVALSHA"]
+
+
+@pytest.mark.parametrize("failed", [REFUSED, LOST, LATE, LOADING, BUSY])
+def test_a_server_that_cannot_be_asked_is_asked_before_a_later_call(failed: Failed) -> None:
+    server = Server("host:6379")
+    talk = Talk(failed, b"OK", server=server)
+    talk.run()
+    assert names(talk) == [b"INFO", b"EVALSHA"]
+    again = Talk(b"", b"OK", now=60.0, server=server)
+    again.run()
+    assert names(again) == [b"INFO", b"EVALSHA"]
+
+
+@pytest.mark.parametrize("failed", [REFUSED, LOST, LATE, LOADING, BUSY])
+def test_a_strict_call_waits_until_the_server_was_asked(failed: Failed) -> None:
+    talk = Talk(failed, failed, b"", b"OK", server=Server("host:6379"), strict=True)
+    talk.run()
+    assert names(talk) == [b"INFO", b"INFO", b"INFO", b"EVALSHA"]
+    talk = Talk(failed, server=Server("host:6379"), strict=True, deadline=1)
+    with pytest.raises(Unavailable) as raised:
+        talk.run()
+    assert type(raised.value) is Unavailable  # the call itself was not sent: no doubt
+    assert set(names(talk)) == {b"INFO"}
+
+
+def test_a_strict_call_is_not_sent_to_a_server_at_risk() -> None:
+    talk = Talk(RISKY, server=Server("host:6379"), strict=True)
+    with pytest.raises(Unavailable, match="REDISQ_STRICT"):
+        talk.run()
+    assert names(talk) == [b"INFO"]
+    talk = Talk(RISKY, b"OK", server=Server("host:6379"))
+    talk.run()
+    assert names(talk) == [b"INFO", b"EVALSHA"]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_no_call_is_sent_to_a_server_that_is_too_old(strict: bool) -> None:
+    talk = Talk(OLD, server=Server("host:6379"), strict=strict)
+    with pytest.raises(Unavailable, match=r"5\.0\.6"):
+        talk.run()
+    assert names(talk) == [b"INFO"]
+
+
+def test_a_login_that_is_refused_leaves_the_server_unasked() -> None:
+    server = Server("host:6379")
+    with pytest.raises(Unavailable, match="password"):
+        Talk(WRONG_PASSWORD, server=server).run()
+    assert server.to_be_asked(False, lambda: 60.0)

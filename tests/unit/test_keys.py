@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from dataclasses import fields
 
@@ -14,6 +15,7 @@ from redisq.keys import (
     PartitionKeys,
     check_namespace,
     check_queue_name,
+    derived_id,
     given_id,
     id_text,
     known_id,
@@ -21,6 +23,7 @@ from redisq.keys import (
     partition_keys,
     partition_of,
     queues_key,
+    read_key,
 )
 
 NAMES = ["orders", "a", "7", "Orders.eu-west_1", "x" * 128]
@@ -89,6 +92,31 @@ def test_a_new_id_is_a_random_uuid() -> None:
     assert {uuid.UUID(bytes=id).variant for id in ids} == {uuid.RFC_4122}
 
 
+DERIVED = [
+    (("shop", "orders", "order-7"), "3509c735-53a6-5b35-a966-ae48cf98e31e"),
+    (("", "orders", "order-7"), "fa243d40-87e8-5cf7-93cb-4ac2741223d0"),
+    (("shop", "orders", "Zoë\n✓"), "98b4c9d1-0032-5200-9e08-bd468b456304"),
+    (("shop", "reports", "shop.report@2026-10-25T00:30:00Z"), "e06fe60f-86ba-525d-ae32-a9638f7c67f6"),
+]
+
+
+@pytest.mark.parametrize(("parts", "id"), DERIVED)
+def test_the_id_of_a_key(parts: tuple[str, str, str], id: str) -> None:
+    """These may never change, and a client in another language makes the same ones."""
+    assert id_text(derived_id(*parts)) == id
+    namespace = bytes.fromhex("16cb2774e5984f7980bb1d15e9103b4b")
+    made = bytearray(hashlib.sha1(namespace + "\n".join(parts).encode()).digest()[:16])
+    made[6], made[8] = made[6] & 0x0F | 0x50, made[8] & 0x3F | 0x80
+    assert bytes(made) == derived_id(*parts)
+
+
+def test_the_id_of_a_key_is_like_no_other() -> None:
+    triples = [("a", "b", "c"), ("", "b", "c"), ("b", "a", "c"), ("a", "b", "c\n"), ("a", "b.c", ""), ("a", "b", "C")]
+    assert len({derived_id(*parts) for parts in triples}) == len(triples)
+    made = uuid.UUID(bytes=derived_id("shop", "orders", "order-7"))
+    assert (made.version, made.variant) == (5, uuid.RFC_4122)
+
+
 ID = "05749898-74a0-47e1-b10d-5acf29d040c4"
 NO_IDS = [
     "",
@@ -124,3 +152,22 @@ def test_partitions_are_evenly_filled() -> None:
     for _ in range(8000):
         counts[partition_of(new_id(), 8)] += 1
     assert min(counts) > 800
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_keys_of_queues_are_read_back(name: str) -> None:
+    for keys in (partition_keys("my.ns", name), partition_keys("my.ns", name, 3, 8)):
+        for field in fields(keys)[2:]:
+            assert read_key("my.ns", getattr(keys, field.name)) == (name, field.name)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("my.ns:1:queues", "my.ns:1:{orders}:attic", "my.ns:1:{orders}:queue", "my.ns:1:{orders}:partition"),
+        *("myxns:1:{orders}:stream", "my.ns:2:{orders}:stream", "my.ns:1:{or ders}:stream", "my.ns:1:orders:stream"),
+        *("my.ns:1:{orders#x}:stream", "my.ns:1:{orders}:stream\n", "my.ns:1:{orders}:stream:1", ""),
+    ],
+)
+def test_other_keys_are_not(key: str) -> None:
+    assert read_key("my.ns", key) is None

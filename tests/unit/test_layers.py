@@ -16,11 +16,12 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 #: The lowest row first. A module, or a package as a whole, imports only from rows below its own.
 ROWS: list[set[str]] = [
     {"errors", "supervisor"},
-    {"keys", "model", "strict", "faults", "embedded"},
-    {"codec", "tokens", "scripts"},
-    {"settings"},
-    {"calls"},
-    {"operations", "connection"},
+    {"keys", "model", "strict", "faults", "gate", "embedded", "failpoints"},
+    {"codec", "findings", "options", "server", "tokens", "scripts"},
+    {"settings", "replies"},
+    {"calls", "endpoint"},
+    {"operations", "conversation"},
+    {"connection", "dead_letters", "doctor"},
     {"client", "aclient"},
     {"worker"},
     {"cli", "gateway", "testing"},
@@ -29,9 +30,10 @@ ROWS: list[set[str]] = [
 #: Beside the rows: a private server for development knows nothing of queues.
 BESIDE = {"supervisor": set(), "embedded": {"errors", "supervisor"}}
 #: Only these speak Redis' protocol.
-REDIS_PY = {"connection", "client", "aclient"}
+REDIS_PY = {"connection", "endpoint", "client", "aclient"}
 #: Settings are read by pydantic in `settings`; these hand the environment on to a process that they start.
 ENVIRONMENT = {
+    "failpoints.py": "REDISQ_FAILPOINTS, for tests alone",
     "embedded.py": "the supervisor",
     "cli/demo_run.py": "the demonstration's workers, which it gives a server and credentials of their own",
     "cli/dev_run.py": "Redis and the workers, which it gives a server and credentials of their own",
@@ -39,9 +41,12 @@ ENVIRONMENT = {
 }
 #: The server's clock decides. A client's own matters for tokens, and for what a handler is told of its deadline.
 WALL_CLOCK = {
-    "operations.py": "tokens",
+    "operations.py": "tokens, and at= of a new message, which becomes a delay",
     "cli/tokens.py": "tokens",
+    "doctor.py": "this machine's clock, compared with the server's",
+    "cli/dead.py": "how long ago a dead letter died, for people",
     "worker/consumer.py": "Delivery.deadline, from the lease that the claim gave",
+    "worker/schedule.py": "the ticks of schedules; the ids of their messages make workers agree",
     "worker/heartbeat.py": "Delivery.deadline, from the lease that the renewal gave",
 }
 

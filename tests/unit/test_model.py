@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from redisq.errors import InvalidDefinition
-from redisq.model import DEFINITION_BOUNDS, NOT_BUILT_YET, Definition, Message, QueueStats, Status, check_definition
+from redisq.model import (
+    DEFINITION_BOUNDS,
+    NOT_BUILT_YET,
+    Definition,
+    Message,
+    QueueStats,
+    Status,
+    Transition,
+    check_definition,
+)
 
 ID = "05749898-74a0-47e1-b10d-5acf29d040c4"
 
@@ -31,6 +40,7 @@ def test_a_message_as_json() -> None:
         error=None,
         attempts=2,
         queued_at=moment,
+        history=(Transition("lost", 1, moment, "w-1"),),
     )
     assert message.to_dict() == {
         "id": ID,
@@ -45,6 +55,8 @@ def test_a_message_as_json() -> None:
         "available_at": None,
         "started_at": None,
         "finished_at": None,
+        "expires_at": None,
+        "history": [{"event": "lost", "attempt": 1, "at": "2026-01-02T03:04:05.678Z", "by": "w-1"}],
     }
     assert type(message.to_dict()["status"]) is str
     assert json.loads(json.dumps(message.to_dict())) == message.to_dict()

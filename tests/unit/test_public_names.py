@@ -11,7 +11,8 @@ import redisq
 
 CLIENTS_AND_VALUES = {
     *("RedisQ", "AsyncRedisQ", "Worker"),
-    *("Message", "Status", "Delivery", "Definition", "QueueStats", "Settings", "Credentials"),
+    *("Message", "Status", "Delivery", "Definition", "Finding", "QueueStats", "Settings", "Credentials"),
+    *("Reject", "Retry", "Transition"),
 }
 ERRORS = {
     "RedisQError",

@@ -1,29 +1,61 @@
 -- record: the flat text that `states` holds for a message that was claimed, delayed twice, finished or deleted.
 --
---   <status> <attempt> <nonce> <failed> <lost> <released> <cause> <at> <entry> <payload>
+--   <status> <attempt> <nonce> <counts> <cause> <at> <entry> <history> <payload>
 --
 --   status   P pending, I in progress, C complete, E error
 --   attempt  ordinal of the last delivery; nonce: of the claim that made it. Together they are the receipt
---   failed, lost, released   how often a handler failed, a lease lapsed, a worker handed the message back
---   cause    why it is not on its first delivery (failed, lost, released), or why it ended (failed, rejected, lost,
---            unreadable); '-' for none
---   at       P: when it is available. I, C, E: when the last delivery started. Milliseconds
---   entry    P: its entry in `stream`, '-' while scheduled. I: '-'. C, E: its entry in `finished`, so when it finished
+--   counts   failed,lost,released,suspect; '-' for four zeros. How often a handler failed, the message took its worker
+--            down or let its lease lapse (both charged), and a worker handed it back (free). For suspect see lapse.lua
+--   cause    why it is not on its first delivery (failed, lost, released, redriven), or why it ended (failed, rejected,
+--            lost, expired, unreadable); '-' for none
+--   at       P: when it is available. I, C, E: when the last delivery started, 0 when that is not known. Milliseconds
+--   entry    P: its entry in `stream`, '-' while scheduled. I: the worker that holds it. C: its entry in `finished`,
+--            which tells when it finished. E: when it finished, in milliseconds
+--   history  what was out of the ordinary, oldest first: event,attempt,milliseconds,who;... '-' for nothing
 --   payload  P, E: the last error. I: the progress. C: the result. Opaque bytes, empty for none
 --
 -- A deleted or swept message leaves a tombstone there while the deduplication window lasts: T <nonce> <ms> <digest>
 local function parse_record(text)
-  local status, attempt, nonce, failed, lost, released, cause, at, entry, payload =
-    string.match(text, '^([PICE]) (%d+) (%S+) (%d+) (%d+) (%d+) (%S+) (%d+) (%S+) (.*)$')
+  local status, attempt, nonce, counts, cause, at, entry, history, payload =
+    string.match(text, '^([PICE]) (%d+) (%S+) (%S+) (%S+) (%d+) (%S+) (%S+) (.*)$')
   if not status then return nil end
-  return {
-    status = status, attempt = attempt, nonce = nonce, failed = tonumber(failed), lost = tonumber(lost),
-    released = tonumber(released), cause = cause, at = at, entry = entry, payload = payload,
+  local record = {
+    status = status, attempt = attempt, nonce = nonce, failed = 0, lost = 0, released = 0, suspect = 0, cause = cause,
+    at = at, entry = entry, history = history, payload = payload,
   }
+  if counts ~= '-' then
+    local failed, lost, released, suspect = string.match(counts, '^(%d+),(%d+),(%d+),(%d+)$')
+    record.failed, record.lost = tonumber(failed) or 0, tonumber(lost) or 0
+    record.released, record.suspect = tonumber(released) or 0, tonumber(suspect) or 0
+  end
+  return record
 end
 
 local function format_record(r)
+  local counts = '-'
+  if r.failed + r.lost + r.released + r.suspect > 0 then
+    counts = string.format('%d,%d,%d,%d', r.failed, r.lost, r.released, r.suspect)
+  end
   return table.concat({
-    r.status, r.attempt, r.nonce, r.failed, r.lost, r.released, r.cause, string.format('%d', r.at), r.entry, r.payload,
+    r.status, r.attempt, r.nonce, counts, r.cause, string.format('%d', r.at), r.entry, r.history, r.payload,
   }, ' ')
+end
+
+local function new_record(now)
+  return {
+    status = 'P', attempt = '0', nonce = '-', failed = 0, lost = 0, released = 0, suspect = 0, cause = '-', at = now,
+    entry = '-', history = '-', payload = '',
+  }
+end
+
+-- Add to a record's history, which keeps the last 20.
+local function note(record, event, now, who)
+  local line = event .. ',' .. record.attempt .. ',' .. string.format('%d', now) .. ',' .. who
+  if record.history == '-' then
+    record.history = line
+  else
+    local _, more = string.gsub(record.history, ';', ';')
+    local kept = more < 19 and record.history or string.gsub(record.history, '^[^;]*;', '', 1)
+    record.history = kept .. ';' .. line
+  end
 end

@@ -1,15 +1,26 @@
 -- sweep: forget what is due. `overdue` only reads, `forget` only writes, so that scripts can put their own work between.
 --
--- A finished message goes when its retention has passed; when the deduplication window is the longer of the two it
--- leaves a tombstone, dated when it finished. A tombstone goes when the window has passed.
-local function overdue(messages, states, finished, tombstones, dead, now, retention, window, limit)
-  local due = {messages = {}, tombstones = {}, keep = window > retention}
+-- A finished message goes when its retention has passed, a dead letter when its own has; when the deduplication window is
+-- longer it leaves a tombstone, dated when it finished. A tombstone goes when the window has passed.
+local function overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, limit)
+  local due = {messages = {}, tombstones = {}}
   local entries = redis.call('XRANGE', finished, '-', string.format('%d', now - retention), 'COUNT', limit)
   for i = 1, #entries do
     local entry, id = entries[i][1], entries[i][2][2]
     local text, body = redis.call('HGET', states, id), redis.call('HGET', messages, id)
     local record = text and parse_record(text)
-    due.messages[i] = {id = id, entry = entry, mine = record and record.entry == entry, body = body}
+    local mine = record and record.entry == entry
+    table.insert(due.messages, {id = id, entry = entry, mine = mine, body = body, keep = window > retention})
+  end
+  local letters = redis.call('ZRANGEBYSCORE', dead, '-inf', now - dead_retention, 'LIMIT', 0, limit)
+  for i = 1, #letters do
+    local id = letters[i]
+    local text, body = redis.call('HGET', states, id), redis.call('HGET', messages, id)
+    local record = text and parse_record(text)
+    local mine = record and record.status == 'E'
+    table.insert(due.messages, {
+      id = id, entry = mine and record.entry or '0', letter = true, mine = mine, body = body, keep = window > dead_retention,
+    })
   end
   due.tombstones = redis.call('XRANGE', tombstones, '-', string.format('%d', now - window), 'COUNT', limit)
   for i = 1, #due.tombstones do
@@ -18,18 +29,17 @@ local function overdue(messages, states, finished, tombstones, dead, now, retent
     local tombstone = text and parse_tombstone(text)
     due.tombstones[i].id = tombstone and tombstone.at + window <= now and id
   end
-  redis.call('ZCARD', dead) -- its type, before anything is written
+  due.more = #entries == limit or #letters == limit or #due.tombstones == limit
   return due
 end
 
 local function forget(messages, states, finished, tombstones, dead, due)
   for i = 1, #due.messages do
     local item = due.messages[i]
-    redis.call('XDEL', finished, item.entry)
+    if item.letter then redis.call('ZREM', dead, item.id) else redis.call('XDEL', finished, item.entry) end
     if item.mine then
-      redis.call('ZREM', dead, item.id)
       redis.call('HDEL', messages, item.id)
-      if due.keep and item.body then
+      if item.keep and item.body then
         bury(states, tombstones, item.id, '-', digest_of(item.body), string.match(item.entry, '^%d+'))
       else
         redis.call('HDEL', states, item.id)

@@ -1,0 +1,140 @@
+"""What links say to a server, once for threads and asyncio: generators that yield what to do and are sent what came.
+
+`converse` decides what to send, when to send it again and what an answer means; the links in `connection` only send,
+receive and sleep. redis-py's own retries are off: it would send a script again after a lost reply without anybody
+knowing. Ours may, because every script recognises a repeat. Pure.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, TypeVar
+
+from redisq.calls import Call
+from redisq.errors import Indeterminate, RedisQError, Unavailable
+from redisq.faults import Fault, classify, word_of
+from redisq.gate import FIRST_PAUSE, LONGEST_PAUSE, Leave
+from redisq.server import Server
+
+T = TypeVar("T")
+Clock: TypeAlias = Callable[[], float]
+Parts: TypeAlias = tuple[bytes | str | int, ...]
+
+#: what is sent back for a command whose leave fell while it waited for a connection; it was not sent
+WITHHELD: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command to send while `leave` stands, and the reply to wait for."""
+
+    parts: Parts
+    leave: Leave
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A wait, in seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What came instead of a reply. `sent`: there was a connection, and the command may have reached the server."""
+
+    error: Exception
+    sent: bool
+
+
+Conversation = Generator[Command | Pause, Any, T]
+
+
+def converse(call: Call[T], server: Server, deadline: float, clock: Clock, *, strict: bool = False) -> Conversation[T]:
+    """Send a call until it is answered, it is refused, or `deadline` (seconds of `clock`, from now) has passed.
+
+    While the server does not answer, each try waits for the gate that all links share.
+
+    Raises:
+        Indeterminate: no answer came, and at least once the call may have reached the server.
+        Unavailable, QueueFull: the server's own words, classified; or it is not fit, see `Server.judge`.
+    """
+    script, end, in_doubt, pause = call.script, clock() + deadline, False, FIRST_PAUSE
+    arguments = (len(call.keys), *call.keys, *call.args)
+    head: tuple[bytes, bytes] = (b"EVALSHA", script.sha)
+    while True:
+        asked = (yield from inspect(server, strict, end, clock)) if server.to_be_asked(strict, clock) else None
+        reply = asked or (yield from _say((*head, *arguments), server, end, clock))
+        if not isinstance(reply, Failed):
+            return call.decode(reply)
+        if head[0] == b"EVALSHA" and word_of(reply.error) == "NOSCRIPT":
+            head = (b"EVAL", script.text)  # for all of this call: the script cache may be flushed at any moment
+            continue
+        fault = classify(reply.error, server.name)
+        in_doubt = in_doubt or (fault.lost and reply.sent and reply is not asked)
+        left = end - clock()
+        if not fault.retry or left <= 0:
+            raise _final(fault, in_doubt) from (None if fault.error is reply.error else reply.error)
+        if not fault.away:  # else the gate says when
+            yield Pause(min(random.uniform(0, pause), left))
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def inspect(server: Server, strict: bool, end: float, clock: Clock) -> Conversation[Failed | None]:
+    """Ask a server what it is, and judge it; give what came instead when it cannot be asked now.
+
+    Raises:
+        Unavailable: it is not fit, see `Server.judge`.
+    """
+    reply = yield from _say((b"INFO",), server, end, clock)
+    if isinstance(reply, Failed):
+        if not reply.sent or classify(reply.error, server.name).retry:
+            return reply
+        reply = None  # this user may not ask, or the command is not there
+    if isinstance(reply, bytes):
+        reply = reply.decode(errors="replace")
+    server.judge(reply if isinstance(reply, str) else None, strict)
+    return None
+
+
+def _say(parts: Parts, server: Server, end: float, clock: Clock) -> Conversation[Any]:
+    """Send one command as soon as the gate gives leave; give its reply or Failed, and tell the gate which it was."""
+    gate, waited = server.gate, False
+    while True:
+        leave = gate.enter(now := clock())
+        if leave is None:
+            if now >= end:
+                hint = "" if waited else " This call was not sent: the next try is due in a moment."
+                return Failed(Unavailable(gate.reason + hint), sent=False)
+            waited = True
+            yield Pause(min(gate.pause(now), end - now))
+            continue
+        try:
+            reply = yield Command(parts, leave)
+            if reply is WITHHELD:
+                continue
+            if not isinstance(reply, Failed):
+                gate.answered(leave)
+            elif not isinstance(reply.error, RedisQError):
+                report(reply, leave, server, clock())
+            return reply
+        finally:
+            gate.let_go(leave)
+
+
+def report(failed: Failed, leave: Leave, server: Server, now: float) -> Fault:
+    """Tell the gate what came instead of a reply, and give what it means."""
+    fault = classify(failed.error, server.name)
+    if fault.away:
+        server.gate.lost(leave, now, str(fault.error), connected=failed.sent)
+    else:
+        server.gate.answered(leave)
+    return fault
+
+
+def _final(fault: Fault, in_doubt: bool) -> Exception:
+    if in_doubt and isinstance(fault.error, Unavailable):
+        return Indeterminate(f"{fault.error} The call may or may not have happened; calling again is safe.")
+    return fault.error

@@ -1,0 +1,69 @@
+"""The options of queueing one message: checked, and brought to what is sent. Pure: the time of day is passed in."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TypeGuard
+
+from redisq import keys
+from redisq.errors import InvalidMessage
+
+#: Seconds. Beyond a year a slip of units is likelier than intent.
+LONGEST = 31_536_000
+_LONGEST_KEY = 512  # characters
+_SHORTEST_LIFE = 0.001  # seconds: scripts count in milliseconds, and 0 of them is for ever
+
+
+def delay_of(delay: object, at: object, now: float) -> float:
+    """Give the seconds from `now` (Unix time) until a message is due, by `delay` or by `at`; a past `at` is due now.
+
+    Raises:
+        InvalidMessage: one of them is not valid, or both are given.
+    """
+    if not (_is_seconds(delay) and 0 <= delay <= LONGEST):
+        raise InvalidMessage("delay= takes seconds, from 0 to a year (31,536,000)")
+    if at is None:
+        return delay
+    if delay:
+        raise InvalidMessage("at= goes not with delay=: give one of them.")
+    if not isinstance(at, datetime) or at.utcoffset() is None:
+        raise InvalidMessage("at= takes a datetime with a time zone: datetime(2026, 12, 24, 18, tzinfo=UTC)")
+    left = at.timestamp() - now
+    if left > LONGEST:
+        raise InvalidMessage("at= takes a time at most a year ahead")
+    return max(0.0, left)
+
+
+def life_of(expires_in: object) -> float | None:
+    """Give the seconds after which a message shall not be delivered any more, None for never.
+
+    Raises:
+        InvalidMessage: they are not valid.
+    """
+    if expires_in is None:
+        return None
+    if not (_is_seconds(expires_in) and 0 < expires_in <= LONGEST):
+        raise InvalidMessage("expires_in= takes seconds, more than 0, at most a year (31,536,000)")
+    return max(_SHORTEST_LIFE, expires_in)
+
+
+def id_of(id: object, idempotency_key: object, application: str, queue: str) -> bytes:
+    """Give the 16 bytes of a new message's id: a random one, the caller's own, or the one that belongs to his key.
+
+    Raises:
+        InvalidMessage: one of them is not valid, or both are given.
+    """
+    if idempotency_key is None:
+        return keys.new_id() if id is None else keys.given_id(id)
+    if id is not None:
+        raise InvalidMessage("idempotency_key= goes not with id=: the key makes the id.")
+    if not isinstance(idempotency_key, str) or not 1 <= len(idempotency_key) <= _LONGEST_KEY:
+        raise InvalidMessage(f"idempotency_key= takes text of 1 to {_LONGEST_KEY} characters")
+    try:
+        return keys.derived_id(application, queue, idempotency_key)
+    except UnicodeEncodeError:
+        raise InvalidMessage("idempotency_key= holds half a character (a lone surrogate)") from None
+
+
+def _is_seconds(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,243 @@
+"""What scripts answer, read: one function per kind of reply. Pure; the counterpart of `calls`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
+
+from redisq import codec
+from redisq.errors import (
+    InvalidMessage,
+    LeaseLost,
+    MessageConflict,
+    MessageNotFound,
+    MessageTooLarge,
+    QueueFull,
+    RedisQError,
+)
+from redisq.keys import id_text
+from redisq.model import (
+    AuditPage,
+    Claim,
+    Claimed,
+    DeadLetter,
+    Message,
+    QueueStats,
+    Receipt,
+    Status,
+    Survey,
+    Transition,
+)
+
+T = TypeVar("T")
+Outcome: TypeAlias = T | RedisQError
+
+
+def nothing(_reply: Any) -> None:
+    return None
+
+
+def seconds(reply: int) -> float:
+    return reply / 1000
+
+
+def retry_delay(reply: int) -> float | None:
+    return None if reply < 0 else reply / 1000
+
+
+def outcomes(decode: Callable[[Any], T], reply: Sequence[Any]) -> list[Outcome[T]]:
+    return [_refusal(item) if isinstance(item, list) else decode(item) for item in reply]
+
+
+def _refusal(words: Sequence[bytes]) -> RedisQError:
+    match words[0]:
+        case b"LEASE_LOST":
+            return LeaseLost()
+        case b"MESSAGE_NOT_FOUND":
+            return MessageNotFound()
+        case b"MESSAGE_CONFLICT":
+            return MessageConflict()
+        case b"MESSAGE_TOO_LARGE":
+            return MessageTooLarge(
+                f"The message is larger than the queue's max_bytes, {int(words[1]):,} bytes. Send a reference to its "
+                "data, or raise max_bytes."
+            )
+        case b"QUEUE_FULL":
+            return QueueFull(
+                f"The queue is at its max_length of {int(words[1]):,} waiting messages. Queue again later."
+            )
+        case word:
+            return RedisQError(f"A script answered with an unknown word, {word!r}: is a newer redisq at work?")
+
+
+def pairs(reply: Sequence[bytes]) -> dict[str, str]:
+    return {reply[i].decode(): reply[i + 1].decode() for i in range(0, len(reply), 2)}
+
+
+def numbers(reply: Sequence[bytes]) -> dict[str, int]:
+    """Read names and whole numbers."""
+    return {name: int(number) for name, number in pairs(reply).items()}
+
+
+def stats(queue_name: str, reply: Sequence[Any]) -> QueueStats:
+    ready, scheduled, in_progress, finished, dead, age, counters, _ = reply
+    totals = {name: int(value) for name, value in pairs(counters).items()}
+    return QueueStats(
+        queue=queue_name,
+        ready=ready,
+        scheduled=scheduled,
+        in_progress=in_progress,
+        finished=finished,
+        dead=dead,
+        oldest_age=None if age < 0 else age / 1000,
+        queued=totals.get("queued", 0),
+        completed=totals.get("completed", 0),
+        failed=totals.get("failed", 0),
+        lost=totals.get("lost", 0),
+        released=totals.get("released", 0),
+        died=totals.get("dead", 0),
+        unreadable=totals.get("unreadable", 0),
+        deleted=totals.get("deleted", 0),
+        redriven=totals.get("redriven", 0),
+    )
+
+
+def claim(nonce: str, reply: Sequence[Any]) -> Claim:
+    lease, wait, suspects, isolated = reply[0] / 1000, reply[1], reply[2], reply[3] == 1
+    deliveries = [
+        Claimed(Receipt(reply[i], int(reply[i + 1]), nonce), _body_of(reply[i + 2])) for i in range(4, len(reply), 3)
+    ]
+    return Claim(deliveries, lease, None if wait < 0 else wait / 1000, suspects, isolated)
+
+
+def _body_of(stored: bytes) -> bytes:
+    """Cut what stands before the body: entry id, expiry, a space, the 8-byte digest. A damaged one has no body."""
+    return stored.partition(b" ")[2][8:]
+
+
+def messages(queue_name: str, ids: Sequence[bytes], reply: Sequence[Any]) -> list[Outcome[Message]]:
+    outcomes: list[Outcome[Message]] = []
+    for message, parts in zip(ids, reply, strict=True):
+        try:
+            outcomes.append(_message(queue_name, message, *parts))
+        except RedisQError as error:
+            outcomes.append(error)
+        except (ValueError, IndexError):
+            outcomes.append(InvalidMessage("What Redis holds of this message was damaged by another program."))
+    return outcomes
+
+
+def _message(
+    queue_name: str, message: bytes, stored: bytes | None, record: bytes | None, due: bytes | float | None
+) -> Message:
+    fields = record.split(b" ", 8) if record is not None and not record.startswith(b"T ") else None
+    if stored is None and (fields is None or fields[0] != b"E"):
+        raise MessageNotFound
+    request, queued_at, expires_at = None, None, None
+    if stored is not None:
+        request, _ = codec.decode_request(_body_of(stored))
+        entry, _, expires = stored[: stored.index(b" ")].partition(b";")
+        queued_at, expires_at = _instant(entry), _instant(expires) if expires else None
+    make: Callable[..., Message] = partial(
+        Message, id_text(message), queue_name, request=request, queued_at=queued_at, expires_at=expires_at
+    )
+    if fields is None:
+        return make(status=Status.PENDING, available_at=_instant(due) if due is not None else queued_at)
+    return _recorded(make, fields)
+
+
+def _recorded(make: Callable[..., Message], fields: Sequence[bytes]) -> Message:
+    status, attempts, _, counts, cause, at, entry, history, payload = fields
+    value = codec.decode(payload) if payload else None
+    lost = counts.split(b",")[1] if counts != b"-" else b"0"
+    make = partial(make, attempts=int(attempts), history=_history(history))
+    match status:
+        case b"P":
+            error = _error(value, cause, lost) if value is not None else None
+            return make(status=Status.PENDING, error=error, available_at=_instant(at))
+        case b"I":
+            return make(status=Status.INPROGRESS, progress=value, started_at=_instant(at))
+        case b"C":
+            times = {"started_at": _instant(at), "finished_at": _instant(entry)}
+            return make(status=Status.COMPLETE, result=value, **times)
+        case _:
+            error = _error(value, cause, lost)
+            started = _instant(at) if int(at) else None
+            return make(status=Status.ERROR, error=error, started_at=started, finished_at=_instant(entry))
+
+
+def _error(value: Any, cause: bytes, lost: bytes) -> dict[str, str]:
+    reason = cause.decode()
+    if isinstance(value, dict):
+        return {"type": str(value.get("type")), "message": str(value.get("message")), "reason": reason}
+    if reason == "unreadable":
+        return {"type": "Unreadable", "message": "The message's body is gone from Redis.", "reason": reason}
+    if reason == "expired":
+        text = "No worker had got it when its expires_in had passed."
+        return {"type": "Expired", "message": text, "reason": reason}
+    text = f"Its lease lapsed {int(lost)} times: the worker died, hung or lost Redis each time."
+    return {"type": "LeaseLost", "message": text, "reason": reason}
+
+
+def _history(text: bytes) -> tuple[Transition, ...]:
+    if text == b"-":
+        return ()
+    lines = (line.split(",") for line in text.decode().split(";"))
+    return tuple(Transition(event, int(attempt), _instant(float(at)), who) for event, attempt, at, who in lines)
+
+
+def dead_letters(queue_name: str, reply: Sequence[Sequence[Any]]) -> list[DeadLetter]:
+    letters: list[DeadLetter] = []
+    for id, died, record, stored in reply:
+        fields = record.split(b" ", 8) if record is not None else []
+        sound = len(fields) == 9 and fields[0] == b"E"
+        try:
+            message = _message(queue_name, id, stored, record, None) if sound else None
+        except (RedisQError, ValueError):  # another program has damaged its body or its record
+            message = None
+        reason = fields[4].decode(errors="replace") if sound else "unreadable"
+        letters.append(DeadLetter(id, int(float(died)), reason, message))
+    return letters
+
+
+def audit(reply: Sequence[Any]) -> AuditPage:
+    cursor, met, *problems = reply
+    tombstones = [(met[i], met[i + 1]) for i in range(0, len(met), 2)]
+    return AuditPage(cursor, tombstones, [(id, word.decode(), mended == 1) for id, word, mended in problems])
+
+
+def survey(names: Sequence[str], reply: Sequence[Any]) -> Survey:
+    kinds = dict(zip(names, (kind.decode() for kind in reply[0]), strict=True))
+    if len(reply) == 1:
+        return Survey(kinds, sound=False)
+    held, size, rings, *times, forgotten, config = reply[1:]
+    ahead, lapsed, due, leftover = (time / 1000 for time in times)
+    return Survey(kinds, True, held, size, rings, ahead, lapsed, due, leftover, forgotten, _texts(config))
+
+
+def _texts(reply: Sequence[bytes]) -> dict[str, str]:
+    """Read names and values that anybody may have written."""
+    texts = [text.decode(errors="backslashreplace") for text in reply]
+    return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+def info(reply: Sequence[Any]) -> tuple[float, str]:
+    time, _, told = reply
+    return time / 1000, told.decode(errors="replace")
+
+
+def scan(reply: Sequence[Any]) -> tuple[bytes, list[str]]:
+    cursor, _, names = reply
+    return cursor, [name.decode(errors="backslashreplace") for name in names]
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _instant(milliseconds_or_entry: bytes | float) -> datetime:
+    """Read milliseconds since 1970, as a number or at the head of a stream's entry id."""
+    if isinstance(milliseconds_or_entry, bytes):
+        milliseconds_or_entry = float(milliseconds_or_entry.partition(b"-")[0])
+    return _EPOCH + timedelta(milliseconds=milliseconds_or_entry)

@@ -1,0 +1,76 @@
+"""Whether a worker still gets at messages. One that does not had better end, so that its supervisor starts another."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from redisq.worker.records import about
+
+log = logging.getLogger("redisq.worker")
+
+_LOOK_EVERY = 1.0  # seconds
+
+
+class Fetches:
+    """When one queue was last asked for messages. A worker whose slots are all taken asks for none, and is well."""
+
+    def __init__(self) -> None:
+        self._asked_at: float | None = time.monotonic()
+
+    def succeeded(self) -> None:
+        """Redis has answered a claim; also: a slot is free again, so that the next claim is due."""
+        self._asked_at = time.monotonic()
+
+    def not_wanted(self) -> None:
+        """No slot is free, or the worker stops."""
+        self._asked_at = None
+
+    def stale_for(self) -> float:
+        """Give the seconds since the last answer, 0 while none is wanted. From any thread."""
+        asked_at = self._asked_at
+        return 0.0 if asked_at is None else time.monotonic() - asked_at
+
+
+class Watchdog(threading.Thread):
+    """Looks after the fetches of a worker, in a thread of its own: a handler may be blocking the loop.
+
+    After `stale_after` seconds it calls `on_stale` once, which asks the loop to end the worker. With `kill_after`, a
+    loop that has still not done so that many seconds later is ended with its process.
+    """
+
+    def __init__(
+        self,
+        worker: str,
+        fetches: list[Fetches],
+        stale_after: float,
+        on_stale: Callable[[float], None],
+        kill_after: float | None,
+    ) -> None:
+        super().__init__(name="redisq-watchdog", daemon=True)
+        self._worker = worker
+        self._fetches = fetches
+        self._stale_after = stale_after
+        self._on_stale = on_stale
+        self._kill_after = kill_after
+        self._ended = threading.Event()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._ended.set()
+
+    def run(self) -> None:
+        """Look until stopped."""
+        told = False
+        while not self._ended.wait(min(_LOOK_EVERY, self._stale_after / 2)):
+            stale = max((fetch.stale_for() for fetch in self._fetches), default=0.0)
+            if stale > self._stale_after and not told:
+                told = True
+                self._on_stale(stale)
+            if self._kill_after is not None and stale > self._stale_after + self._kill_after:
+                text = "a handler keeps the event loop, and no message was fetched for %.0f s: the process is ended"
+                log.critical(text, stale, extra=about(self._worker))
+                os._exit(1)

@@ -1,0 +1,88 @@
+"""How a handler says that its message shall be tried again later, or never; and its own retry policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from redisq import Delivery, InvalidDefinition, Reject, Retry, Status, Worker
+from tests.contract.test_worker import Bench, asynchronous, bench, plain
+
+__all__ = ["bench"]
+Kind = Callable[[Callable[[Delivery], Any]], Callable[[Delivery], Any]]
+kinds = pytest.mark.parametrize("kind", [plain, asynchronous])
+
+
+def always(error: Exception) -> Callable[[Delivery], Any]:
+    def handle(_: Delivery) -> None:
+        raise error
+
+    return handle
+
+
+@kinds
+def test_retry_says_when_the_next_attempt_comes(bench: Bench, kind: Kind) -> None:
+    attempts = []
+
+    def handle(delivery: Delivery) -> str:
+        attempts.append(delivery.attempt)
+        if delivery.attempt == 1:
+            raise Retry("the shop is closed", after=0.2)
+        return "open"
+
+    bench.worker.handler("orders", backoff_base=600, backoff_cap=600)(kind(handle))  # not the queue's backoff
+    (message,) = bench.finish(bench.client.queue_message("orders", None))
+    assert (message.status, message.result, attempts) == (Status.COMPLETE, "open", [1, 2])
+    (step,) = message.history
+    assert (step.event, step.attempt) == ("failed", 1)
+    assert message.started_at - step.at >= timedelta(seconds=0.2)
+
+
+@kinds
+def test_a_retry_counts_as_a_failure(bench: Bench, kind: Kind) -> None:
+    bench.worker.handler("orders")(kind(always(Retry(after=0))))
+    (message,) = bench.finish(bench.client.queue_message("orders", None))
+    assert (message.status, message.attempts) == (Status.ERROR, 3)
+    assert message.error == {
+        "type": "Retry",
+        "message": "The handler asked for another attempt.",
+        "reason": "failed",
+    }
+
+
+@kinds
+def test_reject_ends_the_message_at_once(bench: Bench, kind: Kind) -> None:
+    bench.worker.handler("orders")(kind(always(Reject("no such customer"))))
+    (message,) = bench.finish(bench.client.queue_message("orders", None))
+    assert (message.status, message.attempts) == (Status.ERROR, 1)
+    assert message.error == {"type": "Reject", "message": "no such customer", "reason": "rejected"}
+    assert [step.event for step in message.history] == ["rejected"]
+    assert bench.client.stats("orders").dead == 1
+
+
+@pytest.mark.parametrize("after", [-1, float("nan"), 31_536_001, True])
+def test_an_impossible_delay_is_refused(after: float) -> None:
+    with pytest.raises(ValueError, match="after takes seconds"):
+        Retry(after=after)
+
+
+def test_a_handlers_own_policy_stands_before_the_settings(bench: Bench) -> None:
+    bench.worker.handler("orders", max_attempts=1)(always(ValueError("no")))
+    (message,) = bench.finish(bench.client.queue_message("orders", None))
+    assert (message.status, message.attempts) == (Status.ERROR, 1)
+
+
+def test_a_queues_definition_stands_before_a_handlers_policy(bench: Bench) -> None:
+    bench.client.define("orders", max_attempts=2)
+    bench.worker.handler("orders", max_attempts=1)(always(ValueError("no")))
+    (message,) = bench.finish(bench.client.queue_message("orders", None))
+    assert (message.status, message.attempts) == (Status.ERROR, 2)
+
+
+@pytest.mark.parametrize("policy", [{"max_attempts": 0}, {"max_lost": 1.5}, {"backoff_base": -1}, {"backoff_cap": "x"}])
+def test_an_impossible_policy_is_refused(policy: dict[str, Any]) -> None:
+    with pytest.raises(InvalidDefinition, match=next(iter(policy))):
+        Worker().handler("orders", **policy)

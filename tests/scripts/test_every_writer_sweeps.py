@@ -1,0 +1,22 @@
+"""Each script that writes forgets up to four leftovers whose time has passed, so that a busy queue needs no sweep."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.scripts.cases import CASES, READING, everything
+from tests.scripts.conftest import DEAD, Orders
+
+#: They touch the registry alone, leave nothing behind, or shall change nothing but what is wrong.
+OTHERS = {"register", "unregister", "drop", "sweep", "audit"}
+
+
+@pytest.mark.parametrize("name", sorted(CASES.keys() - READING - OTHERS))
+def test_it_sweeps(orders: Orders, name: str) -> None:
+    leftovers = orders.deliver(*range(6))
+    orders.complete(*leftovers)
+    what = everything(orders)
+    orders.pass_time(DEAD)
+    before = orders.finished()
+    orders.run(CASES[name](orders, what))
+    assert len(set(before) - set(orders.finished())) >= 4

@@ -1,0 +1,164 @@
+"""The options of queueing: what is refused, and what becomes of the rest. No server."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from redisq import AsyncRedisQ, Credentials, InvalidMessage, MessageConflict, RedisQ, Settings, calls
+from redisq.calls import Call, NewMessage
+from redisq.keys import derived_id, given_id
+from redisq.operations import Operations
+from redisq.options import LONGEST, delay_of, id_of, life_of
+
+NOW = datetime(2026, 12, 24, 17, 0, 0, 250_000, tzinfo=UTC)
+BERLIN = timezone(timedelta(hours=1))
+ID = "05749898-74a0-47e1-b10d-5acf29d040c4"
+NO_SECONDS = [-1, -0.001, float("nan"), float("inf"), True, "5", Decimal(5), LONGEST + 1]
+
+
+@pytest.mark.parametrize(
+    ("at", "delay"),
+    [
+        (datetime(2026, 12, 24, 18, 0, 1, 250_000, tzinfo=BERLIN), 1.0),
+        (NOW, 0.0),
+        (NOW - timedelta(days=4000), 0.0),
+        (NOW + timedelta(seconds=LONGEST), float(LONGEST)),
+    ],
+)
+def test_a_time_becomes_a_delay_and_a_past_one_is_due_now(at: datetime, delay: float) -> None:
+    assert delay_of(0.0, at, NOW.timestamp()) == delay
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        NOW.replace(tzinfo=None),
+        NOW.date(),
+        "2026-12-24T18:00+01:00",
+        NOW.timestamp(),
+        0,
+        NOW + timedelta(seconds=LONGEST + 0.01),
+        datetime.max.replace(tzinfo=UTC),
+    ],
+    ids=repr,
+)
+def test_what_is_no_time_is_refused(at: Any) -> None:
+    with pytest.raises(InvalidMessage, match="at="):
+        delay_of(0.0, at, NOW.timestamp())
+
+
+@pytest.mark.parametrize("delay", [*NO_SECONDS, None], ids=repr)
+def test_what_is_no_delay_is_refused(delay: Any) -> None:
+    for at in (None, NOW):
+        with pytest.raises(InvalidMessage, match="delay="):
+            delay_of(delay, at, 0.0)
+
+
+def test_a_delay_and_a_time_together_are_refused() -> None:
+    with pytest.raises(InvalidMessage, match=r"at= goes not with delay="):
+        delay_of(1, NOW, NOW.timestamp())
+
+
+@pytest.mark.parametrize("expires_in", [*NO_SECONDS, 0, 0.0, [5]], ids=repr)
+def test_what_is_no_life_is_refused(expires_in: Any) -> None:
+    with pytest.raises(InvalidMessage, match="expires_in="):
+        life_of(expires_in)
+
+
+def test_a_life_is_never_so_short_that_it_is_for_ever() -> None:
+    assert [life_of(value) for value in (None, 60, 0.5, LONGEST)] == [None, 60, 0.5, LONGEST]
+    shortest = life_of(1e-12)
+    assert shortest is not None
+    assert calls.milliseconds(shortest) == 1
+
+
+@pytest.mark.parametrize("key", ["", "x" * 513, b"key", 5, ["key"], "\ud800", True], ids=ascii)
+def test_what_is_no_key_is_refused(key: Any) -> None:
+    with pytest.raises(InvalidMessage, match="idempotency_key="):
+        id_of(None, key, "shop", "orders")
+
+
+def test_a_key_makes_the_id() -> None:
+    for key in ("k", "x" * 512, "a\nb", "Zoë"):
+        assert id_of(None, key, "shop", "orders") == derived_id("shop", "orders", key)
+    assert id_of(ID, None, "shop", "orders") == given_id(ID)
+    assert uuid.UUID(bytes=id_of(None, None, "shop", "orders")).version == 4
+
+
+def test_a_key_and_an_id_together_are_refused() -> None:
+    with pytest.raises(InvalidMessage, match="idempotency_key= goes not with id="):
+        id_of(ID, "key", "shop", "orders")
+
+
+# --- What is sent ---
+
+
+def sent(monkeypatch: pytest.MonkeyPatch, operations: Operations, **options: Any) -> NewMessage:
+    """Give the message that a flow wants to send."""
+    made: list[NewMessage] = []
+    build = calls.queue
+    monkeypatch.setattr(calls, "queue", lambda where, limits, new: made.extend(new) or build(where, limits, new))
+    flow = operations.queue_message("orders", {"sku": "A-1"}, None, **options)
+    assert isinstance(next(flow), Call)  # the registry
+    assert isinstance(flow.send(1), Call)
+    with pytest.raises(StopIteration):
+        flow.send([None])
+    return made[0]
+
+
+def settings(auth: str) -> Settings:
+    """Settings without credentials, whatever the environment holds."""
+    return Settings(auth=auth, app_id=None, app_secret=None)
+
+
+def nobody() -> Operations:
+    return Operations(settings("none"))
+
+
+def test_a_message_carries_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    new = sent(monkeypatch, nobody(), at=soon, expires_in=90, idempotency_key="k")
+    assert 0 < new.delay <= 3600
+    assert (new.expires_in, new.id) == (90, derived_id("", "orders", "k"))
+    plain = sent(monkeypatch, nobody())
+    assert (plain.delay, plain.expires_in, plain.id[6] >> 4) == (0.0, None, 4)
+
+
+def test_each_application_has_its_own_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [
+        sent(monkeypatch, Operations(settings(auth), Credentials.generate(app)), idempotency_key="k").id
+        for app, auth in (("shop", "token"), ("shop", "none"), ("bank", "token"))
+    ]
+    assert ids == [derived_id(app, "orders", "k") for app in ("shop", "shop", "bank")]
+
+
+def test_a_conflict_tells_of_the_key() -> None:
+    for options, text in (({"idempotency_key": "k"}, "This idempotency_key"), ({"id": ID}, "This id ")):
+        flow = nobody().queue_message("orders", 1, None, **options)
+        next(flow)
+        flow.send(1)
+        with pytest.raises(MessageConflict, match=text):
+            flow.send([MessageConflict()])
+
+
+@pytest.mark.parametrize("kind", [RedisQ, AsyncRedisQ])
+def test_both_clients_pass_every_option_on(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def queue_message(self: Operations, *args: Any, **options: Any) -> Any:
+        seen.append(options)
+        raise InvalidMessage("seen")
+        yield
+
+    monkeypatch.setattr(Operations, "queue_message", queue_message)
+    options = {"id": ID, "delay": 1.0, "at": NOW, "expires_in": 2.0, "idempotency_key": "k"}
+    queue = kind(settings=settings("none")).queue_message
+    with pytest.raises(InvalidMessage, match="seen"):
+        asyncio.run(queue("orders", 1, **options)) if kind is AsyncRedisQ else queue("orders", 1, **options)
+    assert seen == [options]
