@@ -27,6 +27,7 @@ Argument = bytes | str | int
 BATCH = 500
 #: A worker's last claim is remembered this long; a repeat comes within seconds, or after an outage within minutes.
 CLAIM_MEMORY_MS = 3_600_000
+_FAR_AHEAD = 1e11  # seconds since 1970
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +119,18 @@ def claim(
     nonce: str,
     count: int,
     *,
-    reclaim: bool = True,
+    lapsed_by: float = math.inf,
     room: int = BATCH,
     alone: bool = True,
 ) -> Call[Claim]:
     """Claim up to `count` (<= BATCH) messages; the same call sent again gets the same deliveries.
 
     `room` is how many suspects more the worker may hold, `alone` whether it holds none; see `redisq.worker.suspects`.
+    Of lapsed leases it takes over those that had lapsed by `lapsed_by`, a time of the server's in seconds; 0 is none.
     """
     defaults = (limits.lease_ms, limits.max_lost, *_periods(limits))
-    args = (*defaults, worker, nonce, count, int(reclaim), room, int(alone))
+    lapsed_ms = round(min(lapsed_by, _FAR_AHEAD) * 1000)
+    args = (*defaults, worker, nonce, count, lapsed_ms, room, int(alone))
     return _call("claim", keys, args, partial(replies.claim, nonce))
 
 

@@ -111,7 +111,7 @@ class Claim:
     """What a claim gave. `lease` and `wait` are seconds; `wait` is None when nothing is due, 0 to claim again.
 
     The first `suspects` deliveries are of messages that may have taken their last worker down; an `isolated` one may
-    share its worker with no other suspect. See `redisq.worker.suspects`.
+    share its worker with no other suspect. See `redisq.worker.suspects`. `time` is the server's, in seconds since 1970.
     """
 
     deliveries: Sequence[Claimed]
@@ -119,6 +119,7 @@ class Claim:
     wait: float | None
     suspects: int = 0
     isolated: bool = False
+    time: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -365,12 +365,11 @@ def _stored(name: str, value: Any) -> str:
 
 
 def _definition(stored: Mapping[str, str]) -> Definition:
+    """Read a definition; what is no number, written there by another program, counts as not set, as in scripts."""
     values: dict[str, Any] = {}
     for name, text in stored.items():
         if name == "paused":
             values[name] = text == "1"
-        elif name in Definition.SECONDS:
-            values[name] = int(text) / 1000
-        elif name in Definition.__dataclass_fields__:
-            values[name] = int(text)
+        elif name in Definition.__dataclass_fields__ and text.isdecimal():
+            values[name] = int(text) / 1000 if name in Definition.SECONDS else int(text)
     return Definition(**values)

@@ -105,11 +105,11 @@ def stats(queue_name: str, reply: Sequence[Any]) -> QueueStats:
 
 
 def claim(nonce: str, reply: Sequence[Any]) -> Claim:
-    lease, wait, suspects, isolated = reply[0] / 1000, reply[1], reply[2], reply[3] == 1
+    lease, wait, suspects, isolated, time = reply[0] / 1000, reply[1], reply[2], reply[3] == 1, reply[4] / 1000
     deliveries = [
-        Claimed(Receipt(reply[i], int(reply[i + 1]), nonce), _body_of(reply[i + 2])) for i in range(4, len(reply), 3)
+        Claimed(Receipt(reply[i], int(reply[i + 1]), nonce), _body_of(reply[i + 2])) for i in range(5, len(reply), 3)
     ]
-    return Claim(deliveries, lease, None if wait < 0 else wait / 1000, suspects, isolated)
+    return Claim(deliveries, lease, None if wait < 0 else wait / 1000, suspects, isolated, time)
 
 
 def _body_of(stored: bytes) -> bytes:

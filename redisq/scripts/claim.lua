@@ -21,22 +21,23 @@
 -- ARGV[6]  worker        name of the claiming worker
 -- ARGV[7]  nonce         of this claim; a repeat of the worker's last claim is answered with the same deliveries
 -- ARGV[8]  count         messages at most
--- ARGV[9]  reclaim       1: take lapsed leases over, 0: leave them (a worker that has just reconnected)
+-- ARGV[9]  lapsed        take over the leases that had lapsed by then, in milliseconds since 1970; 0: none. The worker has
+--                        seen that time for a while: until then their holders could have renewed them
 -- ARGV[10] room          how many suspects more the worker may hold at once
 -- ARGV[11] alone         1: it holds no suspect now, so it may take one that shares its worker with no other
 -- REPLY    {lease in milliseconds; milliseconds until the next message is due or lease lapses, -1 for none, 0 to claim
 --          again at once; how many of the deliveries, the first ones, are suspects; 1 when it is one that may share its
---          worker with no other; then per delivery id, attempt, body}
+--          worker with no other; the time in milliseconds; then per delivery id, attempt, body}
 local stream, messages, states, scheduled, leases, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local bell, counters, config, finished, tombstones, dead = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
-local worker, nonce, count, reclaim = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9] == '1'
+local worker, nonce, count, lapsed_by = ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
 local room, alone = tonumber(ARGV[10]), ARGV[11] == '1'
 local lease, max_lost, retention, window, dead_retention, paused = limits(
   config, {'lease', 'max_lost', 'retention', 'dedup_window', 'dead_retention', 'paused'},
   {ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], '0'})
 
 local now = clock()
-local reply = {lease, -1, 0, 0}
+local reply = {lease, -1, 0, 0, now}
 
 -- 1. A repeated claim: what it was given and still holds.
 local last = redis.call('HGET', workers, worker)
@@ -54,16 +55,25 @@ if last and string.sub(last, 1, #nonce + 1) == nonce .. ' ' then
 end
 if paused == 1 then return reply end
 
--- Milliseconds until there may be something for this worker, -1 when nothing is in sight. Suspects that it has no room
--- for are overdue until another worker takes them, or one of its own ends.
+-- Milliseconds until a lease may be taken over, nil for none in sight. Suspects that this worker has no room for (`left`)
+-- stay overdue until another takes them or one of its own ends; what has just lapsed gives its holder a moment.
+local function next_lapse(left)
+  if lapsed_by == 0 then return nil end
+  if left > 0 then return 100 end
+  local first = redis.call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2]
+  if first and tonumber(first) <= now and tonumber(first) > lapsed_by then return math.min(1000, math.ceil(lease / 3)) end
+  return first and math.max(0, tonumber(first) - now)
+end
+
+-- Milliseconds until there may be something for this worker, -1 when nothing is in sight.
 local function pause(left)
-  local next_message, next_lapse = next_due(scheduled, now), reclaim and (left > 0 and 100 or next_due(leases, now))
-  local soonest = math.min(next_message or math.huge, next_lapse or math.huge)
+  local soonest = math.min(next_due(scheduled, now) or math.huge, next_lapse(left) or math.huge)
   return soonest < math.huge and soonest or -1
 end
 
 -- 2. What there is: lapsed leases, due messages, ready entries.
-local lapsed = reclaim and redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, count + 100) or {}
+local overdue_by = math.min(now, lapsed_by)
+local lapsed = overdue_by > 0 and redis.call('ZRANGEBYSCORE', leases, '-inf', overdue_by, 'LIMIT', 0, count + 100) or {}
 local promoted = redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', 0, count)
 local entries = redis.call('XRANGE', stream, '-', '+', 'COUNT', count)
 local ready, ringing = redis.call('XLEN', stream), redis.call('LLEN', bell)
@@ -159,7 +169,7 @@ if #delivered > 0 then
     deadlines[2 * i - 1], deadlines[2 * i] = now + lease, item.id
     records[2 * i - 1], records[2 * i] = item.id, format_record(item.record)
     claimed[i] = item.id
-    reply[3 * i + 2], reply[3 * i + 3], reply[3 * i + 4] = item.id, item.record.attempt, item.body
+    reply[3 * i + 3], reply[3 * i + 4], reply[3 * i + 5] = item.id, item.record.attempt, item.body
   end
   redis.call('ZADD', leases, unpack(deadlines))
   redis.call('HSET', states, unpack(records))

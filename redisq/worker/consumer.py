@@ -29,10 +29,12 @@ from redisq.worker.policy import (
     error_of,
     hold_after_outage,
     hold_after_start,
+    patience_with,
     pause_after,
 )
 from redisq.worker.records import about
 from redisq.worker.runners import Handler, Runner, TaskRunner, ThreadRunner
+from redisq.worker.server_time import ServerTime
 from redisq.worker.suspects import Suspects
 from redisq.worker.verdicts import Reject, Retry
 
@@ -83,6 +85,7 @@ class Consumer:
         self.fetches = Fetches()
         self._ring: asyncio.Task[bool] | None = None  # the wait for the bell
         self._reclaim_from = 0.0
+        self._server_time = ServerTime()
         self._helpers = [asyncio.create_task(self._outbox.run()), asyncio.create_task(self._sweep())]
 
     @property
@@ -107,8 +110,8 @@ class Consumer:
                 await asyncio.sleep(0)  # let others that return in this turn free their slots, too
                 continue
             try:
-                reclaim = not failures and self._may_reclaim()
-                claim = await self._claim(nonce, count, reclaim=reclaim, repeated=failures > 0)
+                lapsed_by = 0.0 if failures else self._lapsed_by()
+                claim = await self._claim(nonce, count, lapsed_by, repeated=failures > 0)
                 self.fetches.succeeded()
                 if failures:
                     self._reclaim_from = time.monotonic() + hold_after_outage(claim.lease)
@@ -116,7 +119,7 @@ class Consumer:
                 if claim.wait == 0:
                     continue
                 if not burst:
-                    await self._block(claim.wait)
+                    await self._block(claim.wait if lapsed_by else self._until_reclaim(claim.wait))
                 elif not claim.deliveries:
                     if not self._busy and not self._outbox:
                         return
@@ -138,16 +141,27 @@ class Consumer:
         except TimeoutError:
             pass
 
-    def _may_reclaim(self) -> bool:
-        """Whether the last sign of an outage, to this loop or to the heartbeat, is long enough ago."""
-        outage_over = self._leases.failed_at + hold_after_outage(self._leases.lease)
-        return time.monotonic() >= max(self._reclaim_from, outage_over)
+    def _held_until(self) -> float:
+        """Until when nothing is taken over: the last sign of an outage, here or to the heartbeat, is too near."""
+        return max(self._reclaim_from, self._leases.failed_at + hold_after_outage(self._leases.lease))
 
-    async def _claim(self, nonce: str, count: int, *, reclaim: bool, repeated: bool) -> Claim:
+    def _lapsed_by(self) -> float:
+        """By when, on the server's clock, a lease must have lapsed that is taken over now; 0 for none."""
+        now = time.monotonic()
+        seen = self._server_time.seen(patience_with(self._leases.lease), now)
+        return seen if now >= self._held_until() else 0.0
+
+    def _until_reclaim(self, wait: float | None) -> float:
+        """Shorten the wait after a claim that was to take nothing over: what has lapsed is due when it may be."""
+        left = max(self._held_until() - time.monotonic(), patience_with(self._leases.lease))
+        return left if wait is None else min(wait, left)
+
+    async def _claim(self, nonce: str, count: int, lapsed_by: float, *, repeated: bool) -> Claim:
         room, alone = self._suspects.reserve()
         try:
             make = partial(calls.claim, self._keys, self._limits, self._worker, nonce, count)
-            claim, begun = await self._begin_what_is_held(make(reclaim=reclaim, room=room, alone=alone), repeated)
+            call = make(lapsed_by=lapsed_by, room=room, alone=alone)
+            claim, begun = await self._begin_what_is_held(call, repeated)
             room -= begun
         finally:
             self._suspects.release(room)
@@ -157,6 +171,9 @@ class Consumer:
         """Claim and begin; give the claim, and how much room its suspects hold."""
         sent, at = time.monotonic(), datetime.now(UTC)
         claim = await self._claims.call(call)
+        now = time.monotonic()
+        if self._server_time.learn(claim.time, patience_with(claim.lease), now):
+            self._reclaim_from = now + hold_after_outage(claim.lease)
         failpoints.reach("worker.claimed")
         if claim.lease != self._leases.lease:
             self._leases.lease = claim.lease

@@ -46,7 +46,7 @@ class Heartbeat(threading.Thread):
 
     def __init__(self, settings: Settings, worker: str, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name="redisq-heartbeat", daemon=True)
-        self._link = Link(settings.model_copy(update={"retry_deadline": 0.0}))
+        self._link = Link(settings.model_copy(update={"retry_deadline": _RETRY}))
         self._worker = worker
         self._loop = loop
         self._all: list[Leases] = []

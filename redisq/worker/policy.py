@@ -31,6 +31,14 @@ def beat_after(lease: float) -> float:
     return lease / 3
 
 
+def patience_with(lease: float) -> float:
+    """Say how long a lease must be seen lapsed before it is taken over, so that a live holder can renew it.
+
+    What it waits for is under way already, see `redisq.worker.server_time`, so a second is plenty.
+    """
+    return min(1.0, beat_after(lease))
+
+
 def hold_after_outage(lease: float) -> float:
     """Say how long to leave lapsed leases alone once Redis is back: for a heartbeat, so that their holders renew them.
 

@@ -61,7 +61,7 @@ class Hand:
 
     def leave(self) -> None:
         """End as a worker."""
-        self._link.call(calls_of.leave(self._keys, self.name))
+        self._link.call(calls_of.leave(self._keys, self._limits, self.name))
 
     def bring(self, id: str, status: str, result: object = None) -> None:
         """Bring the one message that is due to a status."""

@@ -317,7 +317,7 @@ def test_without_any_reply_the_call_ends_in_doubt(
     through: Callable[..., Any], proxy: Proxy, operation: str, mishap: str
 ) -> None:
     operate, name = OPERATIONS[operation]
-    mq = through(command_timeout=0.1, retry_deadline=0.1)
+    mq = through(command_timeout=0.25, retry_deadline=0.1)
     getattr(proxy, mishap)(script(name), times=1000)
     with pytest.raises((Indeterminate, BatchError)) as caught:
         operate(mq)
@@ -337,7 +337,7 @@ def test_without_any_reply_the_call_ends_in_doubt(
 def test_a_message_in_doubt_can_be_queued_again_with_its_id(
     through: Callable[..., Any], proxy: Proxy, mishap: str, name: str
 ) -> None:
-    mq = through(command_timeout=0.1, retry_deadline=0.1)
+    mq = through(command_timeout=0.25, retry_deadline=0.1)
     getattr(proxy, mishap)(script(name), times=1000)
     with pytest.raises(Indeterminate) as caught:
         mq.queue_message(QUEUE, "new")

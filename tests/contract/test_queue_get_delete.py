@@ -493,6 +493,13 @@ def test_queues_are_listed_by_name(mq: Any) -> None:
     assert mq.queues() == ["invoices", "mails", "orders"]
 
 
+def test_a_setting_that_another_program_spoilt_counts_as_not_set(mq: Any, raw: Any) -> None:
+    mq.define(QUEUE, lease=60)
+    raw.redis.hset(raw.keys.config, mapping={"max_length": "many", "retention": "-1"})
+    assert mq.define(QUEUE) == Definition(lease=60)
+    assert mq.define(QUEUE, max_length=5, retention=60) == Definition(lease=60, max_length=5, retention=60)
+
+
 def test_a_definition_is_stored_changed_and_taken_back(mq: Any, make_client: Any) -> None:
     changes: dict[str, Any] = {
         "max_length": 10,

@@ -50,7 +50,7 @@ def damaged(orders: Orders, there: Everything) -> Call[Any]:
     orders.redis.zrem(orders.keys.dead, there.dead)
     for key in (orders.keys.finished, orders.keys.tombstones):
         orders.redis.xtrim(key, 0, approximate=False)
-    released = orders.claim(1, reclaim=False).deliveries[0].receipt
+    released = orders.claim(1, lapsed_by=0).deliveries[0].receipt
     assert orders.release(released) == [None]
     orders.redis.xtrim(orders.keys.stream, 0, approximate=False)
     orders.hush()

@@ -155,9 +155,26 @@ def test_a_worker_that_has_just_reconnected_takes_no_lapsed_lease(orders: Orders
     (receipt,) = orders.deliver("a")
     orders.lapse(receipt.id)
     (ready,) = orders.put("b")
-    claim = orders.claim(reclaim=False)
+    claim = orders.claim(lapsed_by=0)
     assert ids_of(claim) == [ready]
     assert claim.wait is None
+
+
+def test_only_what_had_lapsed_by_a_time_that_was_seen_is_taken_over(orders: Orders) -> None:
+    """What has lapsed since may belong to a live holder, whose renewal is under way."""
+    early, late = orders.deliver("a", "b")
+    now = orders.now_ms()
+    orders.redis.zadd(orders.keys.leases, {early.id: now - 5_000, late.id: now - 3_000})
+    claim = orders.claim(worker="w-2", lapsed_by=(now - 4_000) / 1000)
+    assert ids_of(claim) == [early.id]
+    assert claim.wait == 1  # a moment for the holder of the other
+    assert orders.renew(late) == [30.0]
+    assert orders.claim(worker="w-2").deliveries == []
+
+
+def test_a_claim_tells_the_time(orders: Orders) -> None:
+    before = orders.now_ms()
+    assert before - 5 <= orders.claim().time * 1000 <= orders.now_ms() + 5
 
 
 def test_a_message_whose_leases_lapse_too_often_is_dead(orders: Orders) -> None:
@@ -352,7 +369,7 @@ def test_the_wait_lasts_until_the_next_lease_lapses(orders: Orders) -> None:
     orders.deliver("a")
     orders.put("b", delay=1000)
     assert orders.claim().wait == pytest.approx(500, abs=30)
-    assert orders.claim(reclaim=False).wait == pytest.approx(1000, abs=30)
+    assert orders.claim(lapsed_by=0).wait == pytest.approx(1000, abs=30)
 
 
 def test_without_anything_in_sight_there_is_no_wait(orders: Orders) -> None:

@@ -107,7 +107,7 @@ def test_old_claims_are_forgotten(orders: Orders) -> None:
     orders.put("a", "b")
     orders.claim(1, worker="old")
     orders.pass_time(CLAIM_MEMORY_MS / 1000 + 1)
-    orders.claim(1, worker="new", reclaim=False)
+    orders.claim(1, worker="new", lapsed_by=0)
     assert orders.sweep() == (1, False)
     assert orders.redis.hkeys(orders.keys.workers) == [b"new"]
 

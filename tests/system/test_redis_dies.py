@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,26 @@ def test_a_full_redis_refuses_to_queue_and_drains(
         assert producer.get_message("tasks", producer.queue_message("tasks", {}), wait=30).finished
     worker.send_signal(signal.SIGTERM)
     assert worker.wait() == 0
+
+
+def test_redis_standing_still_for_longer_than_the_lease_doubles_nothing(
+    own_redis: Callable[..., OwnRedis], crew_on: Callable[..., Crew]
+) -> None:
+    """Claims under way when it stops are answered first when it goes on, before the holders could renew their leases."""
+    server = own_redis()
+    crew = crew_on(server, lease=1)
+    workers = [crew.start(CREW_ONE_QUEUE="1") for _ in range(3)]
+    with RedisQ(settings=crew.settings) as producer:
+        ids = producer.queue_messages("tasks", [{"sleep": 2, "n": n} for n in range(30)])
+        eventually(lambda: len(crew.count("start")) == 30, "30 starts")
+        for _ in range(3):
+            time.sleep(0.3)
+            assert server.process is not None
+            server.process.send_signal(signal.SIGSTOP)
+            time.sleep(1.5)
+            server.process.send_signal(signal.SIGCONT)
+        eventually(lambda: producer.stats("tasks").completed == 30, "30 completions")
+        assert crew.count("start") == dict.fromkeys(ids, 1)
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)
+    assert [worker.wait() for worker in workers] == [0, 0, 0]

@@ -68,9 +68,21 @@ def test_arguments_of_queue() -> None:
 
 
 def test_arguments_of_claim() -> None:
-    assert calls.claim(KEYS, LIMITS, "w-1", "n-1", 10).args == (1, 10, 2, 3, 9, "w-1", "n-1", 10, 1, 500, 1)
-    careful = calls.claim(KEYS, LIMITS, "w-1", "n-1", 10, reclaim=False, room=2, alone=False)
-    assert careful.args == (1, 10, 2, 3, 9, "w-1", "n-1", 10, 0, 2, 0)
+    assert calls.claim(KEYS, LIMITS, "w-1", "n-1", 10).args == (
+        1,
+        10,
+        2,
+        3,
+        9,
+        "w-1",
+        "n-1",
+        10,
+        100_000_000_000_000,
+        500,
+        1,
+    )
+    careful = calls.claim(KEYS, LIMITS, "w-1", "n-1", 10, lapsed_by=1.5, room=2, alone=False)
+    assert careful.args == (*head, 1500, 2, 0)
 
 
 @pytest.mark.parametrize(
@@ -144,9 +156,9 @@ def test_times_in_replies_are_seconds() -> None:
 @pytest.mark.parametrize(("wait_ms", "wait"), [(-1, None), (0, 0), (1500, 1.5)])
 def test_a_claim(wait_ms: int, wait: float | None) -> None:
     stored = b"1700000000000-0 " + b"\x00 12345 " + b"body with spaces"
-    reply = [30_000, wait_ms, 1, 1, ID, b"3", stored]
+    reply = [30_000, wait_ms, 1, 1, T0, ID, b"3", stored]
     claim = calls.claim(KEYS, LIMITS, "w-1", "n-1", 1).decode(reply)
-    assert claim == Claim([Claimed(Receipt(ID, 3, "n-1"), b"body with spaces")], 30.0, wait, 1, True)
+    assert claim == Claim([Claimed(Receipt(ID, 3, "n-1"), b"body with spaces")], 30.0, wait, 1, True, T0 / 1000)
 
 
 def test_statistics() -> None:
