@@ -28,11 +28,28 @@ demo: $(BIN)/.ready ## Run the main job on an embedded Redis
 
 .PHONY: test
 test: $(BIN)/.ready ## Run the tests (REDISQ_TEST_SERVERS=path:path adds servers)
-	$(BIN)/python -m pytest -n $(JOBS) -m 'not packaging' $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) -m 'not packaging and not chaos' $(ARGS)
 
 .PHONY: test-packaging
 test-packaging: $(BIN)/.ready ## Install the wheel with each extra into empty environments and run it there
 	$(BIN)/python -m pytest -n 2 -m packaging $(ARGS)
+
+.PHONY: test-delivery
+test-delivery: $(BIN)/.ready ## Run the delivery tests at their full counts, some minutes
+	$(BIN)/python -m pytest tests/delivery --scale 1 -n 2 $(ARGS)
+
+.PHONY: chaos
+chaos: $(BIN)/.ready ## Break everything around redisq for 20 minutes: a million messages, 240 faults; then the model test at length
+	$(BIN)/python -m tests.chaos --messages 1000000 --duration 900 --faults 240 $(ARGS)
+	CHAOS_EXAMPLES=3000 CHAOS_STEPS=60 $(BIN)/python -m pytest -m chaos tests/chaos/test_model.py
+
+.PHONY: chaos-short
+chaos-short: $(BIN)/.ready ## The same in under two minutes: 50,000 messages, 24 faults (ARGS=--seed=N repeats a schedule)
+	$(BIN)/python -m tests.chaos $(ARGS)
+
+.PHONY: soak
+soak: $(BIN)/.ready ## The same until Ctrl-C
+	$(BIN)/python -m tests.chaos --forever $(ARGS)
 
 .PHONY: test-unit
 test-unit: $(BIN)/.ready ## Run the tests that need no server

@@ -1,0 +1,90 @@
+"""Delayed messages come once, on time and never early, and those that wait for long cost nobody anything."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from redisq import Delivery, RedisQ, Worker, calls, codec
+from redisq.calls import NewMessage
+from redisq.keys import id_text, new_id
+from redisq.operations import limits_of
+from tests.conftest import Raw
+from tests.delivery.conftest import QUEUE, messages, spread
+from tests.delivery.servers import OwnServer
+from tests.delivery.staff import PATIENCE, working
+from tests.proxy import until
+
+MONTH = 30 * 86_400.0
+
+
+def delayed(raw: Raw, delays: list[float]) -> list[str]:
+    """Queue a message for each delay, up to BATCH in a call."""
+    body, limits, ids = codec.encode_request({"hello": "world"}, 1024), limits_of(raw.settings), list[str]()
+    for first in range(0, len(delays), calls.BATCH):
+        batch = delays[first : first + calls.BATCH]
+        new = [NewMessage(new_id(), codec.digest(body), body, delay) for delay in batch]
+        assert raw.link.call(calls.queue(raw.keys, limits, new)) == [None] * len(new)
+        ids += [id_text(message.id) for message in new]
+    return ids
+
+
+def test_delayed_messages_are_on_time(
+    tasks: Raw, scaled: Callable[[int, int], int], figure: Callable[[str], None]
+) -> None:
+    count, done = scaled(1_000, 200), Counter[str]()
+    worker = Worker(settings=tasks.settings)
+
+    @worker.handler(QUEUE, concurrency=100)
+    async def handle(delivery: Delivery) -> None:
+        done[delivery.id] += 1
+
+    chance = random.Random(9)
+    delays = [chance.randrange(500, 3_000) / 1000 for _ in range(count)]
+    with working(worker):
+        ids = delayed(tasks, delays)
+        until(lambda: len(done) == count, PATIENCE)
+    assert done == dict.fromkeys(ids, 1)
+    late = [
+        (message.started_at - message.queued_at).total_seconds() - delay  # type: ignore[operator]
+        for message, delay in zip(messages(tasks, ids), delays, strict=True)
+    ]
+    assert min(late) > -0.0005  # never early; times are whole milliseconds of the server's clock
+    figure(f"{count:,} delayed messages: late by {spread(late)} (target p99 < 100 ms), none early")
+
+
+def test_a_million_far_away_cost_idle_workers_nothing(
+    one_own_server: Callable[..., OwnServer],
+    below: Callable[..., Raw],
+    scaled: Callable[[int, int], int],
+    figure: Callable[[str], None],
+) -> None:
+    count, window = scaled(1_000_000, 5_000), scaled(10, 4)
+    server = one_own_server()
+    raw = below(server)
+    worker = Worker(settings=raw.settings)
+
+    @worker.handler(QUEUE)
+    async def handle(delivery: Delivery) -> None:
+        """Never called."""
+
+    def idle() -> int:
+        before = server.commands()
+        time.sleep(window)
+        return server.commands() - before
+
+    with working(worker), RedisQ(settings=raw.settings) as client:
+        until(lambda: server.admin.info("clients")["blocked_clients"] == 1)
+        without = idle()
+        chance = random.Random(9)
+        delayed(raw, [chance.uniform(MONTH, 2 * MONTH) for _ in range(count)])
+        until(lambda: server.admin.info("clients")["blocked_clients"] == 1)
+        with_them = idle()
+        assert client.stats(QUEUE).scheduled == count
+    assert with_them < without + 5 * window  # a poll would show
+    figure(
+        f"{count:,} messages delayed by a month: an idle worker sends {with_them / window:.1f} commands/s, "
+        f"without them {without / window:.1f}"
+    )

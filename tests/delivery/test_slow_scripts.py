@@ -1,0 +1,91 @@
+"""A large backlog makes no script slow: each looks only at what it works on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from statistics import median
+from typing import Any, TypeVar
+
+from redisq import calls, codec
+from redisq.calls import NewMessage
+from redisq.keys import new_id
+from redisq.model import Failure
+from redisq.operations import limits_of
+from tests.conftest import Raw
+from tests.delivery.conftest import batches
+from tests.delivery.servers import OwnServer
+
+T = TypeVar("T")
+
+SLOW = 0.005  # seconds
+
+
+class Watch:
+    """Runs calls and notes how long each kept the server's processor, whatever else the machine does."""
+
+    def __init__(self, raw: Raw) -> None:
+        self.raw = raw
+        self.took: dict[str, list[float]] = defaultdict(list)
+
+    def run(self, call: calls.Call[T]) -> T:
+        """Run a call."""
+        before = self._used()
+        answer = self.raw.link.call(call)
+        self.took[call.script.name].append(self._used() - before)
+        return answer
+
+    def _used(self) -> float:
+        cpu = self.raw.redis.info("cpu")
+        return float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
+
+
+def test_a_large_backlog_makes_no_call_slow(
+    one_own_server: Callable[..., OwnServer],
+    below: Callable[..., Raw],
+    scaled: Callable[[int, int], int],
+    figure: Callable[[str], None],
+) -> None:
+    """A quarter each completes, fails, is handed back and deleted, in batches of the largest size."""
+    count = scaled(200_000, 5_000)
+    raw = below(one_own_server(), retention=0, dedup_window=0, dead_retention=0)
+    watch = Watch(raw)
+    work_through(watch, count)
+    stats = watch.run(calls.stats(raw.keys))
+    assert (stats.queued, stats.ready, stats.scheduled, stats.in_progress) == (count, count // 4, count // 4, 0)
+    assert (stats.completed, stats.released, stats.failed, stats.deleted) == (count // 4,) * 4
+    took = watch.took
+    slow = sum(seconds > SLOW for all_of_one in took.values() for seconds in all_of_one)
+    shown = ", ".join(f"{name} {median(some) * 1000:.1f}/{max(some) * 1000:.1f}" for name, some in took.items())
+    figure(
+        f"{count:,} messages in batches of {calls.BATCH}: {slow:,} of {sum(map(len, took.values())):,} calls took "
+        f"Redis over 5 ms (target 0); ms of its processor, median/max: {shown}"
+    )
+
+
+def work_through(watch: Watch, count: int) -> None:
+    """Queue and claim all, renew all, then do a quarter's worth of each that ends a delivery; forget what is due."""
+    raw, limits = watch.raw, limits_of(watch.raw.settings)
+    body, error = codec.encode_request({"hello": "world"}, 1024), codec.encode({"type": "ValueError"})
+    new = [NewMessage(new_id(), codec.digest(body), body) for _ in range(count)]
+    for batch in batches(new):
+        assert watch.run(calls.queue(raw.keys, limits, batch)) == [None] * len(batch)
+    receipts = []
+    while len(receipts) < count:
+        claim = watch.run(calls.claim(raw.keys, limits, "hand", calls.new_nonce(), calls.BATCH))
+        assert claim.deliveries
+        receipts += [delivery.receipt for delivery in claim.deliveries]
+    for some in batches(receipts):
+        lease = limits.lease_ms / 1000
+        assert watch.run(calls.renew(raw.keys, limits, [(one, b"") for one in some])) == [lease] * len(some)
+    makes: list[Callable[[Any], calls.Call[list[Any]]]] = [
+        lambda some: calls.complete(raw.keys, limits, [(one, codec.encode(1)) for one in some]),
+        lambda some: calls.fail(raw.keys, limits, [Failure(one, error, delay=1_000.0) for one in some]),
+        lambda some: calls.release(raw.keys, limits, some),
+        lambda some: calls.delete(raw.keys, limits, [one.id for one in some], calls.new_nonce()),
+    ]
+    for first, make in enumerate(makes):
+        for some in batches(receipts[first::4]):
+            assert not [outcome for outcome in watch.run(make(some)) if isinstance(outcome, Exception)]
+    while watch.run(calls.sweep(raw.keys, limits))[1]:
+        pass
