@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
+from redisq import scripts
 from redisq.calls import Call
 from redisq.errors import Indeterminate, RedisQError, Unavailable
 from redisq.faults import Fault, classify, word_of
@@ -59,13 +60,14 @@ def converse(call: Call[T], server: Server, deadline: float, clock: Clock, *, st
 
     Raises:
         Indeterminate: no answer came, and at least once the call may have reached the server.
-        Unavailable, QueueFull: the server's own words, classified; or it is not fit, see `Server.judge`.
+        Unavailable, QueueFull: the server's own words, classified; or it is not fit, see `Server.judge`; or this user
+            may not run a command of the script, see `check_permitted`.
     """
     script, end, in_doubt, pause = call.script, clock() + deadline, False, FIRST_PAUSE
     arguments = (len(call.keys), *call.keys, *call.args)
     head: tuple[bytes, bytes] = (b"EVALSHA", script.sha)
     while True:
-        asked = (yield from inspect(server, strict, end, clock)) if server.to_be_asked(strict, clock) else None
+        asked = yield from _ask_first(call, server, strict, end, clock)
         reply = asked or (yield from _say((*head, *arguments), server, end, clock))
         if not isinstance(reply, Failed):
             return call.decode(reply)
@@ -82,6 +84,14 @@ def converse(call: Call[T], server: Server, deadline: float, clock: Clock, *, st
             pause = min(pause * 2, LONGEST_PAUSE)
 
 
+def _ask_first(call: Call[T], server: Server, strict: bool, end: float, clock: Clock) -> Conversation[Failed | None]:
+    """Ask what is not known yet and has to be before the call; give what stands in its way, None when nothing does."""
+    failed = (yield from inspect(server, strict, end, clock)) if server.to_be_asked(strict, clock) else None
+    if failed is None and call.script.sha not in server.permitted:
+        failed = yield from check_permitted(call, server, end, clock)
+    return failed
+
+
 def inspect(server: Server, strict: bool, end: float, clock: Clock) -> Conversation[Failed | None]:
     """Ask a server what it is, and judge it; give what came instead when it cannot be asked now.
 
@@ -96,6 +106,27 @@ def inspect(server: Server, strict: bool, end: float, clock: Clock) -> Conversat
     if isinstance(reply, bytes):
         reply = reply.decode(errors="replace")
     server.judge(reply if isinstance(reply, str) else None, strict)
+    return None
+
+
+def check_permitted(call: Call[T], server: Server, end: float, clock: Clock) -> Conversation[Failed | None]:
+    """Ask a server whether this user may run every command of a call's script; give what stands in the way.
+
+    The script would fail at such a command half-way, and keep what it had written before. Once all are permitted, that
+    script is not asked about again in this process: an ACL that is narrowed later goes unseen. A server that cannot
+    tell has no objection; one that does not answer the question says why to the call itself.
+    """
+    question = scripts.load("permitted")
+    parts: Parts = (b"EVAL", question.text, len(call.keys), *call.keys, *call.script.commands)
+    reply = yield from _say(parts, server, end, clock)
+    if isinstance(reply, Failed):
+        return reply if not reply.sent or classify(reply.error, server.name).retry else None
+    if isinstance(reply, list) and reply:
+        *others, last = (command.decode() for command in reply)
+        refused = f"{', '.join(others)} and {last}" if others else last
+        why = f"this user may not run {refused}. Give it the commands redisq needs: see the ACL rules in the README"
+        return Failed(Unavailable(f"Redis at {server.name} refused: {why}."), sent=False)
+    server.permitted.add(call.script.sha)
     return None
 
 

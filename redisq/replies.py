@@ -175,7 +175,7 @@ def _error(value: Any, cause: bytes, lost: bytes) -> dict[str, str]:
     if reason == "unreadable":
         return {"type": "Unreadable", "message": "The message's body is gone from Redis.", "reason": reason}
     if reason == "expired":
-        text = "No worker had got it when its expires_in had passed."
+        text = "Its expires_in had passed before it was delivered."
         return {"type": "Expired", "message": text, "reason": reason}
     text = f"Its lease lapsed {int(lost)} times: the worker died, hung or lost Redis each time."
     return {"type": "LeaseLost", "message": text, "reason": reason}

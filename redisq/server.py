@@ -1,4 +1,4 @@
-"""What a process knows of each Redis server it talks to: the gate before it, and whether it is fit for messages.
+"""What a process knows of each Redis server it talks to: the gate before it, whether it is fit, what it permits.
 
 Shared by all links to one URL, however many clients there are. Pure, but for the log.
 """
@@ -57,6 +57,7 @@ class Server:
     def __init__(self, name: str) -> None:
         self.name = name
         self.gate = Gate()
+        self.permitted: set[bytes] = set()  # scripts, by their SHA-1, against whose commands it had no objection
         self._lock = threading.Lock()
         self._sound = False  # asked, and nothing to object
         self._warned = False  # asked, and told of the risks

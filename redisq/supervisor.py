@@ -40,6 +40,7 @@ STATE_FILE = "redisq-embedded.json"
 LOG_FILE = "redis.log"
 
 _START_TIMEOUT = 15.0  # seconds without an answer; "I am loading" is an answer
+_REWRITE_TIMEOUT = 60.0  # seconds to write the append-only file anew
 _STOP_TIMEOUT = 5.0  # seconds from SIGTERM to SIGKILL
 _WATCH = 1.0  # seconds between looks at what cannot wake us: who our parent is, whether the server lives, the locks
 _SOCKET_PATH_LIMIT = 100  # bytes; the system's own is 103 on macOS, 107 on Linux
@@ -134,6 +135,8 @@ def _run(
         )
         leaving.callback(_end, server, politely=bool(order["directory"]))
         if _wait_until_ready(server, path, order["owner"]):
+            if b"Truncating the AOF" in log.read_bytes()[begin:]:
+                _rewrite(server, path, order["owner"])
             return server, f"redis://127.0.0.1:{port}/0" if port else f"unix://{quote(str(path))}"
         said = log.read_bytes()[begin:].decode(errors="replace").strip()
         if "Address already in use" not in said:
@@ -176,12 +179,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], path: Path, owner: int) -
     """Return True once the server answers, False when it ended instead."""
     deadline = time.monotonic() + _START_TIMEOUT
     while server.poll() is None:
-        reply = b""
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(_WATCH)
-            connection.connect(str(path))
-            connection.sendall(b"PING\r\n")
-            reply = connection.recv(100)
+        reply = _ask(path, "PING")
         if reply and not reply.startswith(b"-LOADING"):
             return True
         if reply:
@@ -191,6 +189,40 @@ def _wait_until_ready(server: subprocess.Popen[bytes], path: Path, owner: int) -
         if _owner_is_done(owner, 0.01):
             sys.exit()
     return False
+
+
+def _rewrite(server: subprocess.Popen[bytes], path: Path, owner: int) -> None:
+    """Have the server write its append-only file anew, and return when it has.
+
+    It cut a file that ended in the middle of a script's commands. It has loaded none of them, but left those that were
+    whole in the file: with more written behind them, the next start would run half of that script. Until then nothing
+    is lost by giving up: a start on the file as it is now cuts it again. https://github.com/valkey-io/valkey/pull/4342
+    """
+    deadline = time.monotonic() + _REWRITE_TIMEOUT
+    reply = _ask(path, "BGREWRITEAOF")
+    written = {b"aof_rewrite_in_progress:0", b"aof_rewrite_scheduled:0", b"aof_last_bgrewrite_status:ok"}
+    while reply.startswith(b"+") and server.poll() is None and time.monotonic() < deadline:
+        if written.issubset(_ask(path, "INFO persistence").splitlines()):
+            return
+        if _owner_is_done(owner, 0.01):
+            sys.exit()
+    said = reply.decode(errors="replace").strip() or "nothing"
+    raise _Refusal(
+        f"The append-only file ended in half a call, and the server did not write it anew. It said: {said}. "
+        f"{LOG_FILE} tells more."
+    )
+
+
+def _ask(path: Path, command: str) -> bytes:
+    """Give the server's reply to a command, empty without one."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_WATCH)
+        connection.connect(str(path))
+        connection.sendall(f"{command}\r\n".encode())
+        with connection.makefile("rb") as replies:
+            reply = replies.readline()
+            return replies.read(int(reply[1:])) if reply.startswith(b"$") else reply
+    return b""
 
 
 def _run_fakeredis() -> str:

@@ -13,16 +13,21 @@ from importlib.resources import files
 
 _USES = re.compile(r"^-- USES (.+)$", re.MULTILINE)
 _KEY = re.compile(r"^-- KEYS\[\d+\] +(\w+)", re.MULTILINE)
+_COMMAND = re.compile(r"redis\.call\('(\w+)'")
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One script: its file's name, its text as the server gets it, that text's SHA-1 in hex, and its keys' names."""
+    """One script: its file's name, its text as the server gets it, that text's SHA-1 in hex, its keys' names.
+
+    `commands` are those that its text holds, each once, in the order of the alphabet.
+    """
 
     name: str
     text: bytes
     sha: bytes
     keys: tuple[str, ...]
+    commands: tuple[str, ...]
 
 
 @cache
@@ -33,9 +38,10 @@ def load(name: str) -> Script:
     uses = _USES.search(source)
     parts = uses[1].split(", ") if uses else []
     shared = [(folder / "lib" / f"{part}.lua").read_text("utf-8") for part in parts]
-    text = _without_comments("\n".join([*shared, source])).encode()
-    sha = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
-    return Script(name, text, sha, tuple(_KEY.findall(source)))
+    text = _without_comments("\n".join([*shared, source]))
+    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode()
+    commands = tuple(sorted(set(_COMMAND.findall(text))))
+    return Script(name, text.encode(), sha, tuple(_KEY.findall(source)), commands)
 
 
 def _without_comments(source: str) -> str:

@@ -72,8 +72,22 @@ local function pause(left)
 end
 
 -- 2. What there is: lapsed leases, due messages, ready entries.
-local overdue_by = math.min(now, lapsed_by)
-local lapsed = overdue_by > 0 and redis.call('ZRANGEBYSCORE', leases, '-inf', overdue_by, 'LIMIT', 0, count + 100) or {}
+--    Of lapsed ones only those that there is room for, and those that have lapsed too often: not all bodies are read.
+local overdue_by, lapsed, left = math.min(now, lapsed_by), {}, 0
+local suspects = overdue_by > 0 and redis.call('ZRANGEBYSCORE', leases, '-inf', overdue_by, 'LIMIT', 0, count + 100) or {}
+local suspected = #suspects > 0 and redis.call('HMGET', states, unpack(suspects)) or {}
+local room_left, alone_left = room, alone
+for i = 1, #suspects do
+  local suspect, _, guilty = lapse(suspected[i] and parse_record(suspected[i]) or new_record(now), max_lost)
+  if guilty then
+    lapsed[#lapsed + 1] = suspects[i]
+  elseif #lapsed < count and (suspect == 1 and room_left >= 1 or suspect == 2 and alone_left) then
+    lapsed[#lapsed + 1] = suspects[i]
+    room_left, alone_left = suspect == 2 and 0 or room_left - 1, false
+  elseif #lapsed < count then
+    left = left + 1
+  end
+end
 local promoted = redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', 0, count)
 local entries = redis.call('XRANGE', stream, '-', '+', 'COUNT', count)
 local ready, ringing = redis.call('XLEN', stream), redis.call('LLEN', bell)
@@ -90,7 +104,7 @@ for i = 1, #lapsed do candidate(lapsed[i], 'lapsed') end
 for i = 1, #entries do candidate(entries[i][2][2], 'ready', entries[i][1]) end
 for i = 1, #promoted do candidate(promoted[i], 'due') end
 if #ids == 0 and #due.messages + #due.tombstones == 0 then
-  reply[2] = pause(0)
+  reply[2] = pause(left)
   if ringing > 0 then redis.call('DEL', bell) end
   return reply
 end
@@ -103,16 +117,17 @@ for first = 1, #ids, 500 do
   for i = 1, #slice do bodies[first + i - 1], texts[first + i - 1] = some_bodies[i], some_texts[i] end
 end
 local delivered, ended, moved, taken = {}, {}, {}, {}
-local lost, unreadable, left = 0, 0, 0
+local lost, unreadable = 0, 0
 local function dies(id, record, cause, from)
-  record.status, record.cause, record.payload = 'E', cause, ''
+  record.status, record.cause = 'E', cause
+  if cause ~= 'expired' then record.payload = '' end -- else the error of its last attempt tells more
   if from.source ~= 'lapsed' then record.at = 0 end -- it waited: when its last delivery began is not known any more
   ended[#ended + 1] = {id, record}
   if from.entry then taken[#taken + 1] = from.entry end
 end
 local function is_delivered(id, record, body, from)
   record.status, record.attempt, record.nonce = 'I', string.format('%d', record.attempt + 1), nonce
-  if from.source == 'lapsed' then note(record, 'reclaimed', now, worker) end
+  if from.source == 'lapsed' then note(record, 'reclaimed', now, worker) else record.suspect = math.min(record.suspect, 1) end
   record.at, record.entry, record.payload = now, worker, ''
   delivered[#delivered + 1] = {id = id, record = record, body = body}
   if from.entry then taken[#taken + 1] = from.entry end

@@ -41,7 +41,7 @@ for i = 4, #ARGV, 3 do
   else
     if record.status == 'I' then
       note(record, 'released', now, record.entry)
-      record.status, record.released, record.suspect, record.cause = 'P', record.released + 1, 0, 'released'
+      record.status, record.released, record.cause = 'P', record.released + 1, 'released'
       record.at, record.payload = now, ''
       released[#released + 1] = id
     end

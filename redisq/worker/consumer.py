@@ -84,6 +84,7 @@ class Consumer:
         self._stopped = asyncio.Event()
         self.fetches = Fetches()
         self._ring: asyncio.Task[bool] | None = None  # the wait for the bell
+        self._deaf = 0  # how often in a row that broke
         self._reclaim_from = 0.0
         self._server_time = ServerTime()
         self._helpers = [asyncio.create_task(self._outbox.run()), asyncio.create_task(self._sweep())]
@@ -106,7 +107,7 @@ class Consumer:
                 self.fetches.not_wanted()
                 await self._cover_bell()
                 await self._room.wait()
-                self.fetches.succeeded()
+                self._want()
                 await asyncio.sleep(0)  # let others that return in this turn free their slots, too
                 continue
             try:
@@ -121,18 +122,24 @@ class Consumer:
                 if not burst:
                     await self._block(claim.wait if lapsed_by else self._until_reclaim(claim.wait))
                 elif not claim.deliveries:
-                    if not self._busy and not self._outbox:
+                    if not self._busy - self._overrun and not self._outbox:
+                        self.fetches.not_wanted()
                         return
                     self._room.clear()
                     self.fetches.not_wanted()
                     await self._room.wait()
-                    self.fetches.succeeded()
+                    self._want()
             except Unavailable as error:
                 # The same nonce again: if the lost claim did happen, its deliveries are waiting for us. But no lapsed
                 # leases for a heartbeat: after an outage their holders are about to renew them.
                 failures += 1
                 log.warning("queue %s: no claim: %s", self._keys.queue, error, extra=self._about())
                 await self._pause(pause_after(failures, random.random()))
+
+    def _want(self) -> None:
+        """Take note that a slot is free again."""
+        if not self._stopped.is_set():
+            self.fetches.succeeded()
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -172,7 +179,7 @@ class Consumer:
         sent, at = time.monotonic(), datetime.now(UTC)
         claim = await self._claims.call(call)
         now = time.monotonic()
-        if self._server_time.learn(claim.time, patience_with(claim.lease), now):
+        if self._server_time.learn(claim.time, patience_with(claim.lease), sent, now):
             self._reclaim_from = now + hold_after_outage(claim.lease)
         failpoints.reach("worker.claimed")
         if claim.lease != self._leases.lease:
@@ -180,9 +187,9 @@ class Consumer:
             self._heartbeat.wake()
         # The answer to a repeat, or one that lay unread while a handler kept the loop, tells of leases that may have
         # lapsed since, and been taken over. Only what can be renewed now may begin.
-        deliveries, doubtful = claim.deliveries, repeated
-        while deliveries and (doubtful or time.monotonic() >= sent + beat_after(claim.lease)):
-            sent, at, doubtful = time.monotonic(), datetime.now(UTC), False
+        deliveries, doubtful, fresh_for = claim.deliveries, repeated, beat_after(claim.lease)
+        while deliveries and (doubtful or time.monotonic() >= sent + fresh_for):
+            sent, at, doubtful, fresh_for = time.monotonic(), datetime.now(UTC), False, 2 * beat_after(claim.lease)
             leases = [(claimed.receipt, b"") for claimed in deliveries]
             outcomes = await self._claims.call(calls.renew(self._keys, self._limits, leases))
             held = zip(deliveries, outcomes, strict=True)
@@ -203,12 +210,23 @@ class Consumer:
             return
         if self._ring is None:
             self._ring = asyncio.create_task(self._doorbell.wait(LONGEST_BLOCK))
+        self.fetches.succeeded(block_for(wait))
         # Our own clock, as Redis ends a BLPOP up to 100 ms late (6.2 and 7.0, idle); the wait for the ring goes on.
         await asyncio.wait((self._ring,), timeout=block_for(wait))
         if self._ring.done():
             ring, self._ring = self._ring, None
             if not ring.cancelled():
-                ring.result()
+                await self._heard(ring)
+
+    async def _heard(self, ring: asyncio.Task[bool]) -> None:
+        """Take note of a wait for the bell that has ended. One that broke puts no claim in doubt; the next tells."""
+        try:
+            ring.result()
+            self._deaf = 0
+        except Unavailable as error:
+            self._deaf += 1
+            log.debug("queue %s: the bell cannot be heard: %s", self._keys.queue, error, extra=self._about())
+            await self._pause(pause_after(self._deaf, random.random()))
 
     async def _cover_bell(self) -> None:
         """Hear no ring while there is no free slot: it is for another worker."""

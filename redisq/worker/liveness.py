@@ -21,9 +21,9 @@ class Fetches:
     def __init__(self) -> None:
         self._asked_at: float | None = time.monotonic()
 
-    def succeeded(self) -> None:
-        """Redis has answered a claim; also: a slot is free again, so that the next claim is due."""
-        self._asked_at = time.monotonic()
+    def succeeded(self, rest: float = 0.0) -> None:
+        """Redis has answered a claim, or a slot is free again; the next claim is due in `rest` seconds."""
+        self._asked_at = time.monotonic() + rest
 
     def not_wanted(self) -> None:
         """No slot is free, or the worker stops."""
@@ -32,7 +32,7 @@ class Fetches:
     def stale_for(self) -> float:
         """Give the seconds since the last answer, 0 while none is wanted. From any thread."""
         asked_at = self._asked_at
-        return 0.0 if asked_at is None else time.monotonic() - asked_at
+        return 0.0 if asked_at is None else max(0.0, time.monotonic() - asked_at)
 
 
 class Watchdog(threading.Thread):

@@ -14,17 +14,23 @@ class ServerTime:
 
     def __init__(self) -> None:
         self._last: float | None = None  # the server's time in its last answer
-        self._last_at = 0.0  # when that came, by the monotonic clock
+        self._last_sent = self._last_at = 0.0  # when it was asked for, and when it came, by the monotonic clock
         self._seen = 0.0  # the latest time that is old enough
         self._mark = 0.0  # the one that will be next
         self._marked_at = 0.0
 
-    def learn(self, server_time: float, patience: float, at: float) -> bool:
-        """Take over the time of an answer that came `at`. Tell whether the server's clock has leapt, either way."""
-        leapt = self._last is not None and abs((server_time - self._last) - (at - self._last_at)) > max(1.0, patience)
+    def learn(self, server_time: float, patience: float, sent: float, at: float) -> bool:
+        """Take over the time of an answer asked for at `sent`, read `at`. Tell whether the server's clock has leapt.
+
+        The server looked at its clock at some time between the two, so only a step that fits to none of them is a leap.
+        """
+        leapt = False
+        if self._last is not None:
+            step, tolerance = server_time - self._last, max(1.0, patience)
+            leapt = not sent - self._last_at - tolerance <= step <= at - self._last_sent + tolerance
         if leapt:
             self._seen = self._mark = 0.0
-        self._last, self._last_at = server_time, at
+        self._last, self._last_sent, self._last_at = server_time, sent, at
         self.seen(patience, at)
         if not self._mark:
             self._mark, self._marked_at = server_time, at

@@ -8,6 +8,9 @@ ran out of memory, or the power that failed. So the first time nobody is charged
 3. A message whose lease lapses there has done it by itself: it is charged for all three, and each further time for one,
    until `max_lost` makes it a dead letter. A handler that returns or raises clears its message at once.
 
+The limit of this: a new message beside an isolated suspect may be the one that takes the worker down, and the suspect
+is charged for it. So keep `max_lost` at its default or above where several messages may do that.
+
 Other messages run beside suspects as ever. With `max_lost` 2 the second step is the first; with 1 the first lapse is
 the end of the message.
 """

@@ -397,6 +397,7 @@ def test_an_error_of_tls_counts_as_a_lost_connection() -> None:
 def test_a_lost_reply_stays_in_doubt_when_no_connection_is_free_for_the_repeat() -> None:
     call, server = calls.get(partition_keys("ns", QUEUE), [b"x" * 16]), Server("host:6379")
     server.judge("", strict=False)
+    server.permitted.add(call.script.sha)
     conversation = converse(call, server, 60.0, lambda: 0.0)
     next(conversation)
     conversation.send(Failed(redis.ConnectionError("Connection closed by server."), sent=True))

@@ -12,6 +12,7 @@ from pathlib import Path
 import redis
 
 from redisq import embedded
+from tests import append_only
 
 
 def binary_of(name: str) -> str:
@@ -24,10 +25,8 @@ def binary_of(name: str) -> str:
 class OwnServer:
     """A Redis on a unix socket in `folder`, which holds its data. `options` are those of redis.conf.
 
-    When its append-only file ends in the middle of a script's writes, Redis (6.2 to 7.4, Valkey 8.0) loads all before
-    that script, but cuts the file after the last whole command: the next start would run that half of the script. So
-    the file is written anew at once, as its operator has to (or by `redis-check-aof --fix` before the start); `mended`
-    counts how often. See https://github.com/valkey-io/valkey/pull/4342.
+    When it cut its append-only file at a start, the file is written anew at once, as its operator has to; `mended`
+    counts how often. `append_only.mend` says why.
     """
 
     def __init__(self, binary: str, folder: Path, **options: str) -> None:
@@ -54,21 +53,11 @@ class OwnServer:
             assert self._process.poll() is None, f"Redis has ended: {(self.folder / 'log').read_text()[-500:]}"
             assert time.monotonic() < deadline, "Redis does not answer"
             time.sleep(0.005)
-        if b"Truncating the AOF" in (self.folder / "log").read_bytes()[said:]:
-            self.rewrite()
-            self.mended += 1
+        self.mended += append_only.mend(self.url, self.folder / "log", said)
 
     def rewrite(self) -> None:
         """Have it write its append-only file anew, and return when it has."""
-        self._until_written()
-        self.admin.bgrewriteaof()
-        self._until_written()
-
-    def _until_written(self) -> None:
-        deadline = time.monotonic() + 60
-        while (told := self.admin.info("persistence"))["aof_rewrite_in_progress"] or told["aof_rewrite_scheduled"]:
-            assert time.monotonic() < deadline, "Redis does not write its file"
-            time.sleep(0.005)
+        append_only.rewrite(self.url)
 
     def answers(self) -> bool:
         """Tell whether it serves commands."""

@@ -40,6 +40,8 @@ def test_a_retry_is_not_delivered_after_it(orders: Orders) -> None:
     orders.pass_time(62)
     assert orders.claim().deliveries == []
     assert orders.dead() == [delivery.receipt.id]
+    (message,) = orders.get(delivery.receipt.id)
+    assert message.error == {"type": "ValueError", "message": "no stock", "reason": "expired"}
 
 
 def test_a_delivery_that_has_begun_may_end_after_it(orders: Orders) -> None:

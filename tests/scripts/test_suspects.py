@@ -99,6 +99,18 @@ def test_all_the_lapsed_among_many_held_are_taken_in_one_claim(orders: Orders) -
     assert len(lapsed) == 50
 
 
+def test_bodies_of_suspects_without_room_are_not_read(orders: Orders) -> None:
+    """A claim of one costs what one costs, however many large ones wait for their turn."""
+    held = orders.deliver(*range(100))
+    orders.lapse(*(receipt.id for receipt in held))
+    for receipt in held:
+        orders.redis.hdel(orders.keys.messages, receipt.id)  # whoever looks ends it as unreadable
+    assert orders.claim(worker="w-2", room=3).deliveries == []
+    assert len(orders.dead()) == 3
+    assert orders.claim(worker="w-2", room=0, alone=False).deliveries == []
+    assert len(orders.leased()) == 97
+
+
 def test_suspects_without_room_hide_no_others(orders: Orders) -> None:
     """An isolated one that nobody here may take stands before one that may be taken."""
     isolated, plain = orders.deliver("a", "b")
@@ -107,18 +119,29 @@ def test_suspects_without_room_hide_no_others(orders: Orders) -> None:
     assert ids(orders.claim(worker="w-3", room=2, alone=False)) == [plain.id]
 
 
-@pytest.mark.parametrize("how", ["fails", "is handed back", "completes"])
+@pytest.mark.parametrize("how", ["fails", "completes"])
 def test_what_does_not_take_its_worker_down_is_cleared(orders: Orders, how: str) -> None:
     (receipt,) = orders.deliver("a")
     (again,) = receipts(lapse_and_claim(orders, receipt.id))
     assert numbers(orders, receipt.id) == (0, 0, 0, 1)
     if how == "fails":
         orders.fail(again, delay=0)
-    elif how == "is handed back":
-        orders.release(again)
     else:
         orders.complete(again)
     assert numbers(orders, receipt.id)[3] == 0
+
+
+def test_what_is_handed_back_is_under_suspicion_still(orders: Orders) -> None:
+    """Else one that takes its workers down would live for ever where workers are often restarted."""
+    (receipt,) = orders.deliver("a")
+    orders.lapse(receipt.id)
+    orders.claim(worker="w-2")
+    (isolated,) = receipts(lapse_and_claim(orders, receipt.id))
+    assert numbers(orders, receipt.id) == (0, 0, 0, 2)
+    assert orders.release(isolated) == [None]
+    claim = orders.claim(worker="w-3")
+    assert (ids(claim), claim.suspects) == ([receipt.id], 0)  # beside any others, so not as an isolated one
+    assert numbers(orders, receipt.id) == (0, 0, 1, 1)
 
 
 def test_a_repeated_claim_tells_of_its_suspects_again(orders: Orders) -> None:
@@ -134,13 +157,14 @@ def test_a_repeated_claim_tells_of_its_suspects_again(orders: Orders) -> None:
     assert orders.claim(worker="w-3", nonce="n-3").isolated is True
 
 
-def test_an_expired_or_bodiless_one_needs_no_room(orders: Orders) -> None:
+def test_an_expired_or_bodiless_one_ends_when_there_is_room(orders: Orders) -> None:
     (expired,) = orders.put("a", expires_in=60)
     (gone,) = orders.put("b")
     orders.claim()
     orders.redis.hdel(orders.keys.messages, gone)
     orders.pass_time(61)
-    claim = orders.claim(worker="w-2", room=0, alone=False)
+    assert orders.claim(worker="w-2", room=0, alone=False).wait == 0.1
+    claim = orders.claim(worker="w-2", room=2, alone=False)
     assert (claim.deliveries, claim.wait) == ([], None)
     assert sorted(orders.dead()) == sorted([expired, gone])
     assert [message.error["reason"] for message in orders.get(expired, gone)] == ["expired", "unreadable"]

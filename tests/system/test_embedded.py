@@ -23,8 +23,14 @@ from typing import Any
 import pytest
 import redis
 
-from redisq import embedded
+from redisq import RedisQ, embedded
+from redisq.connection import Link
 from redisq.errors import InvalidSettings, Unavailable
+from redisq.keys import partition_keys
+from tests.conftest import REAL_SERVERS, Raw, settings_for, start
+from tests.delivery.conftest import QUEUE
+from tests.delivery.invariants import broken
+from tests.delivery.test_append_only_file import every_kind_of_call, lay_out, newest_file
 
 KINDS = [candidate.kind for candidate in embedded.candidates()]
 REAL_KINDS = [kind for kind in KINDS if kind != "fakeredis"]
@@ -223,6 +229,48 @@ def test_a_directory_keeps_its_data(kind: str, name: str, tmp_path: Path) -> Non
             assert connection.get("count") == expected
             connection.incr("count")
     assert (tmp_path / name).is_dir()
+
+
+@contextlib.contextmanager
+def seen_from_below(server: embedded.EmbeddedServer, namespace: str) -> Iterator[Raw]:
+    settings = settings_for(server.url, namespace)
+    with contextlib.closing(Link(settings)) as link, redis.Redis.from_url(server.url, protocol=2) as connection:
+        yield Raw(server, settings, connection, link, partition_keys(namespace, QUEUE))
+
+
+@pytest.mark.parametrize("name", REAL_SERVERS or ["none"], ids=lambda name: Path(name).name)
+@needs_real
+def test_a_file_that_ends_in_half_a_call_holds_whole_calls_at_each_later_start(
+    name: str, namespace: str, tmp_path: Path
+) -> None:
+    with start(name, directory=tmp_path) as server, seen_from_below(server, namespace) as raw:
+        every_kind_of_call(raw)
+    whole = newest_file(tmp_path)
+    content = whole.read_bytes()
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("appendonly*") if path.is_file()}
+    last = content.rindex(b"MULTI")  # and then one script's commands
+    for cut in range(last + 20, len(content), 100):
+        lay_out(tmp_path, kept | {whole: content[:cut]})
+        with start(name, directory=tmp_path) as server, seen_from_below(server, namespace) as raw:
+            assert broken(raw) == []
+            with RedisQ(settings=raw.settings) as producer:
+                producer.queue_message(QUEUE, "after the cut")
+            before = raw.digest()
+        with start(name, directory=tmp_path) as server, seen_from_below(server, namespace) as raw:
+            assert raw.digest() == before
+
+
+@needs_real
+def test_a_file_that_ends_in_half_a_call_and_cannot_be_written_anew_is_refused_and_kept(tmp_path: Path) -> None:
+    (kind, *_) = REAL_KINDS
+    with embedded.start(tmp_path, kind=kind) as server, client(server.url) as connection:
+        connection.set("name", "value")
+    with newest_file(tmp_path).open("ab") as file:
+        file.write(b"*3\r\n$3\r\nSET\r\n$1")
+    with pytest.raises(Unavailable, match=r"half a call.*NOAUTH"):
+        embedded.start(tmp_path, kind=kind, options={"requirepass": "something"})
+    with embedded.start(tmp_path, kind=kind) as server, client(server.url) as connection:
+        assert connection.get("name") == "value"
 
 
 @pytest.mark.parametrize("kind", REAL_KINDS)

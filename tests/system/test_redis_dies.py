@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from redisq import QueueFull, RedisQ, embedded
+from tests import append_only
 from tests.conftest import REAL_SERVERS, settings_for
 from tests.system.conftest import Crew, eventually
 
@@ -38,8 +39,10 @@ class OwnRedis:
         arguments = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder), "--save", ""]
         durable = ["--appendonly", "yes", "--appendfsync", "always"]
         with (self.folder / "log").open("ab") as log:
+            said = log.tell()
             self.process = subprocess.Popen([self.binary, *arguments, *durable, *self.options], stdout=log, stderr=log)
         eventually(self.answers, "Redis to answer")
+        append_only.mend(self.url, self.folder / "log", said)
 
     def answers(self) -> bool:
         with contextlib.suppress(redis.RedisError), redis.Redis.from_url(self.url, protocol=2) as client:
@@ -164,7 +167,7 @@ def test_a_full_redis_refuses_to_queue_and_drains(
 def test_redis_standing_still_for_longer_than_the_lease_doubles_nothing(
     own_redis: Callable[..., OwnRedis], crew_on: Callable[..., Crew]
 ) -> None:
-    """Claims under way when it stops are answered first when it goes on, before the holders could renew their leases."""
+    """Claims under way meanwhile are answered first when it goes on, before the holders can renew their leases."""
     server = own_redis()
     crew = crew_on(server, lease=1)
     workers = [crew.start(CREW_ONE_QUEUE="1") for _ in range(3)]

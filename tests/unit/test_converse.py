@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis import exceptions
 
-from redisq import calls, conversation
+from redisq import calls, conversation, scripts
 from redisq.conversation import WITHHELD, Command, Failed, Pause, converse
 from redisq.errors import Indeterminate, QueueFull, Unavailable
 from redisq.gate import LONGEST_PAUSE
@@ -25,8 +25,22 @@ FULL = Failed(exceptions.OutOfMemoryError("command not allowed when used memory 
 WRONG_TYPE = Failed(exceptions.ResponseError("WRONGTYPE Operation against a key"), sent=True)
 
 
+def unasked() -> Server:
+    """A server that permits the script, and was not asked for its INFO."""
+    server = Server("host:6379")
+    server.permitted.add(CALL.script.sha)
+    return server
+
+
 def sound() -> Server:
-    """A server that was asked for its INFO, and is fit."""
+    """A server that permits the script, was asked for its INFO, and is fit."""
+    server = unasked()
+    server.judge("", strict=False)
+    return server
+
+
+def stranger() -> Server:
+    """A server that is fit, and was not asked whether it permits the script."""
     server = Server("host:6379")
     server.judge("", strict=False)
     return server
@@ -94,7 +108,9 @@ def test_a_script_is_called_by_its_hash() -> None:
 
 def test_the_reply_is_decoded() -> None:
     call = calls.register("ns:1:queues", "orders", 1)
-    talk = converse(call, sound(), 1.0, lambda: 0.0)
+    server = sound()
+    server.permitted.add(call.script.sha)
+    talk = converse(call, server, 1.0, lambda: 0.0)
     next(talk)
     with pytest.raises(StopIteration) as end:
         talk.send(8)
@@ -301,7 +317,7 @@ def names(talk: Talk) -> list[bytes]:
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("told", [b"redis_version:7.2.4", "redis_version:7.2.4", [], None, NO_PERMISSION, UNKNOWN])
 def test_the_first_call_asks_the_server_what_it_is(told: Any, strict: bool) -> None:
-    server = Server("host:6379")
+    server = unasked()
     talk = Talk(told, b"OK", server=server, strict=strict)
     talk.run()
     assert names(talk) == [b"INFO", b"EVALSHA"]
@@ -312,7 +328,7 @@ def test_the_first_call_asks_the_server_what_it_is(told: Any, strict: bool) -> N
 
 @pytest.mark.parametrize("failed", [REFUSED, LOST, LATE, LOADING, BUSY])
 def test_a_server_that_cannot_be_asked_is_asked_before_a_later_call(failed: Failed) -> None:
-    server = Server("host:6379")
+    server = unasked()
     talk = Talk(failed, b"OK", server=server)
     talk.run()
     assert names(talk) == [b"INFO", b"EVALSHA"]
@@ -323,10 +339,10 @@ def test_a_server_that_cannot_be_asked_is_asked_before_a_later_call(failed: Fail
 
 @pytest.mark.parametrize("failed", [REFUSED, LOST, LATE, LOADING, BUSY])
 def test_a_strict_call_waits_until_the_server_was_asked(failed: Failed) -> None:
-    talk = Talk(failed, failed, b"", b"OK", server=Server("host:6379"), strict=True)
+    talk = Talk(failed, failed, b"", b"OK", server=unasked(), strict=True)
     talk.run()
     assert names(talk) == [b"INFO", b"INFO", b"INFO", b"EVALSHA"]
-    talk = Talk(failed, server=Server("host:6379"), strict=True, deadline=1)
+    talk = Talk(failed, server=unasked(), strict=True, deadline=1)
     with pytest.raises(Unavailable) as raised:
         talk.run()
     assert type(raised.value) is Unavailable  # the call itself was not sent: no doubt
@@ -334,25 +350,110 @@ def test_a_strict_call_waits_until_the_server_was_asked(failed: Failed) -> None:
 
 
 def test_a_strict_call_is_not_sent_to_a_server_at_risk() -> None:
-    talk = Talk(RISKY, server=Server("host:6379"), strict=True)
+    talk = Talk(RISKY, server=unasked(), strict=True)
     with pytest.raises(Unavailable, match="REDISQ_STRICT"):
         talk.run()
     assert names(talk) == [b"INFO"]
-    talk = Talk(RISKY, b"OK", server=Server("host:6379"))
+    talk = Talk(RISKY, b"OK", server=unasked())
     talk.run()
     assert names(talk) == [b"INFO", b"EVALSHA"]
 
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_no_call_is_sent_to_a_server_that_is_too_old(strict: bool) -> None:
-    talk = Talk(OLD, server=Server("host:6379"), strict=strict)
+    talk = Talk(OLD, server=unasked(), strict=strict)
     with pytest.raises(Unavailable, match=r"5\.0\.6"):
         talk.run()
     assert names(talk) == [b"INFO"]
 
 
 def test_a_login_that_is_refused_leaves_the_server_unasked() -> None:
-    server = Server("host:6379")
+    server = unasked()
     with pytest.raises(Unavailable, match="password"):
         Talk(WRONG_PASSWORD, server=server).run()
     assert server.to_be_asked(False, lambda: 60.0)
+
+
+# --- The user's permissions ---
+
+ASKED = (b"EVAL", scripts.load("permitted").text, len(CALL.keys), *CALL.keys, *CALL.script.commands)
+CALLED = (*HEADS["EVALSHA"], *REST)
+DENIED = Failed(exceptions.NoPermissionError("this user has no permissions to run the 'eval' command"), sent=True)
+
+
+def test_before_its_first_call_a_script_is_asked_about_once() -> None:
+    server = stranger()
+    talk = Talk([], b"OK", server=server)
+    talk.run()
+    assert talk.sent == [ASKED, CALLED]
+    again = Talk(b"OK", server=server)
+    again.run()
+    assert again.sent == [CALLED]
+
+
+def test_each_script_is_asked_about() -> None:
+    server = stranger()
+    Talk([], b"OK", server=server).run()
+    other = calls.registry("ns:1:queues")
+    step = next(converse(other, server, 1.0, lambda: 0.0))
+    assert isinstance(step, Command)
+    assert step.parts[0] == b"EVAL"
+    assert step.parts[-len(other.script.commands) :] == other.script.commands
+
+
+def test_the_server_is_asked_what_it_is_before_what_it_permits() -> None:
+    talk = Talk(b"", [], b"OK", server=Server("host:6379"))
+    talk.run()
+    assert talk.sent == [(b"INFO",), ASKED, CALLED]
+
+
+@pytest.mark.parametrize(
+    ("refused", "told"),
+    [([b"HDEL"], "HDEL"), ([b"HDEL", b"TIME"], "HDEL and TIME"), ([b"HDEL", b"TIME", b"XADD"], "HDEL, TIME and XADD")],
+)
+def test_a_call_whose_commands_are_not_all_permitted_is_not_sent(refused: list[bytes], told: str) -> None:
+    server = stranger()
+    talk = Talk(refused, b"OK", server=server)
+    with pytest.raises(Unavailable) as raised:
+        talk.run()
+    assert type(raised.value) is Unavailable
+    assert raised.value.__cause__ is None
+    assert str(raised.value) == (
+        f"Redis at host:6379 refused: this user may not run {told}. "
+        "Give it the commands redisq needs: see the ACL rules in the README."
+    )
+    assert (talk.sent, talk.pauses) == ([ASKED], [])
+    mended = Talk([], b"OK", server=server)
+    mended.run()
+    assert mended.sent == [ASKED, CALLED]
+
+
+@pytest.mark.parametrize("failed", [LOST, REFUSED, LATE, LOADING, BUSY])
+def test_the_question_is_repeated_until_it_is_answered(failed: Failed) -> None:
+    talk = Talk(failed, failed, [], b"OK", server=stranger())
+    talk.run()
+    assert talk.sent == [ASKED, ASKED, ASKED, CALLED]
+
+
+@pytest.mark.parametrize("failed", [LOST, REFUSED, LATE, LOADING, BUSY])
+def test_a_call_that_was_only_asked_about_never_ran(failed: Failed) -> None:
+    with pytest.raises(Unavailable) as raised:
+        Talk(failed, server=stranger(), deadline=1).run()
+    assert type(raised.value) is Unavailable
+
+
+@pytest.mark.parametrize("failed", [DENIED, UNKNOWN, WRONG_TYPE])
+def test_a_question_that_is_refused_leaves_it_to_the_call_and_is_asked_again(failed: Failed) -> None:
+    server = stranger()
+    talk = Talk(failed, b"OK", server=server)
+    talk.run()
+    assert talk.sent == [ASKED, CALLED]
+    again = Talk([], b"OK", server=server)
+    again.run()
+    assert again.sent == [ASKED, CALLED]
+
+
+def test_a_refusal_after_a_lost_reply_leaves_the_call_in_doubt() -> None:
+    """The first question was refused and the call sent; the second one tells that this user may not go on."""
+    with pytest.raises(Indeterminate, match="may not run HDEL"):
+        Talk(DENIED, LOST, [b"HDEL"], server=stranger()).run()

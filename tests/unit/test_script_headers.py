@@ -23,6 +23,8 @@ lua = pytest.importorskip("lupa.lua51", reason="lupa comes with fakeredis[lua]")
 FOLDER = files(scripts)
 TESTS = Path(__file__).parents[1] / "scripts"
 SCRIPTS = sorted(path.name.removesuffix(".lua") for path in FOLDER.iterdir() if path.name.endswith(".lua"))
+PERMITTED = "permitted"  # no operation, but asked before one with its keys, so that it names none
+OPERATIONS = [name for name in SCRIPTS if name != PERMITTED]
 LIB = sorted(path.name.removesuffix(".lua") for path in (FOLDER / "lib").iterdir())
 
 ALLOWED_GLOBALS = {"redis", "KEYS", "ARGV", "math", "string", "table", "tonumber", "tostring", "unpack"}
@@ -43,6 +45,7 @@ class Header:
     uses: list[str] = field(default_factory=list)
     keys: list[tuple[int, str, str]] = field(default_factory=list)  # number, name, shape
     args: list[tuple[int, str]] = field(default_factory=list)  # number, name
+    any_keys: bool = False  # as many as there are, of any shape
     items: tuple[int, int] | None = None  # where the repeated items begin, and how many arguments each takes
     reply: bool = False
     errors: set[str] = field(default_factory=set)
@@ -69,9 +72,11 @@ def header_of(name: str) -> Header:
             header.uses = found[1].split(", ")
         elif found := re.fullmatch(r"-- KEYS\[(\d+)\] +(\w+) +(\S+)", line):
             header.keys.append((int(found[1]), found[2], found[3]))
+        elif re.fullmatch(r"-- KEYS\[1\+\] +key   +per \w+.*", line):
+            header.any_keys = True
         elif found := re.fullmatch(r"-- ARGV\[(\d+)\] +(\w+) .*", line):
             header.args.append((int(found[1]), found[2]))
-        elif found := re.fullmatch(r"-- ARGV\[(\d+)\+\] +(\w+(?:, \w+)*)   per \w+.*", line):
+        elif found := re.fullmatch(r"-- ARGV\[(\d+)\+\] +(\w+(?:, \w+)*) +per \w+.*", line):
             header.items = int(found[1]), len(found[2].split(", "))
         elif re.fullmatch(r"-- REPLY +\S.*", line):
             header.reply = True
@@ -87,7 +92,8 @@ def test_the_header_is_whole(name: str) -> None:
     header = header_of(name)
     assert header.reply
     assert [number for number, _, _ in header.keys] == list(range(1, len(header.keys) + 1))
-    assert header.keys
+    assert bool(header.keys) is (name != PERMITTED)
+    assert header.any_keys is (name == PERMITTED)
     numbers = [number for number, _ in header.args] + ([header.items[0]] if header.items else [])
     assert numbers == list(range(1, len(numbers) + 1))
 
@@ -99,7 +105,7 @@ def test_keys_have_the_shape_that_keys_py_spells(name: str) -> None:
         assert shape == (queues_key("{ns}") if key == "queues" else getattr(of_queue, key))
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_the_body_names_the_keys_as_the_header_does(name: str) -> None:
     named: list[tuple[int, str]] = []
     for left, right in re.findall(r"^local ([\w, ]+) = (KEYS\[.+)$", code_of(source_of(name)), re.MULTILINE):
@@ -135,7 +141,7 @@ def test_refusals_are_documented_and_understood(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_call_and_tests_go_with_it(name: str) -> None:
-    assert callable(getattr(calls, name))
+    assert name == PERMITTED or callable(getattr(calls, name))
     assert (TESTS / f"test_{name}.py").is_file()
 
 
@@ -183,12 +189,19 @@ def test_each_shared_file_is_used() -> None:
 # --- The language ---
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_only_these_commands_are_run(name: str) -> None:
-    text = scripts.load(name).text.decode()
-    assert set(re.findall(r"redis\.call\('(\w+)'", text)) <= ALLOWED_COMMANDS
+    script = scripts.load(name)
+    text = script.text.decode()
+    assert set(script.commands) == set(re.findall(r"redis\.call\('(\w+)'", text)) <= ALLOWED_COMMANDS
     assert text.count("redis.") == text.count("redis.call('")  # never pcall, never a command that is computed
     assert not text.startswith("#!")
+
+
+def test_the_script_that_asks_for_permission_runs_no_command() -> None:
+    script = scripts.load(PERMITTED)
+    assert script.commands == ()
+    assert set(re.findall(rb"redis\.(\w+)", script.text)) == {b"acl_check_cmd"}
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -11,7 +11,7 @@ EPOCH = 1_700_000_000.0  # the server's clock when this machine's monotonic one 
 
 
 def told(clock: ServerTime, *moments: float) -> list[bool]:
-    return [clock.learn(EPOCH + at, PATIENCE, at) for at in moments]
+    return [clock.learn(EPOCH + at, PATIENCE, at - 0.001, at) for at in moments]
 
 
 def test_nothing_is_seen_before_an_answer() -> None:
@@ -48,6 +48,16 @@ def test_the_first_answer_after_the_server_stood_still_is_not_old_enough() -> No
 def test_a_clock_that_leaps_is_noticed_and_seen_anew(leap: float) -> None:
     clock = ServerTime()
     assert told(clock, 0.0, 5.0) == [False, False]
-    assert clock.learn(EPOCH + 6 + leap, PATIENCE, 6.0) is True
+    assert clock.learn(EPOCH + 6 + leap, PATIENCE, 5.999, 6.0) is True
     assert clock.seen(PATIENCE, 6.9) == 0
     assert clock.seen(PATIENCE, 7.0) == EPOCH + 6 + leap
+
+
+def test_an_answer_that_is_read_late_is_no_leap() -> None:
+    """A handler kept the loop between the answer and its reading, for ever again."""
+    clock = ServerTime()
+    assert [
+        clock.learn(EPOCH + at, PATIENCE, at - 0.001, at + late)
+        for at, late in [(1.0, 0.0), (3.0, 1.5), (5.0, 0.0), (8.0, 2.5), (12.0, 3.0), (16.0, 0.0)]
+    ] == [False] * 6
+    assert clock.seen(PATIENCE, 17.1) > EPOCH + 8

@@ -1,7 +1,9 @@
 -- lapse: what a lapsed lease means for its message. A worker that dies takes all its messages along, and only one of
 -- them, if any, is to blame. Nobody is charged before that is known: the first time a message is under suspicion (1) and
 -- shares its next worker with few other suspects, the second time (2) with none. Whichever then lapses again has done it
--- by itself: it is charged for this time and those before. A handler that returns or raises clears its message.
+-- by itself: it is charged for this time and those before. A handler that returns or raises clears its message; one that
+-- was handed back is under suspicion (1) still. New messages run beside suspects: two that both take workers down may
+-- meet, and then the isolated one is charged for the other.
 --
 -- Gives the level of suspicion, the charge, and whether the message is dead. With max_lost 1 the first lapse is the end.
 local function lapse(record, max_lost)
