@@ -14,12 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import redis
 
 from redisq import AsyncRedisQ, Credentials, RedisQ, Settings, embedded
 from redisq.connection import Link
 from redisq.keys import PartitionKeys, partition_keys
+
+#: No time is asserted anywhere: this machine may be busy. Nor is a database of examples left behind.
+hypothesis.settings.register_profile("redisq", deadline=None, database=None)
+hypothesis.settings.load_profile("redisq")
 
 EXTRA = [path for path in os.environ.get("REDISQ_TEST_SERVERS", "").split(os.pathsep) if path]
 

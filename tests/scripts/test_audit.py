@@ -88,7 +88,7 @@ def test_nothing_is_taken_away_while_its_message_is_not_where_it_belongs(orders:
     """If the doctor dies before it has put that back, the stray entry is all that is left of the message."""
     (id,) = orders.put("a")
     orders.redis.delete(orders.keys.stream)
-    orders.redis.xadd(orders.keys.stream, {"id": id})
+    orders.redis.xadd(orders.keys.stream, {"id": id}, id=f"{orders.now_ms()}-77")  # not the entry that it had
     orders.redis.zadd(orders.keys.scheduled, {id: orders.now_ms() + 60_000})
     with orders.unchanged():
         assert audit(orders, "stream", fix=True).problems == []
