@@ -35,11 +35,16 @@ def check_version(info: str, server: str) -> None:
 def risks(info: str, server: str) -> Iterator[str]:
     """Read what INFO tells, and say in which ways this server may lose messages. What it does not tell is no risk.
 
-    A volatile policy is none: it evicts keys that expire, and redisq's do not.
+    A policy counts also while there is no maxmemory, which may be set at any time.
     """
     told = dict(line.partition(":")[::2] for line in info.splitlines())
     policy = told.get("maxmemory_policy", "")
-    if policy.startswith("allkeys-") and told.get("maxmemory") != "0":
+    if policy.startswith("volatile-"):
+        yield (
+            f"Redis at {server} is set up as a cache: its maxmemory-policy is {policy}, which evicts keys that expire. "
+            "redisq's do not, but what shares the server does. Set maxmemory-policy to noeviction in its configuration."
+        )
+    if policy.startswith("allkeys-"):
         yield (
             f"Redis at {server} may evict messages when its memory is full: its maxmemory-policy is {policy}. "
             "Set maxmemory-policy to noeviction in its configuration."

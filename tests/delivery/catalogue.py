@@ -119,7 +119,7 @@ REDIS: dict[str, Shown] = {
     "a slow script": ("test_a_large_backlog_makes_no_call_slow",),
     "its memory is full": ("test_a_full_server_refuses_and_drains", "test_a_full_redis_refuses_to_queue_and_drains"),
     "it evicts a body": (
-        "test_a_policy_that_evicts_any_key_is_a_risk_once_there_is_a_limit",
+        "test_a_policy_that_evicts_any_key_is_a_risk",
         "test_a_message_without_its_body_is_an_error",
     ),
     "it loads, is read-only, cannot save": (
