@@ -264,6 +264,8 @@ async def exchange(connection: async_redis.AbstractConnection, parts: Parts, tim
             reply = await connection.read_response(disable_decoding=True)
         clean = True
         return reply
+    except RuntimeError as error:  # uvloop's word for writing to a connection that was reset
+        return Failed(ConnectionResetError(str(error)), sent)
     except (RedisError, OSError) as error:
         clean = sent and isinstance(error, ResponseError)
         return Failed(error, sent)

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from redisq import scripts
 from redisq.calls import Call
-from redisq.errors import Indeterminate, RedisQError, Unavailable
+from redisq.errors import Indeterminate, QueueFull, RedisQError, Unavailable
 from redisq.faults import Fault, classify, word_of
 from redisq.gate import FIRST_PAUSE, LONGEST_PAUSE, Leave
 from redisq.server import Server
@@ -166,6 +166,6 @@ def report(failed: Failed, leave: Leave, server: Server, now: float) -> Fault:
 
 
 def _final(fault: Fault, in_doubt: bool) -> Exception:
-    if in_doubt and isinstance(fault.error, Unavailable):
+    if in_doubt and isinstance(fault.error, Unavailable | QueueFull):  # full now, but an earlier sending may arrive yet
         return Indeterminate(f"{fault.error} The call may or may not have happened; calling again is safe.")
     return fault.error

@@ -63,7 +63,7 @@ def plans(options: argparse.Namespace, server: str) -> Iterator[Plan]:
 
 
 async def run_one(plan: Plan, folder: Path) -> tuple[Report, bool]:
-    """Run a round; keep its files when something is wrong. True: Ctrl-C was pressed."""
+    """Run a round; keep its files when something is wrong. True: Ctrl-C, or SIGTERM, cut it short."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     plan.write(folder / "schedule.json")
@@ -77,11 +77,9 @@ async def run_one(plan: Plan, folder: Path) -> tuple[Report, bool]:
         load.hurry()
 
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, hurry)
-    try:
-        report = await load.run()
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, hurry)
+    report = await load.run()
     (folder / "report.txt").write_text(report.table() + "\n", "utf-8")
     if report.ok:
         for path in [*folder.glob("*.log"), *folder.glob("*.out")]:
