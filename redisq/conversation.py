@@ -70,7 +70,8 @@ def converse(call: Call[T], server: Server, deadline: float, clock: Clock, *, st
         asked = yield from _ask_first(call, server, strict, end, clock)
         reply = asked or (yield from _say((*head, *arguments), server, end, clock))
         if not isinstance(reply, Failed):
-            return call.decode(reply)
+            answer = call.decode(reply)
+            return _doubted(answer) if in_doubt else answer
         if head[0] == b"EVALSHA" and word_of(reply.error) == "NOSCRIPT":
             head = (b"EVAL", script.text)  # for all of this call: the script cache may be flushed at any moment
             continue
@@ -78,7 +79,8 @@ def converse(call: Call[T], server: Server, deadline: float, clock: Clock, *, st
         in_doubt = in_doubt or (fault.lost and reply.sent and reply is not asked)
         left = end - clock()
         if not fault.retry or left <= 0:
-            raise _final(fault, in_doubt) from (None if fault.error is reply.error else reply.error)
+            error = _in_doubt(fault.error) if in_doubt else fault.error
+            raise error from (None if fault.error is reply.error else reply.error)
         if not fault.away:  # else the gate says when
             yield Pause(min(random.uniform(0, pause), left))
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -165,7 +167,15 @@ def report(failed: Failed, leave: Leave, server: Server, now: float) -> Fault:
     return fault
 
 
-def _final(fault: Fault, in_doubt: bool) -> Exception:
-    if in_doubt and isinstance(fault.error, Unavailable | QueueFull):  # full now, but an earlier sending may arrive yet
-        return Indeterminate(f"{fault.error} The call may or may not have happened; calling again is safe.")
-    return fault.error
+def _in_doubt(error: RedisQError) -> RedisQError:
+    """Say what a refusal means when an earlier sending of the same call may have arrived, or may arrive yet."""
+    if isinstance(error, Unavailable | QueueFull):
+        return Indeterminate(f"{error} The call may or may not have happened; calling again is safe.")
+    return error
+
+
+def _doubted(answer: Any) -> Any:
+    """Read the outcomes of a batch, one of whose earlier sendings was not answered."""
+    if not isinstance(answer, list):
+        return answer
+    return [_in_doubt(outcome) if isinstance(outcome, RedisQError) else outcome for outcome in answer]

@@ -159,13 +159,15 @@ class Operations:
         try:
             yield from self._register(queue, len(new.body))
             (outcome,) = yield calls.queue(where, self.limits, [new])
+            _raise(outcome)
         except Indeterminate as error:
             raise Indeterminate(str(error), id=name) from error
-        if idempotency_key is not None and isinstance(outcome, MessageConflict):
+        except MessageConflict:
+            if idempotency_key is None:
+                raise
             raise MessageConflict(
                 "This idempotency_key was used in this queue before, with another body. A new body takes a new key."
-            )
-        _raise(outcome)
+            ) from None
         return name
 
     def queue_messages(

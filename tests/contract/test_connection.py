@@ -41,6 +41,7 @@ from tests.proxy import Proxy, script, until
 
 QUEUE = "orders"
 ID = "05749898-74a0-47e1-b10d-5acf29d040c4"
+OTHER_ID = "16cb2774-e598-4f79-80bb-1d15e9103b4b"
 Start = Callable[..., Any]
 
 #: operation -> how to call it on the message ID, and its script
@@ -290,6 +291,22 @@ def test_a_message_whose_reply_was_lost_is_queued_once(through: Callable[..., An
     ids = mq.queue_messages(QUEUE, range(1200))  # three calls, of which one is sent thrice
     assert len(set(ids)) == 1200
     assert mq.stats(QUEUE).queued == stats.queued + 1200
+
+
+def test_a_full_queue_leaves_in_doubt_what_was_sent_before(through: Callable[..., Any], proxy: Proxy) -> None:
+    """The first sending may be under way yet, in a link that is stuck."""
+    mq = through(retry_deadline=60)
+    mq.define(QUEUE, max_length=mq.stats(QUEUE).ready)
+    with pytest.raises(QueueFull):
+        mq.queue_message(QUEUE, "new")
+    proxy.reset(script("queue"))
+    with pytest.raises(Indeterminate, match="max_length") as caught:
+        mq.queue_message(QUEUE, "new", id=OTHER_ID)
+    assert caught.value.id == OTHER_ID
+    proxy.reset(script("queue"))
+    with pytest.raises(BatchError) as batch:
+        mq.queue_messages(QUEUE, ["new"])
+    assert type(batch.value.errors[0]) is Indeterminate
 
 
 def test_a_delete_whose_reply_was_lost_succeeds(through: Callable[..., Any], proxy: Proxy) -> None:

@@ -20,8 +20,8 @@ SECOND = timedelta(seconds=1)
 EACH_SECOND = "* * * * * *"
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
+async def until(condition: Callable[[], object], patience: float = 30) -> None:
+    async with asyncio.timeout(patience):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -12,6 +12,8 @@ from redisq.calls import NewMessage
 from redisq.keys import id_text, new_id
 from redisq.operations import limits_of
 from tests.conftest import Raw
+from tests.contract.test_worker_schedules import Ticks, play
+from tests.contract.test_worker_schedules import until as until_at_ease
 from tests.delivery.conftest import QUEUE, messages, spread
 from tests.delivery.servers import OwnServer
 from tests.delivery.staff import PATIENCE, working
@@ -53,6 +55,19 @@ def test_delayed_messages_are_on_time(
     ]
     assert min(late) > -0.0005  # never early; times are whole milliseconds of the server's clock
     figure(f"{count:,} delayed messages: late by {spread(late)} (target p99 < 100 ms), none early")
+
+
+def test_ten_workers_queue_each_tick_of_a_minute_once(
+    tasks: Raw, scaled: Callable[[int, int], int], figure: Callable[[str], None]
+) -> None:
+    ticks, seconds = Ticks(tasks.settings), scaled(60, 3)
+    play(
+        lambda: until_at_ease(lambda: len(ticks.handled) >= seconds, PATIENCE),
+        ticks.handler(),
+        *(ticks.scheduler() for _ in range(10)),
+    )
+    ticks.check()
+    figure(f"10 workers with a schedule of each second: one message for each of {len(ticks.handled)} ticks in a row")
 
 
 def test_a_million_far_away_cost_idle_workers_nothing(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from redis import exceptions
 
 from redisq import calls, conversation, scripts
+from redisq.calls import Call
 from redisq.conversation import WITHHELD, Command, Failed, Pause, converse
-from redisq.errors import Indeterminate, QueueFull, Unavailable
+from redisq.errors import Indeterminate, MessageConflict, QueueFull, Unavailable
 from redisq.gate import LONGEST_PAUSE
+from redisq.replies import nothing, outcomes
 from redisq.server import Server
 
 CALL = calls.unregister("ns:1:queues", "orders")
@@ -56,13 +60,14 @@ class Talk:
         now: float = 0.0,
         server: Server | None = None,
         strict: bool = False,
+        call: Call[Any] = CALL,
     ) -> None:
         self.replies = list(replies)
         self.now = now
         self.sent: list[tuple[Any, ...]] = []
         self.pauses: list[float] = []
         self.server = server or sound()
-        self.conversation = converse(CALL, self.server, deadline, lambda: self.now, strict=strict)
+        self.conversation = converse(call, self.server, deadline, lambda: self.now, strict=strict)
 
     def run(self) -> Any:
         """Answer until the conversation ends; give its value or raise its error."""
@@ -205,9 +210,19 @@ def test_a_call_that_may_have_run_is_indeterminate(replies: tuple[Failed, ...]) 
 
 
 def test_after_a_lost_reply_a_full_server_leaves_it_in_doubt() -> None:
-    """Had the lost call queued the message, its repeat would have succeeded."""
-    with pytest.raises(Indeterminate, match="out of memory"):  # the first sending may be under way yet
+    """The repeat was refused, but the first sending may be under way yet."""
+    with pytest.raises(Indeterminate, match="out of memory"):
         Talk(LOST, FULL).run()
+
+
+@pytest.mark.parametrize("replies", [(LOST,), ()], ids=["after a lost reply", "at once"])
+def test_so_does_a_queue_at_its_max_length(replies: tuple[Failed, ...]) -> None:
+    batch = replace(CALL, decode=partial(outcomes, nothing))
+    answer = [b"OK", [b"MESSAGE_CONFLICT"], [b"QUEUE_FULL", b"5"]]
+    accepted, conflict, full = Talk(*replies, answer, call=batch).run()
+    assert accepted is None
+    assert type(conflict) is MessageConflict
+    assert type(full) is (Indeterminate if replies else QueueFull)
 
 
 # --- The gate ---
