@@ -76,15 +76,15 @@ end
 local overdue_by, lapsed, left = math.min(now, lapsed_by), {}, 0
 local suspects = overdue_by > 0 and redis.call('ZRANGEBYSCORE', leases, '-inf', overdue_by, 'LIMIT', 0, count + 100) or {}
 local suspected = #suspects > 0 and redis.call('HMGET', states, unpack(suspects)) or {}
-local room_left, alone_left = room, alone
+local room_left, alone_left, fitting = room, alone, 0
 for i = 1, #suspects do
   local suspect, _, guilty = lapse(suspected[i] and parse_record(suspected[i]) or new_record(now), max_lost)
   if guilty then
     lapsed[#lapsed + 1] = suspects[i]
-  elseif #lapsed < count and (suspect == 1 and room_left >= 1 or suspect == 2 and alone_left) then
-    lapsed[#lapsed + 1] = suspects[i]
+  elseif fitting < count and (suspect == 1 and room_left >= 1 or suspect == 2 and alone_left) then
+    lapsed[#lapsed + 1], fitting = suspects[i], fitting + 1
     room_left, alone_left = suspect == 2 and 0 or room_left - 1, false
-  elseif #lapsed < count then
+  elseif fitting < count then
     left = left + 1
   end
 end

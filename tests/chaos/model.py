@@ -103,6 +103,7 @@ class Model:
                 message.note("reclaimed")
             else:
                 message.attempt += 1
+                message.suspect = min(1, message.suspect)  # one that was handed back may run beside others again
             message.status, message.receipt, message.payload = "I", receipt, None
             message.since = self.now + self._limits.lease_ms / 1000
 
@@ -139,7 +140,7 @@ class Model:
             return LeaseLost
         if message.status == "I":
             message.note("released")
-            message.suspect, message.status, message.since, message.payload = 0, "P", self.now, None
+            message.status, message.since, message.payload = "P", self.now, None
             self.counts["released"] += 1
         return None
 

@@ -1,6 +1,7 @@
 """A queue on a real server, step by step beside a model of it: any order of calls, repeats, lapses, restarts.
 
-CHAOS_EXAMPLES and CHAOS_STEPS set how many sequences are tried, and how long each is.
+CHAOS_EXAMPLES and CHAOS_STEPS set how many sequences are tried, and how long each is. With CHAOS_SHRINK=0 a failure is
+told as it was found, not after minutes of search for the shortest.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,7 +21,7 @@ from typing import Any, cast
 
 import pytest
 import redis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -40,6 +42,7 @@ from redisq.operations import limits_of
 from tests.chaos.__main__ import name, servers
 from tests.chaos.model import Model
 from tests.chaos.processes import end_with_parent
+from tests.chaos.sabotage import OF_THE_MODEL, Bug, plant
 from tests.conftest import Raw
 from tests.scripts.conftest import ERROR, Orders
 
@@ -47,6 +50,7 @@ pytestmark = pytest.mark.chaos
 
 EXAMPLES = int(os.environ.get("CHAOS_EXAMPLES", "500"))
 STEPS = int(os.environ.get("CHAOS_STEPS", "50"))
+PHASES = [phase for phase in Phase if phase is not Phase.shrink or os.environ.get("CHAOS_SHRINK") != "0"]
 HOUR, DAY = 3_600.0, 86_400.0
 #: So long that the time a test takes decides nothing: what is due, is so by minutes.
 TIMES = {"lease": HOUR, "retention": 2 * DAY, "dedup_window": 3 * DAY, "dead_retention": 10 * DAY, "backoff_base": 0}
@@ -364,7 +368,28 @@ def test_a_queue_behaves_as_its_model(server: Server) -> None:
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
             deadline=None,
+            phases=PHASES,
             suppress_health_check=list(HealthCheck),
             print_blob=True,
         ),
     )
+
+
+def run_copy(folder: Path, bug: Bug | None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the test above in a copy of the project."""
+    plant(bug, folder)
+    command = [sys.executable, "-m", "pytest", "-m", "chaos", "-k", "behaves", "tests/chaos/test_model.py"]
+    every = {**os.environ, "CHAOS_SHRINK": "0", **environment}
+    return subprocess.run(command, cwd=folder, env=every, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", OF_THE_MODEL)
+def test_a_bug_is_found_out(name: str, tmp_path: Path) -> None:
+    run = run_copy(tmp_path, OF_THE_MODEL[name])
+    assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stdout + run.stderr
+    assert "AssertionError" in run.stdout
+
+
+def test_it_is_the_bug_that_is_found(tmp_path: Path) -> None:
+    run = run_copy(tmp_path, None, CHAOS_EXAMPLES="20")
+    assert run.returncode == pytest.ExitCode.OK, run.stdout + run.stderr

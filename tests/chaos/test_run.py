@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from tests.chaos.__main__ import name, servers
 from tests.chaos.processes import ROOT
 from tests.chaos.round import Round
+from tests.chaos.sabotage import OF_THE_HARNESS, plant
 from tests.chaos.schedule import Plan, draw
 
 pytestmark = pytest.mark.chaos
@@ -52,24 +52,12 @@ def test_a_replay_repeats_the_schedule_and_the_messages(server: str, tmp_path: P
     assert len(first) == 5
 
 
-#: what has to be found -> a script of redisq, words in it, and what to put in their place
-SABOTAGE = {
-    "unexplained": ("claim", "math.min(now, lapsed_by)", "now + 1000000"),  # takes leases over that have not lapsed
-    "corrupted": ("claim", "ids[i], bodies[i]", "ids[i], bodies[1]"),
-    "lost": ("queue", "for i = 1, #accepted do", "for i = 1, #accepted - (#accepted > 20 and 1 or 0) do"),
-}
-
-
 @pytest.mark.parametrize("server", SERVERS[:1], ids=name)
-@pytest.mark.parametrize("kind", SABOTAGE)
-def test_a_broken_redisq_is_found_out(kind: str, server: str, tmp_path: Path) -> None:
-    for package in ("redisq", "tests"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    script, right, wrong = SABOTAGE[kind]
-    source = tmp_path / "redisq" / "scripts" / f"{script}.lua"
-    assert source.read_text("utf-8").count(right) == 1
-    source.write_text(source.read_text("utf-8").replace(right, wrong), "utf-8")
+@pytest.mark.parametrize("bug", OF_THE_HARNESS)
+def test_a_bug_is_found_out(bug: str, server: str, tmp_path: Path) -> None:
+    finding, patch = OF_THE_HARNESS[bug]
+    plant(patch, tmp_path)
     options = ["--messages", "1000", "--duration", "4", "--faults", "0", "--server", server]
     run = subprocess.run([sys.executable, "-m", "tests.chaos", *options], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 1, run.stdout + run.stderr
-    assert f"{kind}: " in run.stdout
+    assert f"{finding}: " in run.stdout

@@ -119,6 +119,16 @@ def test_suspects_without_room_hide_no_others(orders: Orders) -> None:
     assert ids(orders.claim(worker="w-3", room=2, alone=False)) == [plain.id]
 
 
+def test_one_that_ends_takes_no_place_of_one_that_is_delivered(orders: Orders) -> None:
+    orders.limit(max_lost=3)
+    guilty, other = orders.deliver("a", "b")
+    for _ in range(2):
+        assert ids(lapse_and_claim(orders, guilty.id)) == [guilty.id]
+    orders.redis.zadd(orders.keys.leases, {guilty.id: 1, other.id: 2})
+    assert ids(orders.claim(1, worker="w-3")) == [other.id]
+    assert orders.dead() == [guilty.id]
+
+
 @pytest.mark.parametrize("how", ["fails", "completes"])
 def test_what_does_not_take_its_worker_down_is_cleared(orders: Orders, how: str) -> None:
     (receipt,) = orders.deliver("a")
