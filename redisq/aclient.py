@@ -9,8 +9,9 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from redisq import dead_letters, doctor
+from redisq import batches, dead_letters, doctor
 from redisq.calls import Call
+from redisq.coalescing import Coalescer
 from redisq.connection import AsyncLink
 from redisq.dead_letters import Selection
 from redisq.model import Definition, Finding, Message, QueueStats
@@ -38,6 +39,7 @@ class AsyncRedisQ:
         settings = Settings.merged(settings, url)
         self._operations = Operations(settings, credentials)
         self._link = AsyncLink(settings)
+        self._coalescer = Coalescer(self._link)
 
     @property
     def settings(self) -> Settings:
@@ -70,7 +72,7 @@ class AsyncRedisQ:
         ids: Sequence[str | uuid.UUID] | None = None,
     ) -> list[str]:
         """Queue many messages in few round trips and return their ids. See `RedisQ.queue_messages`."""
-        return await self._run(self._operations.queue_messages(queue, messages, token, ids))
+        return await self._run(batches.queue_messages(self._operations, queue, messages, token, ids))
 
     async def get_message(
         self, queue: str, id: str | uuid.UUID, token: str | None = None, *, wait: float | None = None
@@ -81,6 +83,16 @@ class AsyncRedisQ:
     async def delete_message(self, queue: str, id: str | uuid.UUID, token: str | None = None) -> None:
         """Delete a message. See `RedisQ.delete_message`."""
         await self._run(self._operations.delete_message(queue, id, token))
+
+    async def get_messages(
+        self, queue: str, ids: Iterable[str | uuid.UUID], token: str | None = None
+    ) -> list[Message | None]:
+        """Look many messages up in few round trips. See `RedisQ.get_messages`."""
+        return await self._run(batches.get_messages(self._operations, queue, ids, token))
+
+    async def delete_messages(self, queue: str, ids: Iterable[str | uuid.UUID], token: str | None = None) -> list[bool]:
+        """Delete many messages in few round trips. See `RedisQ.delete_messages`."""
+        return await self._run(batches.delete_messages(self._operations, queue, ids, token))
 
     async def dead_letters(
         self,
@@ -172,10 +184,10 @@ class AsyncRedisQ:
         return f"{type(self).__name__}(namespace={self.settings.namespace!r})"
 
     async def _run(self, flow: Flow[T]) -> T:
-        return await drive(flow, self._link)
+        return await drive(flow, self._coalescer)
 
 
-async def drive(flow: Flow[T], link: AsyncLink) -> T:
+async def drive(flow: Flow[T], link: AsyncLink | Coalescer) -> T:
     """Run a flow's calls on a link, and give its answer or raise its error."""
     send, value = flow.send, None
     try:

@@ -12,12 +12,24 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from redisq import replies, scripts
 from redisq.keys import PartitionKeys
-from redisq.model import AuditPage, Claim, DeadLetter, DeadPage, Failure, Message, QueueStats, Receipt, Survey
+from redisq.model import (
+    Claim,
+    DeadLetter,
+    DeadPage,
+    Failure,
+    Judgement,
+    Look,
+    Message,
+    QueueStats,
+    Receipt,
+    Survey,
+)
 from redisq.replies import Outcome
 
 T = TypeVar("T")
@@ -32,12 +44,19 @@ _FAR_AHEAD = 1e11  # seconds since 1970
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One round trip: a script, its keys and arguments, and how to decode the reply. Safe to send again."""
+    """One round trip: a script, its keys and arguments, and how to decode the reply. Safe to send again.
+
+    A call of a client that has a `size` may travel together with others of the same script and keys: after the first
+    `head` arguments, which say the same in each, its messages follow with `size` arguments each, and its reply is a
+    list with one outcome per message.
+    """
 
     script: scripts.Script
     keys: tuple[str, ...]
     args: Sequence[Argument]
     decode: Callable[[Any], T]
+    head: int = 0
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +99,26 @@ def new_nonce() -> str:
     return base64.urlsafe_b64encode(os.urandom(9)).decode("ascii")
 
 
+def _done(reply: Sequence[Any]) -> list[Outcome[None]]:
+    return replies.outcomes(replies.nothing, reply)
+
+
 def _periods(limits: Limits) -> tuple[int, int, int]:
     return limits.retention_ms, limits.window_ms, limits.dead_ms
 
 
-def _call(name: str, keys: PartitionKeys, args: Sequence[Argument], decode: Callable[[Any], T]) -> Call[T]:
+def _call(
+    name: str, keys: PartitionKeys, args: Sequence[Argument], decode: Callable[[Any], T], head: int = 0, size: int = 0
+) -> Call[T]:
+    script, keys_of = _script(name)
+    return Call(script, keys_of(keys), args, decode, head, size)
+
+
+@cache
+def _script(name: str) -> tuple[scripts.Script, Callable[[PartitionKeys], tuple[str, ...]]]:
+    """Give a script and what picks its keys, of which there are several."""
     script = scripts.load(name)
-    return Call(script, tuple([getattr(keys, key) for key in script.keys]), args, decode)
+    return script, attrgetter(*script.keys)
 
 
 def queue(keys: PartitionKeys, limits: Limits, messages: Sequence[NewMessage]) -> Call[list[Outcome[None]]]:
@@ -96,12 +128,12 @@ def queue(keys: PartitionKeys, limits: Limits, messages: Sequence[NewMessage]) -
         delay_ms = milliseconds(message.delay) if message.delay else 0
         expires_ms = milliseconds(message.expires_in) if message.expires_in else 0
         args += (message.id, message.digest, message.body, delay_ms, expires_ms)
-    return _call("queue", keys, args, partial(replies.outcomes, replies.nothing))
+    return _call("queue", keys, args, _done, head=5, size=5)
 
 
 def get(keys: PartitionKeys, ids: Sequence[bytes]) -> Call[list[Outcome[Message]]]:
     """Look up to BATCH messages up."""
-    return _call("get", keys, ids, partial(replies.messages, keys.queue, ids))
+    return _call("get", keys, ids, partial(replies.messages, keys.queue, ids), size=1)
 
 
 def delete(
@@ -109,7 +141,7 @@ def delete(
 ) -> Call[list[Outcome[None]]]:
     """Delete up to BATCH messages; the same call sent again finds its own deletions and succeeds."""
     args: list[Argument] = [*_periods(limits), nonce, int(letters_only), *ids]
-    return _call("delete", keys, args, partial(replies.outcomes, replies.nothing))
+    return _call("delete", keys, args, _done, head=5, size=0 if letters_only else 1)
 
 
 def claim(
@@ -141,7 +173,7 @@ def complete(
     args: list[Argument] = [limits.max_bytes, *_periods(limits)]
     for receipt, result in results:
         args += (receipt.id, receipt.attempt, receipt.nonce, result)
-    return _call("complete", keys, args, partial(replies.outcomes, replies.nothing))
+    return _call("complete", keys, args, _done)
 
 
 def fail(keys: PartitionKeys, limits: Limits, failures: Sequence[Failure]) -> Call[list[Outcome[float | None]]]:
@@ -173,13 +205,16 @@ def release(keys: PartitionKeys, limits: Limits, receipts: Sequence[Receipt]) ->
     args: list[Argument] = [*_periods(limits)]
     for receipt in receipts:
         args += (receipt.id, receipt.attempt, receipt.nonce)
-    return _call("release", keys, args, partial(replies.outcomes, replies.nothing))
+    return _call("release", keys, args, _done)
 
 
-def sweep(keys: PartitionKeys, limits: Limits) -> Call[tuple[int, bool]]:
-    """Forget up to BATCH of each kind of leftover. Gives how many went, and whether more may be due."""
+def sweep(keys: PartitionKeys, limits: Limits) -> Call[tuple[int, bool, float]]:
+    """Forget up to BATCH of each kind of leftover.
+
+    Gives how many went, whether more may be due, and in how many seconds the next can be.
+    """
     args = (*_periods(limits), CLAIM_MEMORY_MS, BATCH)
-    return _call("sweep", keys, args, lambda reply: (reply[0], reply[1] == 1))
+    return _call("sweep", keys, args, lambda reply: (reply[0], reply[1] == 1, reply[2] / 1000))
 
 
 def stats(keys: PartitionKeys) -> Call[QueueStats]:
@@ -213,7 +248,7 @@ def dead(keys: PartitionKeys, page: DeadPage) -> Call[list[DeadLetter]]:
 
 def redrive(keys: PartitionKeys, limits: Limits, who: str, ids: Sequence[bytes]) -> Call[list[Outcome[None]]]:
     """Queue up to BATCH dead letters anew; a repeat succeeds and changes nothing. `who` goes into their history."""
-    return _call("redrive", keys, (*_periods(limits), who, *ids), partial(replies.outcomes, replies.nothing))
+    return _call("redrive", keys, (*_periods(limits), who, *ids), _done)
 
 
 def unregister(queues: str, queue_name: str) -> Call[None]:
@@ -242,24 +277,35 @@ def survey(keys: PartitionKeys, limits: Limits) -> Call[Survey]:
     return _call("survey", keys, args, partial(replies.survey, scripts.load("survey").keys))
 
 
+def look(
+    keys: PartitionKeys, structure: str, cursor: bytes, count: int, max_bytes: int, slices: int = 1, slice: int = 0
+) -> Call[Look]:
+    """List a page of about `count` (<= BATCH) entries of a structure: where messages are, or belong, by it.
+
+    It reads about `max_bytes` of bodies or records, but at least one. Of all ids, in `slices`, it tells those of one.
+    """
+    args = (structure, cursor, count, max_bytes, slices, slice)
+    return _call("look", keys, args, replies.look)
+
+
 def audit(
     keys: PartitionKeys,
     limits: Limits,
-    walk: str,
-    cursor: bytes,
-    count: int,
+    structure: str,
+    doubts: Sequence[tuple[bytes, bytes]],
+    max_bytes: int,
     *,
     fix: bool = False,
     who: str = "-",
-    unlisted: Sequence[tuple[bytes, bytes]] = (),
-) -> Call[AuditPage]:
-    """Judge a page of about `count` (<= BATCH) entries of the structure `walk`, and mend with `fix`.
+) -> Call[Judgement]:
+    """Judge up to BATCH messages in doubt, met in `structure`, and mend with `fix`.
 
-    The walk `unlisted` judges the tombstones, ids and times, that were met in `states` but not in `tombstones`. When a
-    reply is lost and the call sent again, what the first one mended is told by nobody.
+    With an id goes its entry where they were met in a stream, its time for `tombstones` that were not met there, else
+    b"". About `max_bytes` of bodies and records are read; what is left then is not judged. When a reply is lost and the
+    call sent again, what the first one mended is told by nobody.
     """
-    args: list[Argument] = [limits.lease_ms, walk, cursor, count, int(fix), who]
-    args += (part for tombstone in unlisted for part in tombstone)
+    args: list[Argument] = [limits.lease_ms, structure, max_bytes, int(fix), who]
+    args += (part for doubt in doubts for part in doubt)
     return _call("audit", keys, args, replies.audit)
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from redisq import dead_letters, doctor
+from redisq import batches, dead_letters, doctor
 from redisq.calls import Call
 from redisq.connection import Link
 from redisq.dead_letters import Selection
@@ -95,11 +95,14 @@ class RedisQ:
     ) -> list[str]:
         """Queue many messages in few round trips and return their ids, in order.
 
+        `messages` may be any iterable, a generator of millions, too: it is read as it is sent, 500 messages or about a
+        megabyte at a time, unless `ids` are given. What it raises is raised, with what was sent before in the queue.
+
         Raises:
             BatchError: some were refused; it holds all ids and the error of each. Calling again with `ids=` is safe.
             As queue_message, when the call as a whole is refused.
         """
-        return self._run(self._operations.queue_messages(queue, messages, token, ids))
+        return self._run(batches.queue_messages(self._operations, queue, messages, token, ids))
 
     def get_message(
         self, queue: str, id: str | uuid.UUID, token: str | None = None, *, wait: float | None = None
@@ -122,6 +125,27 @@ class RedisQ:
             InvalidQueueName, Unavailable.
         """
         self._run(self._operations.delete_message(queue, id, token))
+
+    def get_messages(
+        self, queue: str, ids: Iterable[str | uuid.UUID], token: str | None = None
+    ) -> list[Message | None]:
+        """Look many messages up in few round trips: the answer has None for each that is not there, in order.
+
+        Raises:
+            BatchError: some were damaged by another program; it holds the error of each.
+            As get_message, when the call as a whole is refused.
+        """
+        return self._run(batches.get_messages(self._operations, queue, ids, token))
+
+    def delete_messages(self, queue: str, ids: Iterable[str | uuid.UUID], token: str | None = None) -> list[bool]:
+        """Delete many messages in few round trips: the answer says of each whether it was there, in order.
+
+        Raises:
+            BatchError: some could not be deleted, or may not have been; it holds the error of each. Calling again is
+            safe; what was deleted is not there then.
+            As delete_message, when the call as a whole is refused.
+        """
+        return self._run(batches.delete_messages(self._operations, queue, ids, token))
 
     def dead_letters(
         self,

@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncGenerator
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import redis.asyncio.connection as async_redis
@@ -26,6 +27,7 @@ from redisq.conversation import WITHHELD, Command, Conversation, Failed, Parts, 
 from redisq.endpoint import Endpoint
 from redisq.errors import Unavailable
 from redisq.gate import Gate, Leave
+from redisq.packing import pack
 from redisq.settings import Settings
 
 T = TypeVar("T")
@@ -45,7 +47,9 @@ class Link:
     def _reset(self) -> None:
         self._idle: list[sync_redis.AbstractConnection] = []
         self._trusted: Leave | None = None  # under which the idle ones were connected
-        self._slots = threading.BoundedSemaphore(self._settings.max_connections)
+        self._slots: SimpleQueue[None] = SimpleQueue()  # written in C, as no semaphore is: 0.2 us instead of 2.5
+        for _ in range(self._settings.max_connections):
+            self._slots.put(None)
         self._endpoint: Endpoint | None = None
         self._lock = threading.Lock()
 
@@ -75,7 +79,7 @@ class Link:
             conversation.close()  # now, not when its traceback goes: it may hold the only leave there is
 
     def _exchange(self, command: Command) -> Any:
-        free = self._slots.acquire(timeout=self._settings.command_timeout)
+        free = self._wait_for_slot()
         try:
             if not command.leave.stands:
                 return WITHHELD
@@ -87,7 +91,14 @@ class Link:
             return self._exchange_on(self._take() or self.endpoint().connection(), command.parts)
         finally:
             if free:
-                self._slots.release()
+                self._slots.put(None)
+
+    def _wait_for_slot(self) -> bool:
+        try:
+            self._slots.get(timeout=self._settings.command_timeout)
+        except Empty:
+            return False
+        return True
 
     def _exchange_on(self, connection: sync_redis.AbstractConnection, parts: Parts) -> Any:
         sent = clean = False
@@ -95,7 +106,7 @@ class Link:
             connection.connect()
             failpoints.reach("client.before_send")
             sent = True
-            connection.send_packed_command(connection.pack_command(*parts), check_health=False)
+            connection.send_packed_command((pack(parts),), check_health=False)
             failpoints.reach("client.after_send")
             reply = connection.read_response(disable_decoding=True)
             clean = True
@@ -168,10 +179,10 @@ class AsyncLink:
         if server.to_be_asked(strict, time.monotonic):
             await self._hold(inspect(server, strict, time.monotonic(), time.monotonic), endpoint)
 
-    async def call(self, call: Call[T]) -> T:
-        """Run one call. See `converse` for what it raises."""
+    async def call(self, call: Call[T], waited: float = 0.0) -> T:
+        """Run one call, whose caller has waited for so many seconds. See `converse` for what it raises."""
         endpoint, settings = self._endpoint or await self.endpoint(), self._settings
-        deadline, strict = settings.retry_deadline, settings.strict
+        deadline, strict = max(0.0, settings.retry_deadline - waited), settings.strict
         return await self._hold(converse(call, endpoint.known(), deadline, time.monotonic, strict=strict), endpoint)
 
     async def _hold(self, conversation: Conversation[T], endpoint: Endpoint) -> T:
@@ -259,7 +270,7 @@ async def exchange(connection: async_redis.AbstractConnection, parts: Parts, tim
         failpoints.reach("client.before_send")
         sent = True
         async with asyncio.timeout(timeout):
-            await connection.send_packed_command(connection.pack_command(*parts), check_health=False)
+            await connection.send_packed_command((pack(parts),), check_health=False)
             failpoints.reach("client.after_send")
             reply = await connection.read_response(disable_decoding=True)
         clean = True

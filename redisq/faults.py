@@ -13,6 +13,7 @@ from redisq.errors import QueueFull, RedisQError, Unavailable
 
 _IN_SCRIPT = re.compile(r"^.*@user_script: ?\d+: ?-?", re.DOTALL)
 _WORD = re.compile(r"[A-Z]{2,}")
+_BAD_ARGUMENT = re.compile(r"BADARG (\w+)")  # what our scripts raise: see lib/arguments.lua
 _LOST = ("ConnectionError", "TimeoutError")
 NEEDED = "redisq needs Redis 6.2 or later, or Valkey 7.2 or later"
 
@@ -112,6 +113,9 @@ def classify(error: Exception, server: str) -> Fault:
     if word in _PASSING:
         error = Unavailable(f"Redis at {server} cannot serve this now: {_PASSING[word]}.")
         return Fault(error, retry=True, away=word == "LOADING")
+    if word == "BADARG" and (named := _BAD_ARGUMENT.search(str(error))):
+        text = f"Redis at {server} was sent a bad argument ({named[1]}); nothing was changed. Please report this."
+        return Fault(RedisQError(text), retry=False)
     if word in _LASTING:
         return Fault(Unavailable(f"Redis at {server} refused: {_LASTING[word]}."), retry=False)
     if isinstance(error, OSError) or any(kind.__name__ in _LOST for kind in type(error).__mro__):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from redisq.model import Definition, Finding, QueueStats, Survey, check_definition
+from redisq.model import Definition, Finding, QueueStats, Survey, check_definition, stored_number
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 
@@ -279,7 +279,9 @@ def _is_valid(name: str, text: str) -> bool:
     try:
         if name == "paused":
             return text in ("0", "1")
-        check_definition({name: int(text) / 1000 if name in Definition.SECONDS else int(text)})
+        if (number := stored_number(text)) is None:
+            return False
+        check_definition({name: number / 1000 if name in Definition.SECONDS else number})
     except ValueError:  # which InvalidDefinition is, too
         return False
     return True

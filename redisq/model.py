@@ -231,15 +231,16 @@ class Finding:
 class Survey:
     """How a queue is as a whole: the types of its keys by name, and when each is right the rest.
 
-    `size` is what one message takes, in bytes, about. In seconds: how far the newest entry is `ahead` of the server's
-    clock; how long ago the first lease `lapsed`, the first scheduled message was `due`, the first `leftover` could have
-    been swept. `forgotten` counts last claims that could have been, too. `config` is the definition as it is stored.
+    `held` counts bodies, `recorded` records and tombstones. In seconds: how far the newest entry is `ahead` of the
+    server's clock; how long ago the first lease `lapsed`, the first scheduled message was `due`, the first `leftover`
+    could have been swept. `forgotten` counts last claims that could have been, too. `config` is the definition as it is
+    stored.
     """
 
     types: Mapping[str, str]
     sound: bool
     held: int = 0
-    size: int = 0
+    recorded: int = 0
     rings: int = 0
     ahead: float = 0.0
     lapsed: float = 0.0
@@ -250,12 +251,23 @@ class Survey:
 
 
 @dataclass(frozen=True, slots=True)
-class AuditPage:
-    """What one page of an audit told: where the next begins (b"0" after the last), the tombstones met with their times
-    (b"" where they are listed), and the problems: 16-byte id, word, whether it was mended."""
+class Look:
+    """What a page of one of a queue's structures tells of where messages are: see `look.lua`.
+
+    `cursor` is where the next begins, b"0" after the last. `doubtful` are ids; `tombstones` are ids with their times.
+    """
 
     cursor: bytes
+    places: Sequence[bytes]
+    doubtful: Sequence[bytes]
     tombstones: Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """How many of the messages in doubt were `judged`, and the `problems`: 16-byte id, word, whether it was mended."""
+
+    judged: int
     problems: Sequence[tuple[bytes, str, bool]]
 
 
@@ -300,6 +312,11 @@ NOT_BUILT_YET = {
     "durability": "queueing waits for Redis' memory only",
     "partitions": "a queue has one partition",
 }
+
+
+def stored_number(text: str) -> int | None:
+    """Read a number as scripts do: whole, of 15 digits at most; what another program wrote otherwise counts as none."""
+    return int(text) if len(text) <= 15 and text.isascii() and text.isdecimal() else None
 
 
 def check_definition(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -17,15 +17,12 @@ from typing import Any, TypeVar
 from redisq import calls, codec, keys, options, tokens
 from redisq.calls import BATCH, Call, Limits, NewMessage, milliseconds
 from redisq.errors import (
-    BatchError,
     Forbidden,
     Indeterminate,
-    InvalidMessage,
     InvalidToken,
     MessageConflict,
     MissingCredentials,
     RedisQError,
-    Unavailable,
 )
 from redisq.keys import PartitionKeys
 from redisq.model import (
@@ -34,6 +31,7 @@ from redisq.model import (
     Message,
     QueueStats,
     check_definition,
+    stored_number,
 )
 from redisq.settings import Settings
 
@@ -42,7 +40,6 @@ T = TypeVar("T")
 _REGISTER_AGAIN = 10.0  # seconds; a registry that was lost comes back, for one more call in this time
 _MANY_QUEUES = 10_000  # names from strangers must not grow a process without end
 _RENEW_TOKEN = 60.0  # seconds before its expiry
-_CHUNK_BYTES = 1024 * 1024  # of bodies in one call of a batch
 _FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.25  # seconds between looks at a message that is waited for
 
 
@@ -154,10 +151,10 @@ class Operations:
         self.authorise("queue", queue, token)
         chosen = options.id_of(id, idempotency_key, self.application, queue)
         wait, life = options.delay_of(delay, at, time.time()), options.life_of(expires_in)
-        new = self._new_message(message, chosen, wait, life)
+        new = self.new_message(message, chosen, wait, life)
         name = keys.id_text(new.id)
         try:
-            yield from self._register(queue, len(new.body))
+            yield from self.register(queue, len(new.body))
             (outcome,) = yield calls.queue(where, self.limits, [new])
             _raise(outcome)
         except Indeterminate as error:
@@ -170,50 +167,14 @@ class Operations:
             ) from None
         return name
 
-    def queue_messages(
-        self, queue: str, messages: Iterable[object], token: str | None, ids: Sequence[str | uuid.UUID] | None
-    ) -> Flow[list[str]]:
-        """Queue many messages in calls of up to BATCH; the answer is their ids, in order."""
-        where = self.keys_of(queue)
-        self.authorise("queue", queue, token)
-        bodies = list(messages)
-        if ids is not None and len(ids) != len(bodies):
-            raise InvalidMessage(f"ids= has {len(ids)} ids for {len(bodies)} messages: give one for each.")
-        names = [keys.new_id() for _ in bodies] if ids is None else [keys.given_id(id) for id in ids]
-        errors: dict[int, RedisQError] = {}
-        ready: list[tuple[int, NewMessage]] = []
-        for index, (body, name) in enumerate(zip(bodies, names, strict=True)):
-            try:
-                ready.append((index, self._new_message(body, name)))
-            except InvalidMessage as error:
-                errors[index] = error
-        if ready:
-            yield from self._register(queue, min(len(message.body) for _, message in ready))
-        given_up: RedisQError | None = None
-        for chunk in _chunks(ready):
-            if given_up:
-                outcomes = [given_up] * len(chunk)
-            else:
-                try:
-                    outcomes = yield calls.queue(where, self.limits, [message for _, message in chunk])
-                except RedisQError as error:
-                    outcomes = [error] * len(chunk)
-                    given_up = _not_sent(error)
-            for (index, _), outcome in zip(chunk, outcomes, strict=True):
-                if outcome is not None:
-                    errors[index] = outcome
-        texts = [keys.id_text(name) for name in names]
-        if errors:
-            raise BatchError(texts, dict(sorted(errors.items())))
-        return texts
-
-    def _new_message(
+    def new_message(
         self, message: object, id: bytes, delay: float = 0.0, expires_in: float | None = None
     ) -> NewMessage:
+        """Encode one message, or raise InvalidMessage."""
         body = codec.encode_request(message, MAX_BYTES_CEILING)
         return NewMessage(id, codec.digest(body), body, delay, expires_in)
 
-    def _register(self, queue: str, smallest: int = 0) -> Flow[None]:
+    def register(self, queue: str, smallest: int = 0) -> Flow[None]:
         """Enter a queue in the registry, unless not even the smallest of the bodies (in bytes) will be accepted."""
         now = time.monotonic()
         if now < self._registered.get(queue, -math.inf) + _REGISTER_AGAIN:
@@ -274,7 +235,7 @@ class Operations:
         self.authorise("admin", queue, token)
         stored = [(name, _stored(name, value)) for name, value in check_definition(changes).items()]
         if stored:
-            yield from self._register(queue)
+            yield from self.register(queue)
         return _definition((yield calls.define(where, self.limits, stored)))
 
     def purge(self, queue: str, token: str | None) -> Flow[int]:
@@ -305,7 +266,7 @@ class Operations:
         total, more = 0, True
         while more:
             forgotten: int
-            forgotten, more = yield calls.sweep(where, self.limits)
+            forgotten, more, _ = yield calls.sweep(where, self.limits)
             total += forgotten
         return total
 
@@ -326,11 +287,6 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def _not_sent(earlier: RedisQError) -> RedisQError:
-    """Say why the rest of a batch stays behind: for each call of it to wait in vain would take far too long."""
-    return Unavailable(f"Not sent, after this: {earlier}") if isinstance(earlier, Unavailable) else earlier
-
-
 def _raise(outcome: T | RedisQError) -> T:
     if isinstance(outcome, RedisQError):
         raise outcome
@@ -343,19 +299,6 @@ def _checked_wait(wait: float | None) -> float:
     if isinstance(wait, int | float) and not isinstance(wait, bool) and 0 <= wait < math.inf:
         return wait
     raise ValueError("wait= takes seconds, 0 or more")
-
-
-def _chunks(ready: Sequence[tuple[int, NewMessage]]) -> Iterable[list[tuple[int, NewMessage]]]:
-    chunk: list[tuple[int, NewMessage]] = []
-    size = 0
-    for item in ready:
-        if chunk and (len(chunk) == BATCH or size + len(item[1].body) > _CHUNK_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(item)
-        size += len(item[1].body)
-    if chunk:
-        yield chunk
 
 
 def _stored(name: str, value: Any) -> str:
@@ -372,6 +315,6 @@ def _definition(stored: Mapping[str, str]) -> Definition:
     for name, text in stored.items():
         if name == "paused":
             values[name] = text == "1"
-        elif name in Definition.__dataclass_fields__ and text.isdecimal():
-            values[name] = int(text) / 1000 if name in Definition.SECONDS else int(text)
+        elif name in Definition.__dataclass_fields__ and (number := stored_number(text)) is not None:
+            values[name] = number / 1000 if name in Definition.SECONDS else number
     return Definition(**values)

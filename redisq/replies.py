@@ -19,16 +19,18 @@ from redisq.errors import (
 )
 from redisq.keys import id_text
 from redisq.model import (
-    AuditPage,
     Claim,
     Claimed,
     DeadLetter,
+    Judgement,
+    Look,
     Message,
     QueueStats,
     Receipt,
     Status,
     Survey,
     Transition,
+    stored_number,
 )
 
 T = TypeVar("T")
@@ -73,17 +75,19 @@ def _refusal(words: Sequence[bytes]) -> RedisQError:
 
 
 def pairs(reply: Sequence[bytes]) -> dict[str, str]:
-    return {reply[i].decode(): reply[i + 1].decode() for i in range(0, len(reply), 2)}
+    """Read names and values that anybody may have written."""
+    texts = [text.decode(errors="backslashreplace") for text in reply]
+    return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
 def numbers(reply: Sequence[bytes]) -> dict[str, int]:
-    """Read names and whole numbers."""
-    return {name: int(number) for name, number in pairs(reply).items()}
+    """Read names and whole numbers; 0 stands for what is none."""
+    return {name: stored_number(number) or 0 for name, number in pairs(reply).items()}
 
 
 def stats(queue_name: str, reply: Sequence[Any]) -> QueueStats:
     ready, scheduled, in_progress, finished, dead, age, counters, _ = reply
-    totals = {name: int(value) for name, value in pairs(counters).items()}
+    totals = numbers(counters)
     return QueueStats(
         queue=queue_name,
         ready=ready,
@@ -124,7 +128,7 @@ def messages(queue_name: str, ids: Sequence[bytes], reply: Sequence[Any]) -> lis
             outcomes.append(_message(queue_name, message, *parts))
         except RedisQError as error:
             outcomes.append(error)
-        except (ValueError, IndexError):
+        except (ValueError, IndexError, OverflowError):
             outcomes.append(InvalidMessage("What Redis holds of this message was damaged by another program."))
     return outcomes
 
@@ -195,32 +199,30 @@ def dead_letters(queue_name: str, reply: Sequence[Sequence[Any]]) -> list[DeadLe
         sound = len(fields) == 9 and fields[0] == b"E"
         try:
             message = _message(queue_name, id, stored, record, None) if sound else None
-        except (RedisQError, ValueError):  # another program has damaged its body or its record
+        except (RedisQError, ValueError, IndexError, OverflowError):  # its body or its record was damaged
             message = None
         reason = fields[4].decode(errors="replace") if sound else "unreadable"
         letters.append(DeadLetter(id, int(float(died)), reason, message))
     return letters
 
 
-def audit(reply: Sequence[Any]) -> AuditPage:
-    cursor, met, *problems = reply
-    tombstones = [(met[i], met[i + 1]) for i in range(0, len(met), 2)]
-    return AuditPage(cursor, tombstones, [(id, word.decode(), mended == 1) for id, word, mended in problems])
+def look(reply: Sequence[Any]) -> Look:
+    cursor, places, doubtful, met = reply
+    return Look(cursor, places, doubtful, list(zip(met[::2], met[1::2], strict=True)))
+
+
+def audit(reply: Sequence[Any]) -> Judgement:
+    judged, *problems = reply
+    return Judgement(judged, [(id, word.decode(), mended == 1) for id, word, mended in problems])
 
 
 def survey(names: Sequence[str], reply: Sequence[Any]) -> Survey:
     kinds = dict(zip(names, (kind.decode() for kind in reply[0]), strict=True))
     if len(reply) == 1:
         return Survey(kinds, sound=False)
-    held, size, rings, *times, forgotten, config = reply[1:]
+    held, recorded, rings, *times, forgotten, config = reply[1:]
     ahead, lapsed, due, leftover = (time / 1000 for time in times)
-    return Survey(kinds, True, held, size, rings, ahead, lapsed, due, leftover, forgotten, _texts(config))
-
-
-def _texts(reply: Sequence[bytes]) -> dict[str, str]:
-    """Read names and values that anybody may have written."""
-    texts = [text.decode(errors="backslashreplace") for text in reply]
-    return dict(zip(texts[::2], texts[1::2], strict=True))
+    return Survey(kinds, True, held, recorded, rings, ahead, lapsed, due, leftover, forgotten, pairs(config))
 
 
 def info(reply: Sequence[Any]) -> tuple[float, str]:

@@ -1,5 +1,5 @@
 -- claim: hand messages to a worker: lapsed leases first, then what is ready; due messages join the ready ones.
--- USES clock, limits, record, lapse, bell, schedule, finish, tombstone, sweep
+-- USES clock, arguments, limits, totals, record, lapse, bell, finish, tombstone, sweep
 --
 -- KEYS[1]  stream      {ns}:1:{orders}:stream
 -- KEYS[2]  messages    {ns}:1:{orders}:messages
@@ -20,7 +20,7 @@
 -- ARGV[5]  dead          default for the queue's own retention of dead letters, in milliseconds
 -- ARGV[6]  worker        name of the claiming worker
 -- ARGV[7]  nonce         of this claim; a repeat of the worker's last claim is answered with the same deliveries
--- ARGV[8]  count         messages at most
+-- ARGV[8]  count         messages at most, <= 500
 -- ARGV[9]  lapsed        take over the leases that had lapsed by then, in milliseconds since 1970; 0: none. The worker has
 --                        seen that time for a while: until then their holders could have renewed them
 -- ARGV[10] room          how many suspects more the worker may hold at once
@@ -30,8 +30,10 @@
 --          worker with no other; the time in milliseconds; then per delivery id, attempt, body}
 local stream, messages, states, scheduled, leases, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local bell, counters, config, finished, tombstones, dead = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
-local worker, nonce, count, lapsed_by = ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
-local room, alone = tonumber(ARGV[10]), ARGV[11] == '1'
+local worker, nonce, count, lapsed_by = ARGV[6], ARGV[7], whole(ARGV[8], 'count', 1, 500), whole(ARGV[9], 'lapsed')
+local room, alone = whole(ARGV[10], 'room'), whole(ARGV[11], 'alone', 0, 1) == 1
+check_name(worker, 'worker')
+check_name(nonce, 'nonce')
 local lease, max_lost, retention, window, dead_retention, paused = limits(
   config, {'lease', 'max_lost', 'retention', 'dedup_window', 'dead_retention', 'paused'},
   {ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], '0'})
@@ -42,7 +44,7 @@ local reply = {lease, -1, 0, 0, now}
 -- 1. A repeated claim: what it was given and still holds.
 local last = redis.call('HGET', workers, worker)
 if last and string.sub(last, 1, #nonce + 1) == nonce .. ' ' then
-  for id in string.gmatch(string.sub(last, string.find(last, ' ', #nonce + 2, true) + 1), string.rep('.', 16)) do
+  for id in string.gmatch(string.match(last, '^%S+ %d+ (.*)$') or '', string.rep('.', 16)) do
     local text, body = redis.call('HGET', states, id), redis.call('HGET', messages, id)
     local record = text and parse_record(text)
     if body and record and record.status == 'I' and record.nonce == nonce then
@@ -55,26 +57,36 @@ if last and string.sub(last, 1, #nonce + 1) == nonce .. ' ' then
 end
 if paused == 1 then return reply end
 
--- Milliseconds until a lease may be taken over, nil for none in sight. Suspects that this worker has no room for (`left`)
--- stay overdue until another takes them or one of its own ends; what has just lapsed gives its holder a moment.
-local function next_lapse(left)
-  if lapsed_by == 0 then return nil end
-  if left > 0 then return 100 end
-  local first = redis.call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2]
-  if first and tonumber(first) <= now and tonumber(first) > lapsed_by then return math.min(1000, math.ceil(lease / 3)) end
-  return first and math.max(0, tonumber(first) - now)
+local function first_of(zset)
+  return tonumber(redis.call('ZRANGE', zset, 0, 0, 'WITHSCORES')[2])
 end
 
--- Milliseconds until there may be something for this worker, -1 when nothing is in sight.
-local function pause(left)
-  local soonest = math.min(next_due(scheduled, now) or math.huge, next_lapse(left) or math.huge)
+-- Milliseconds until there may be something for this worker, -1 when nothing is in sight. Suspects that it has no room for
+-- (`left`) stay overdue until another takes them or one of its own ends; what has just lapsed gives its holder a moment.
+local function pause(left, first_lease, first_due)
+  local soonest = first_due and math.max(0, first_due - now) or math.huge
+  if lapsed_by > 0 and left > 0 then
+    soonest = math.min(soonest, 100)
+  elseif lapsed_by > 0 and first_lease and first_lease <= now and first_lease > lapsed_by then
+    soonest = math.min(soonest, 1000, math.ceil(lease / 3))
+  elseif lapsed_by > 0 and first_lease then
+    soonest = math.min(soonest, math.max(0, first_lease - now))
+  end
   return soonest < math.huge and soonest or -1
 end
 
 -- 2. What there is: lapsed leases, due messages, ready entries.
 --    Of lapsed ones only those that there is room for, and those that have lapsed too often: not all bodies are read.
 local overdue_by, lapsed, left = math.min(now, lapsed_by), {}, 0
-local suspects = overdue_by > 0 and redis.call('ZRANGEBYSCORE', leases, '-inf', overdue_by, 'LIMIT', 0, count + 100) or {}
+local first_lease, first_due = first_of(leases), first_of(scheduled)
+local entries, ringing = redis.call('XRANGE', stream, '-', '+', 'COUNT', count), redis.call('LLEN', bell)
+if #entries == 0 and not (first_due and first_due <= now) and not (first_lease and first_lease <= overdue_by) then
+  reply[2] = pause(0, first_lease, first_due) -- nothing, which idle workers ask for again and again: it costs few commands
+  if ringing > 0 then redis.call('DEL', bell) end
+  return reply
+end
+local suspects = first_lease and first_lease <= overdue_by
+  and redis.call('ZRANGEBYSCORE', leases, '-inf', overdue_by, 'LIMIT', 0, count + 100) or {}
 local suspected = #suspects > 0 and redis.call('HMGET', states, unpack(suspects)) or {}
 local room_left, alone_left, fitting = room, alone, 0
 for i = 1, #suspects do
@@ -88,11 +100,10 @@ for i = 1, #suspects do
     left = left + 1
   end
 end
-local promoted = redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', 0, count)
-local entries = redis.call('XRANGE', stream, '-', '+', 'COUNT', count)
-local ready, ringing = redis.call('XLEN', stream), redis.call('LLEN', bell)
+local promoted = first_due and first_due <= now
+  and redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', 0, count) or {}
+local ready = redis.call('XLEN', stream)
 redis.call('HLEN', counters)
-redis.call('ZCARD', leases)
 local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 
 local ids, place = {}, {}
@@ -104,7 +115,7 @@ for i = 1, #lapsed do candidate(lapsed[i], 'lapsed') end
 for i = 1, #entries do candidate(entries[i][2][2], 'ready', entries[i][1]) end
 for i = 1, #promoted do candidate(promoted[i], 'due') end
 if #ids == 0 and #due.messages + #due.tombstones == 0 then
-  reply[2] = pause(left)
+  reply[2] = pause(left, first_lease, first_due)
   if ringing > 0 then redis.call('DEL', bell) end
   return reply
 end
@@ -168,6 +179,8 @@ for i = 1, #ids do
   end
 end
 
+local broken = lost + #ended > 0 and broken_totals(counters, {'lost', 'dead', 'unreadable'})
+
 -- 4. Write. ZREM comes first, so that a full server lets the rest pass.
 redis.call('ZREM', scheduled, unpack(#promoted > 0 and promoted or {''}))
 for i = 1, #ended do redis.call('ZREM', leases, ended[i][1]) end
@@ -190,9 +203,9 @@ if #delivered > 0 then
   redis.call('HSET', states, unpack(records))
   redis.call('HSET', workers, worker, nonce .. ' ' .. string.format('%d', now) .. ' ' .. table.concat(claimed))
 end
-if lost > 0 then redis.call('HINCRBY', counters, 'lost', lost) end
-if #ended > 0 then redis.call('HINCRBY', counters, 'dead', #ended) end
-if unreadable > 0 then redis.call('HINCRBY', counters, 'unreadable', unreadable) end
+add_to_total(counters, broken, 'lost', lost)
+add_to_total(counters, broken, 'dead', #ended)
+add_to_total(counters, broken, 'unreadable', unreadable)
 forget(messages, states, finished, tombstones, dead, due)
 
 -- 5. Ring on while something is left, else silence the bell.
@@ -201,6 +214,6 @@ if ready - #taken + #moved > 0 then
   reply[2] = 0
 else
   if ringing > 0 then redis.call('DEL', bell) end
-  reply[2] = pause(left)
+  reply[2] = pause(left, first_of(leases), first_of(scheduled))
 end
 return reply

@@ -1,5 +1,5 @@
 -- complete: end messages with their results, each only for the delivery that holds it.
--- USES clock, limits, record, receipts, finish, tombstone, sweep
+-- USES clock, arguments, limits, totals, record, receipts, finish, tombstone, sweep
 --
 -- KEYS[1]  leases      {ns}:1:{orders}:leases
 -- KEYS[2]  states      {ns}:1:{orders}:states
@@ -19,12 +19,13 @@
 -- ERROR    MESSAGE_TOO_LARGE  with the limit in bytes; the message is still in progress
 local leases, states, messages, counters, config = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local finished, tombstones, dead = KEYS[6], KEYS[7], KEYS[8]
+check_items(5, 4)
 local max_bytes, retention, window, dead_retention = limits(
   config, {'max_bytes', 'retention', 'dedup_window', 'dead_retention'}, {ARGV[1], ARGV[2], ARGV[3], ARGV[4]})
 
 local now = clock()
 redis.call('ZCARD', leases)
-redis.call('HLEN', counters)
+local broken = broken_totals(counters, {'completed'})
 local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 local ids = {}
 for i = 5, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
@@ -50,7 +51,7 @@ end
 if #ended > 0 then
   redis.call('ZREM', leases, unpack(released)) -- first, so that a full server lets the rest pass
   finish(states, finished, dead, ended, now)
-  redis.call('HINCRBY', counters, 'completed', #ended)
+  add_to_total(counters, broken, 'completed', #ended)
 end
 forget(messages, states, finished, tombstones, dead, due)
 return reply

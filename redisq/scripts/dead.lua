@@ -1,5 +1,5 @@
 -- dead: list dead letters, oldest first. Changes nothing.
--- USES clock
+-- USES clock, arguments
 --
 -- KEYS[1] dead      {ns}:1:{orders}:dead
 -- KEYS[2] states    {ns}:1:{orders}:states
@@ -12,10 +12,11 @@
 -- ARGV[6] bodies    1: with bodies, 0: without
 -- REPLY   per dead letter {id, when it died in milliseconds, record, entry and digest and body}; nil for what is gone
 local dead, states, messages = KEYS[1], KEYS[2], KEYS[3]
-local from, skip, min_age, max_age = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local limit, with_bodies = tonumber(ARGV[5]), ARGV[6] == '1'
 local now = clock()
-if max_age >= 0 then from = math.max(from, now - max_age) end
+local from, skip, min_age = whole(ARGV[1], 'from'), whole(ARGV[2], 'skip'), whole(ARGV[3], 'min_age')
+local max_age = ARGV[4] == '-1' and now or whole(ARGV[4], 'max_age')
+local limit, with_bodies = whole(ARGV[5], 'limit', 1, 500), whole(ARGV[6], 'bodies', 0, 1) == 1
+from = math.max(from, now - max_age)
 local letters = redis.call('ZRANGEBYSCORE', dead, string.format('%d', from), string.format('%d', now - min_age),
   'WITHSCORES', 'LIMIT', skip, limit)
 local reply = {}

@@ -1,5 +1,5 @@
 -- define: change a queue's definition; a queue that was paused and no longer is wakes a worker.
--- USES clock, limits, record, bell, tombstone, sweep
+-- USES clock, arguments, limits, record, bell, tombstone, sweep
 --
 -- KEYS[1]  config      {ns}:1:{orders}:config
 -- KEYS[2]  stream      {ns}:1:{orders}:stream
@@ -12,16 +12,21 @@
 -- ARGV[1]  retention   default for the queue's own, in milliseconds
 -- ARGV[2]  window      default for the queue's own deduplication window, in milliseconds
 -- ARGV[3]  dead        default for the queue's own retention of dead letters, in milliseconds
--- ARGV[4+] name, value   per setting; an empty value goes back to the default
+-- ARGV[4+] name, value   per setting; a whole number, or empty: back to the default
 -- REPLY    the definition as names and values
 local config, stream, bell, messages, states = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local finished, tombstones, dead = KEYS[6], KEYS[7], KEYS[8]
+check_items(4, 2, 0)
 local retention, window, dead_retention = limits(
   config, {'retention', 'dedup_window', 'dead_retention'}, {ARGV[1], ARGV[2], ARGV[3]})
 local now = clock()
 local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 local ready, ringing = redis.call('XLEN', stream), redis.call('LLEN', bell)
 local paused = redis.call('HGET', config, 'paused') == '1'
+for i = 4, #ARGV, 2 do
+  if not string.find(ARGV[i], '^%l[%l_]*$') then refuse('name') end
+  if ARGV[i + 1] ~= '' then whole(ARGV[i + 1], 'value') end
+end
 -- Setting comes before removing, so that a full server refuses the whole.
 for i = 4, #ARGV, 2 do
   if ARGV[i + 1] ~= '' then redis.call('HSET', config, ARGV[i], ARGV[i + 1]) end

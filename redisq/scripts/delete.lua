@@ -1,5 +1,5 @@
 -- delete: remove messages, whatever their status. A worker that has one in progress loses its lease.
--- USES clock, limits, record, tombstone, sweep
+-- USES clock, arguments, limits, totals, record, tombstone, sweep
 --
 -- KEYS[1]  messages    {ns}:1:{orders}:messages
 -- KEYS[2]  states      {ns}:1:{orders}:states
@@ -21,7 +21,9 @@
 -- ERROR    MESSAGE_NOT_FOUND  there is no such message, or it is no dead letter
 local messages, states, stream, scheduled, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local counters, config, finished, tombstones, dead = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local nonce, letters_only = ARGV[4], ARGV[5] == '1'
+local nonce, letters_only = ARGV[4], whole(ARGV[5], 'letters', 0, 1) == 1
+check_name(nonce, 'nonce')
+check_items(6, 1)
 local retention, window, dead_retention = limits(
   config, {'retention', 'dedup_window', 'dead_retention'}, {ARGV[1], ARGV[2], ARGV[3]})
 
@@ -29,7 +31,7 @@ local now = clock()
 redis.call('XLEN', stream)
 redis.call('ZCARD', scheduled)
 redis.call('ZCARD', leases)
-redis.call('HLEN', counters)
+local broken = broken_totals(counters, {'deleted'})
 local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 
 local doomed, seen, reply = {}, {}, {}
@@ -53,15 +55,13 @@ forget(messages, states, finished, tombstones, dead, due)
 for i = 1, #doomed do
   local id, body, record = doomed[i].id, doomed[i].body, doomed[i].record
   local status = record and record.status or 'P'
-  local entry = record and record.entry or string.match(body, '^[^ ;]*')
+  local entry = entry_of(record and record.entry or string.match(body, '^[^ ;]*'))
   redis.call('ZREM', leases, id) -- first, so that a full server lets the rest pass
   redis.call('ZREM', scheduled, id)
   redis.call('ZREM', dead, id)
-  if string.find(entry, '^%d+%-%d+$') then
-    redis.call('XDEL', status == 'P' and stream or finished, entry)
-  end
+  if entry then redis.call('XDEL', status == 'P' and stream or finished, entry) end
   redis.call('HDEL', messages, id)
   bury(states, tombstones, id, nonce, digest_of(body), now)
 end
-if #doomed > 0 then redis.call('HINCRBY', counters, 'deleted', #doomed) end
+add_to_total(counters, broken, 'deleted', #doomed)
 return reply

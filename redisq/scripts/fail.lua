@@ -1,5 +1,5 @@
 -- fail: end deliveries whose handler failed: the message waits for its next attempt, or is dead.
--- USES clock, limits, record, receipts, bell, schedule, finish, tombstone, sweep
+-- USES clock, arguments, limits, totals, record, receipts, bell, schedule, finish, tombstone, sweep
 --
 -- KEYS[1]  leases      {ns}:1:{orders}:leases
 -- KEYS[2]  states      {ns}:1:{orders}:states
@@ -23,6 +23,7 @@
 -- ERROR    LEASE_LOST  the message is gone, or another delivery holds it
 local leases, states, scheduled, bell, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local counters, config, finished, tombstones, dead = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+check_items(7, 7)
 local max_attempts, backoff_base, backoff_cap, retention, window, dead_retention = limits(
   config, {'max_attempts', 'backoff_base', 'backoff_cap', 'retention', 'dedup_window', 'dead_retention'},
   {ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]})
@@ -30,7 +31,7 @@ local max_attempts, backoff_base, backoff_cap, retention, window, dead_retention
 local now = clock()
 local ringing, head = redis.call('LLEN', bell), next_due(scheduled, now)
 redis.call('ZCARD', leases)
-redis.call('HLEN', counters)
+local broken = broken_totals(counters, {'failed', 'dead'})
 local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 local ids = {}
 for i = 7, #ARGV, 7 do ids[#ids + 1] = ARGV[i] end
@@ -41,10 +42,13 @@ local function backoff(failed, jitter)
   return math.floor(math.min(backoff_cap, backoff_base * 2 ^ math.min(failed - 1, 60)) * jitter / 1000000)
 end
 
+local DELAYS, CAUSES = {['-1'] = -1, ['-2'] = -2}, {failed = true, rejected = true, unreadable = true}
 local ended, retried, released, reply = {}, {}, {}, {}
 for i = 7, #ARGV, 7 do
   local id, attempt, nonce = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local delay, jitter, cause, message_error = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6]
+  local delay = DELAYS[ARGV[i + 3]] or whole(ARGV[i + 3], 'delay_ms')
+  local jitter, cause, message_error = whole(ARGV[i + 4], 'jitter', 0, 1000000), ARGV[i + 5], ARGV[i + 6]
+  if not CAUSES[cause] then refuse('cause') end
   local record = records[id]
   if not holds(record, attempt, nonce) or record.status == 'C' then
     reply[#reply + 1] = {'LEASE_LOST'}
@@ -77,8 +81,8 @@ if #released > 0 then
     redis.call('HSET', states, id, format_record(record))
     wake = wake or not head or record.at - now < head
   end
-  redis.call('HINCRBY', counters, 'failed', #released)
-  if #ended > 0 then redis.call('HINCRBY', counters, 'dead', #ended) end
+  add_to_total(counters, broken, 'failed', #released)
+  add_to_total(counters, broken, 'dead', #ended)
   if wake then ring(bell, ringing) end
 end
 forget(messages, states, finished, tombstones, dead, due)

@@ -1,4 +1,5 @@
 -- get: look messages up by id. Changes nothing.
+-- USES arguments
 --
 -- KEYS[1]  messages   {ns}:1:{orders}:messages
 -- KEYS[2]  states     {ns}:1:{orders}:states
@@ -7,6 +8,7 @@
 -- REPLY    per message {entry, digest and body; record; due in milliseconds}, each nil where there is none.
 --          No body: the message is unknown, or only its tombstone is left
 local messages, states, scheduled = KEYS[1], KEYS[2], KEYS[3]
+check_items(1, 1)
 local reply = {}
 local bodies, texts = redis.call('HMGET', messages, unpack(ARGV)), redis.call('HMGET', states, unpack(ARGV))
 for i = 1, #ARGV do

@@ -1,5 +1,5 @@
 -- purge: remove messages that wait, ready or scheduled. Those in progress and those that have finished stay.
--- USES clock, limits, record, tombstone, sweep
+-- USES clock, arguments, limits, totals, record, tombstone, sweep
 --
 -- KEYS[1]  stream      {ns}:1:{orders}:stream
 -- KEYS[2]  scheduled   {ns}:1:{orders}:scheduled
@@ -17,13 +17,13 @@
 -- REPLY    how many were removed; fewer than the limit when none is left
 local stream, scheduled, messages, states, tombstones, counters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local config, finished, dead = KEYS[7], KEYS[8], KEYS[9]
-local limit = tonumber(ARGV[4])
+local limit = whole(ARGV[4], 'limit', 1, 500)
 local retention, window, dead_retention = limits(
   config, {'retention', 'dedup_window', 'dead_retention'}, {ARGV[1], ARGV[2], ARGV[3]})
 
 local now = clock()
 local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
-redis.call('HLEN', counters)
+local broken = broken_totals(counters, {'deleted'})
 local ids, taken = {}, {}
 local entries = redis.call('XRANGE', stream, '-', '+', 'COUNT', limit)
 for i = 1, #entries do taken[i], ids[i] = entries[i][1], entries[i][2][2] end
@@ -44,6 +44,6 @@ redis.call('HDEL', states, unpack(ids))
 for i = 1, #ids do
   if bodies[i] then bury(states, tombstones, ids[i], '-', digest_of(bodies[i]), now) end
 end
-redis.call('HINCRBY', counters, 'deleted', #ids)
+add_to_total(counters, broken, 'deleted', #ids)
 forget(messages, states, finished, tombstones, dead, due)
 return #ids

@@ -1,5 +1,5 @@
 -- queue: accept messages: body and entry, or body and schedule, and a ring of the bell.
--- USES clock, limits, record, bell, schedule, tombstone, sweep
+-- USES clock, arguments, limits, totals, record, bell, schedule, tombstone, sweep
 --
 -- KEYS[1]  messages    {ns}:1:{orders}:messages
 -- KEYS[2]  states      {ns}:1:{orders}:states
@@ -23,18 +23,25 @@
 -- ERROR    QUEUE_FULL         with the limit in messages
 local messages, states, stream, scheduled, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local counters, config, finished, tombstones, dead = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+check_items(6, 5)
 local max_length, max_bytes, retention, window, dead_retention = limits(
   config, {'max_length', 'max_bytes', 'retention', 'dedup_window', 'dead_retention'},
   {ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]})
 
 local now = clock()
-local ready, waiting = redis.call('XLEN', stream), redis.call('ZCARD', scheduled)
+local ready = redis.call('XLEN', stream)
 local ringing = redis.call('LLEN', bell)
-redis.call('HLEN', counters)
+local broken = broken_totals(counters, {'queued'})
 local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 local stale = {messages = {}, tombstones = {}}
-local head = next_due(scheduled, now)
-local room = max_length > 0 and max_length - ready - waiting or math.huge
+local room = max_length > 0 and max_length - ready - redis.call('ZCARD', scheduled) or math.huge
+local head -- milliseconds until the first scheduled one is due, where it matters
+for i = 6, #ARGV, 5 do
+  if ARGV[i + 3] ~= '0' then
+    head = next_due(scheduled, now)
+    break
+  end
+end
 
 -- What is known of an id: the digest it was queued with, nil when it is free. One whose time has passed is free, too.
 local function known(id)
@@ -43,8 +50,9 @@ local function known(id)
   if record and (record.status == 'C' or record.status == 'E') then
     local letter = record.status == 'E'
     local kept = math.max(letter and dead_retention or retention, window)
-    if tonumber(string.match(record.entry, '^%d+')) + kept <= now or not body then
-      table.insert(stale.messages, {id = id, entry = record.entry, letter = letter, mine = true})
+    local ended = ended_at(record)
+    if not body or ended and ended + kept <= now then
+      table.insert(stale.messages, {id = id, entry = entry_of(record.entry), letter = letter, mine = true})
       return nil
     end
   end
@@ -57,6 +65,10 @@ end
 local accepted, seen, reply = {}, {}, {}
 for i = 6, #ARGV, 5 do
   local id, digest, body = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local delay = ARGV[i + 3] == '0' and 0 or whole(ARGV[i + 3], 'delay_ms')
+  local expires = ARGV[i + 4] == '0' and 0 or whole(ARGV[i + 4], 'expires_ms')
+  if #id ~= 16 then refuse('id') end
+  if #digest ~= 8 then refuse('digest') end
   local before = seen[id] or known(id)
   local answer = 'OK'
   if before then
@@ -67,9 +79,7 @@ for i = 6, #ARGV, 5 do
     answer = {'QUEUE_FULL', string.format('%d', max_length)}
   else
     seen[id] = digest
-    accepted[#accepted + 1] = {
-      id = id, digest = digest, body = body, delay = tonumber(ARGV[i + 3]), expires = tonumber(ARGV[i + 4]),
-    }
+    accepted[#accepted + 1] = {id = id, digest = digest, body = body, delay = delay, expires = expires}
   end
   reply[#reply + 1] = answer
 end
@@ -95,7 +105,7 @@ for i = 1, #accepted do
   if item.expires > 0 then entry = entry .. ';' .. string.format('%d', now + item.expires) end
   redis.call('HSET', messages, item.id, entry .. ' ' .. item.digest .. item.body)
 end
-if #accepted > 0 then redis.call('HINCRBY', counters, 'queued', #accepted) end
+add_to_total(counters, broken, 'queued', #accepted)
 if wake then ring(bell, ringing) end
 if not anew then forget(messages, states, finished, tombstones, dead, due) end
 return reply

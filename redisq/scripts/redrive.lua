@@ -1,5 +1,5 @@
 -- redrive: queue dead letters anew: the same id, counted from zero, with their history. Their expiry is lifted.
--- USES clock, limits, record, receipts, bell, tombstone, sweep
+-- USES clock, arguments, limits, totals, record, receipts, bell, tombstone, sweep
 --
 -- KEYS[1] dead        {ns}:1:{orders}:dead
 -- KEYS[2] states      {ns}:1:{orders}:states
@@ -20,12 +20,14 @@
 local dead, states, messages, stream, bell, counters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local config, finished, tombstones = KEYS[7], KEYS[8], KEYS[9]
 local who = ARGV[4]
+check_name(who, 'who')
+check_items(5, 1)
 local retention, window, dead_retention = limits(
   config, {'retention', 'dedup_window', 'dead_retention'}, {ARGV[1], ARGV[2], ARGV[3]})
 
 local now = clock()
 local ready, ringing = redis.call('XLEN', stream), redis.call('LLEN', bell)
-redis.call('HLEN', counters)
+local broken = broken_totals(counters, {'redriven'})
 local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 local ids = {}
 for i = 5, #ARGV do ids[#ids + 1] = ARGV[i] end
@@ -56,7 +58,7 @@ for i = 1, #redriven do
   redis.call('HSET', states, item.id, format_record(item.record))
 end
 if #redriven > 0 then
-  redis.call('HINCRBY', counters, 'redriven', #redriven)
+  add_to_total(counters, broken, 'redriven', #redriven)
   ring(bell, ringing)
 end
 return reply

@@ -1,5 +1,5 @@
 -- release: hand messages back, uncharged, for any worker to claim at once.
--- USES clock, limits, record, receipts, bell, tombstone, sweep
+-- USES clock, arguments, limits, totals, record, receipts, bell, tombstone, sweep
 --
 -- KEYS[1]  leases      {ns}:1:{orders}:leases
 -- KEYS[2]  states      {ns}:1:{orders}:states
@@ -19,6 +19,7 @@
 -- ERROR    LEASE_LOST  the message is gone, finished, or another delivery holds it
 local leases, states, stream, bell, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local counters, config, finished, tombstones, dead = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+check_items(4, 3)
 local retention, window, dead_retention = limits(
   config, {'retention', 'dedup_window', 'dead_retention'}, {ARGV[1], ARGV[2], ARGV[3]})
 
@@ -26,7 +27,7 @@ local now = clock()
 local ringing = redis.call('LLEN', bell)
 redis.call('ZCARD', leases)
 redis.call('XLEN', stream)
-redis.call('HLEN', counters)
+local broken = broken_totals(counters, {'released'})
 local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 local ids = {}
 for i = 4, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
@@ -56,7 +57,7 @@ if #released > 0 then
     record.entry = redis.call('XADD', stream, '*', 'id', released[i])
     redis.call('HSET', states, released[i], format_record(record))
   end
-  redis.call('HINCRBY', counters, 'released', #released)
+  add_to_total(counters, broken, 'released', #released)
   ring(bell, ringing)
 end
 forget(messages, states, finished, tombstones, dead, due)

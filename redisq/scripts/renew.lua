@@ -1,5 +1,5 @@
 -- renew: move the deadlines of leases, each only for the delivery that holds it, and note its progress.
--- USES clock, limits, record, receipts, tombstone, sweep
+-- USES clock, arguments, limits, record, receipts, tombstone, sweep
 --
 -- KEYS[1]  leases      {ns}:1:{orders}:leases
 -- KEYS[2]  states      {ns}:1:{orders}:states
@@ -17,6 +17,7 @@
 -- ERROR    LEASE_LOST  the message is gone, or another delivery holds it
 local leases, states, config, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local finished, tombstones, dead = KEYS[5], KEYS[6], KEYS[7]
+check_items(5, 4)
 local lease, retention, window, dead_retention = limits(
   config, {'lease', 'retention', 'dedup_window', 'dead_retention'}, {ARGV[1], ARGV[2], ARGV[3], ARGV[4]})
 

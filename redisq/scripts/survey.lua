@@ -1,5 +1,5 @@
 -- survey: how a queue is as a whole: its keys' types, its definition, and what time should have done. Changes nothing.
--- USES clock, limits
+-- USES clock, arguments, limits
 --
 -- KEYS[1]  stream      {ns}:1:{orders}:stream
 -- KEYS[2]  messages    {ns}:1:{orders}:messages
@@ -17,8 +17,8 @@
 -- ARGV[2]  window      default for the queue's own deduplication window, in milliseconds
 -- ARGV[3]  dead        default for the queue's own retention of dead letters, in milliseconds
 -- ARGV[4]  memory      how long a worker's last claim is remembered, in milliseconds
--- REPLY    {types of the keys, in order}. When each is right, also: messages held; bytes of one, about; rings of the bell;
---          in milliseconds how far the newest entry is ahead of the clock, and how long ago the first lease lapsed, the
+-- REPLY    {types of the keys, in order}. When each is right, also: bodies held; records and tombstones held; rings of the
+--          bell; in milliseconds how far the newest entry is ahead of the clock, and how long ago the first lease lapsed, the
 --          first scheduled message was due, the first leftover was; last claims that are past their memory, of a sample;
 --          the definition as names and values
 local stream, messages, states, scheduled, leases, finished = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -45,15 +45,9 @@ check(config, 'hash')
 if not sound then return {types} end
 
 local now = clock()
-local memory = tonumber(ARGV[4])
+local memory = whole(ARGV[4], 'memory')
 local retention, window, dead_retention = limits(
   config, {'retention', 'dedup_window', 'dead_retention'}, {ARGV[1], ARGV[2], ARGV[3]})
-
-local function bytes_of(key)
-  local sample, bytes = redis.call('HLEN', key) > 0 and redis.call('HRANDFIELD', key, 20) or {}, 0
-  for i = 1, #sample do bytes = bytes + redis.call('HSTRLEN', key, sample[i]) end
-  return math.floor(bytes / math.max(1, #sample))
-end
 
 local function since_first(zset)
   local first = redis.call('ZRANGE', zset, 0, 0, 'WITHSCORES')[2]
@@ -79,7 +73,7 @@ end
 local leftover = math.max(
   since_first_entry(finished) - retention, since_first_entry(tombstones) - window, since_first(dead) - dead_retention, 0)
 return {
-  types, redis.call('HLEN', messages), math.max(bytes_of(messages), bytes_of(states)), redis.call('LLEN', bell),
+  types, redis.call('HLEN', messages), redis.call('HLEN', states), redis.call('LLEN', bell),
   math.max(ahead(stream), ahead(finished), ahead(tombstones)), since_first(leases), since_first(scheduled), leftover,
   forgotten, redis.call('HGETALL', config),
 }

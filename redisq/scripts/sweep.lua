@@ -1,5 +1,5 @@
 -- sweep: forget finished messages, tombstones and workers' last claims whose time has passed, and empty streams.
--- USES clock, limits, record, tombstone, sweep
+-- USES clock, arguments, limits, record, tombstone, sweep
 --
 -- KEYS[1]  messages    {ns}:1:{orders}:messages
 -- KEYS[2]  states      {ns}:1:{orders}:states
@@ -14,10 +14,10 @@
 -- ARGV[3]  dead        default for the queue's own retention of dead letters, in milliseconds
 -- ARGV[4]  memory      how long a worker's last claim is remembered, in milliseconds
 -- ARGV[5]  limit       of each kind at most, <= 500
--- REPLY    {how many were forgotten; 1 when more may be due, else 0}
+-- REPLY    {how many were forgotten; 1 when more may be due, else 0; milliseconds until the next can be due, >= 1}
 local messages, states, finished, tombstones = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local dead, workers, stream, config = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local memory, limit = tonumber(ARGV[4]), tonumber(ARGV[5])
+local memory, limit = whole(ARGV[4], 'memory'), whole(ARGV[5], 'limit', 1, 500)
 local retention, window, dead_retention = limits(
   config, {'retention', 'dedup_window', 'dead_retention'}, {ARGV[1], ARGV[2], ARGV[3]})
 
@@ -37,4 +37,15 @@ local forgotten = forget(messages, states, finished, tombstones, dead, due) + #g
 if redis.call('XLEN', finished) == 0 then redis.call('DEL', finished) end
 if redis.call('XLEN', tombstones) == 0 then redis.call('DEL', tombstones) end
 if ready == 0 then redis.call('DEL', stream) end
-return {forgotten, due.more and 1 or 0}
+
+-- What ends from now on is due after the shortest of the periods.
+local next_due = now + math.min(retention, window, dead_retention)
+local function look(key, period)
+  local first = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
+  if first then next_due = math.min(next_due, tonumber(string.match(first[1], '^%d+')) + period) end
+end
+look(finished, retention)
+look(tombstones, window)
+local letter = redis.call('ZRANGE', dead, 0, 0, 'WITHSCORES')[2]
+if letter then next_due = math.min(next_due, tonumber(letter) + dead_retention) end
+return {forgotten, due.more and 1 or 0, math.max(1, next_due - now)}

@@ -31,6 +31,7 @@ from redisq.worker.policy import (
     hold_after_start,
     patience_with,
     pause_after,
+    sweep_after,
 )
 from redisq.worker.records import about
 from redisq.worker.runners import Handler, Runner, TaskRunner, ThreadRunner
@@ -39,8 +40,6 @@ from redisq.worker.suspects import Suspects
 from redisq.worker.verdicts import Reject, Retry
 
 log = logging.getLogger("redisq.worker")
-
-_SWEEP_EVERY = 1.0  # seconds
 
 
 class Consumer:
@@ -258,12 +257,14 @@ class Consumer:
             failpoints.reach("worker.started")
 
     async def _sweep(self) -> None:
+        wait = 0.0
         while True:
-            await asyncio.sleep(_SWEEP_EVERY * random.uniform(0.5, 1.5))
+            await asyncio.sleep(sweep_after(wait) * random.uniform(0.5, 1.5))
+            wait = 0.0
             try:
                 more = True
                 while more:
-                    _, more = await self._link.call(calls.sweep(self._keys, self._limits))
+                    _, more, wait = await self._link.call(calls.sweep(self._keys, self._limits))
             except RedisQError as error:
                 log.debug("queue %s: not swept: %s", self._keys.queue, error, extra=self._about())
             except Exception:  # a fault of ours may not stop the sweeping

@@ -7,18 +7,21 @@ from redisq.calls import BATCH
 #: An idle worker looks again after this long even when nothing rang: it bounds what a lost ring can cost. Seconds.
 LONGEST_BLOCK = 5.0
 _SHORTEST_BLOCK = 0.001  # so that a queue that is due and cannot be claimed is not asked without end
+_LONGEST_SWEEP = 20.0  # seconds
 _ERROR_TEXT = 2_000  # characters of an exception's text that are kept
 _FIRST_RESTART, _LONGEST_RESTART = 0.5, 30.0  # seconds
 _STABLE = 10.0  # seconds after which a process counts as healthy
 
 
 def claimable(concurrency: int, busy: int, unconfirmed: int) -> int:
-    """Say how many messages to claim: one per free slot.
+    """Say how many messages to claim: one per free slot, and half of all slots at most.
 
-    A slot is free when its handler has returned, so that claims and completions overlap; but no more outcomes than
-    there are slots may wait for Redis' confirmation, so that a slow Redis slows the worker and fills no memory.
+    So the server looks for one half while the handlers of the other run. A slot is free when its handler has returned,
+    so that claims and completions overlap; but no more outcomes than there are slots may wait for Redis' confirmation,
+    so that a slow Redis slows the worker and fills no memory.
     """
-    return max(0, min(BATCH, concurrency - busy - max(0, unconfirmed - concurrency)))
+    free = concurrency - busy - max(0, unconfirmed - concurrency)
+    return max(0, min(BATCH, -(-concurrency // 2), free))
 
 
 def block_for(wait: float | None) -> float:
@@ -50,6 +53,14 @@ def hold_after_outage(lease: float) -> float:
 def hold_after_start(lease: float) -> float:
     """Say how long a new worker leaves lapsed leases alone: it may have been started by the end of an outage."""
     return min(5.0, hold_after_outage(lease))
+
+
+def sweep_after(wait: float) -> float:
+    """Say when to sweep next, given in how many seconds the first leftover can be due.
+
+    Not more often than once a second; at least twice a minute, as a queue's retention may have been shortened.
+    """
+    return max(1.0, min(_LONGEST_SWEEP, wait))
 
 
 def pause_after(failures: int, chance: float) -> float:

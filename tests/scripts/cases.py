@@ -54,7 +54,8 @@ def damaged(orders: Orders, there: Everything) -> Call[Any]:
     assert orders.release(released) == [None]
     orders.redis.xtrim(orders.keys.stream, 0, approximate=False)
     orders.hush()
-    return calls.audit(orders.keys, orders.limits, "states", b"0", 100, fix=True, who="shop")
+    doubts = [(id, b"") for id in orders.redis.hkeys(orders.keys.states)]
+    return calls.audit(orders.keys, orders.limits, "states", doubts, 1_000_000, fix=True, who="shop")
 
 
 Case = Callable[[Orders, Everything], Call[Any]]
@@ -83,8 +84,11 @@ CASES: dict[str, Case] = {
     "redrive": lambda o, e: calls.redrive(o.keys, o.limits, "shop", [e.dead, e.ready]),
     "leave": lambda o, _: calls.leave(o.keys, o.limits, "w-1"),
     "audit": damaged,
+    "look": lambda o, _: calls.look(o.keys, "states", b"0", 100, 1_000_000),
     "survey": lambda o, _: calls.survey(o.keys, o.limits),
     "info": lambda o, _: calls.info(queues_key(o.raw.settings.namespace)),
     "scan": lambda o, _: calls.scan(queues_key(o.raw.settings.namespace), "*", b"0"),
 }
-READING = {"get", "stats", "registry", "dead", "survey", "info", "scan"}
+#: scripts that a full server refuses
+BRING_IN = {"queue", "define", "register"}
+READING = {"get", "stats", "registry", "dead", "survey", "look", "info", "scan"}

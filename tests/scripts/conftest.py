@@ -138,7 +138,13 @@ class Orders:
         return self.run(calls.dead(self.keys, DeadPage(**page)))
 
     def sweep(self) -> tuple[int, bool]:
-        return self.run(calls.sweep(self.keys, self.limits))
+        count, more, _ = self.run(calls.sweep(self.keys, self.limits))
+        return count, more
+
+    def next_sweep(self) -> float:
+        """Sweep, and give in how many seconds the next leftover can be due."""
+        _, _, wait = self.run(calls.sweep(self.keys, self.limits))
+        return wait
 
     def stats(self) -> Any:
         return self.run(calls.stats(self.keys))

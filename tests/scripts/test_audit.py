@@ -1,6 +1,7 @@
-"""`audit`: judges page by page, tells each problem in one walk, mends only what is wrong at that moment.
+"""`audit`: judges messages in doubt, tells each problem once, mends only what is wrong at that moment.
 
-What is called how, and what becomes of it, is told by tests/contract/test_doctor.py.
+Here every message is in doubt. Which are in the end, and what becomes of it, is told by tests/scripts/test_look.py and
+tests/contract/test_doctor.py.
 """
 
 from __future__ import annotations
@@ -10,26 +11,40 @@ from typing import Any
 import pytest
 
 from redisq import calls
-from redisq.doctor import WALKS
+from redisq.doctor import JUDGED
 from redisq.keys import new_id
-from redisq.model import AuditPage
+from redisq.model import Judgement
 from tests.scripts.cases import everything
 from tests.scripts.conftest import YEAR, Orders
 
+LARGE = 1_000_000
 
-def audit(orders: Orders, walk: str, cursor: bytes = b"0", count: int = 100, **how: Any) -> AuditPage:
-    return orders.run(calls.audit(orders.keys, orders.limits, walk, cursor, count, **how))
+
+def audit(orders: Orders, structure: str, *doubts: tuple[bytes, bytes], size: int = LARGE, **how: Any) -> Judgement:
+    """Judge some messages, or else all that a structure holds."""
+    chosen = doubts or members(orders, structure)
+    return orders.run(calls.audit(orders.keys, orders.limits, structure, chosen, size, **how))
+
+
+def members(orders: Orders, structure: str) -> list[tuple[bytes, bytes]]:
+    """All that a structure holds, as doubts."""
+    key = getattr(orders.keys, structure)
+    match orders.redis.type(key):
+        case b"hash":
+            return [(id, b"") for id in orders.redis.hkeys(key)]
+        case b"zset":
+            return [(id, b"") for id in orders.redis.zrange(key, 0, -1)]
+        case _:
+            return [(next(iter(fields.values())), entry) for entry, fields in orders.redis.xrange(key)]
 
 
 def problems(orders: Orders, **how: Any) -> dict[str, list[tuple[bytes, str, bool]]]:
-    """What each walk tells."""
-    return {walk: found for walk in WALKS if (found := list(audit(orders, walk, **how).problems))}
-
-
-def test_a_queue_that_never_was(orders: Orders) -> None:
-    for walk in (*WALKS, "tombstones", "unlisted"):
-        assert audit(orders, walk, fix=True) == AuditPage(b"0", [], [])
-    assert orders.names() == set()
+    """What is told of those in each structure."""
+    told = {}
+    for structure in JUDGED:
+        if structure != "tombstones" and members(orders, structure):
+            told[structure] = list(audit(orders, structure, **how).problems)
+    return {structure: found for structure, found in told.items() if found}
 
 
 @pytest.mark.parametrize("fix", [False, True])
@@ -39,25 +54,24 @@ def test_one_of_everything_is_sound(orders: Orders, fix: bool) -> None:
         assert problems(orders, fix=fix) == {}
 
 
-@pytest.mark.parametrize("walk", [*WALKS, "tombstones"])
-def test_pages_cover_a_structure(orders: Orders, walk: str) -> None:
-    """Each member is met, whatever the server's encoding of the structure is."""
-    ids = {new_id() for _ in range(700)}
-    key = getattr(orders.keys, walk)
-    for id in ids:
-        if walk in ("states", "messages"):
-            orders.redis.hset(key, id, "damaged")
-        elif walk in ("stream", "finished", "tombstones"):
-            orders.redis.xadd(key, {"id": id})
-        else:
-            orders.redis.zadd(key, {id: 1})
-    met, cursor, pages = set[bytes](), b"0", 0
-    while pages == 0 or cursor != b"0":
-        page = audit(orders, walk, cursor, 50)
-        met |= {id for id, *_ in (*page.problems, *page.tombstones)}
-        cursor, pages = page.cursor, pages + 1
-    assert met == ids
-    assert pages > 5
+def test_it_stops_when_it_has_read_enough(orders: Orders) -> None:
+    ids = [(id, b"") for id in orders.put("x" * 900, "x" * 900, "x" * 900)]
+    assert audit(orders, "messages", *ids).judged == 3
+    assert audit(orders, "messages", *ids, size=0).judged == 1
+    assert audit(orders, "messages", *ids, size=1_000).judged == 2
+
+
+def test_what_has_moved_on_is_in_doubt_no_more(orders: Orders) -> None:
+    """What was met, and is not there now, is not told of, whatever else is wrong."""
+    ghost = (new_id(), b"1-1")
+    for structure in JUDGED:
+        for fix in (False, True):
+            with orders.unchanged():
+                assert audit(orders, structure, ghost, fix=fix) == Judgement(1, [])
+    (receipt,) = orders.deliver("a")
+    entry = orders.redis.xinfo_stream(orders.keys.stream)["last-generated-id"]
+    assert audit(orders, "stream", (receipt.id, entry), fix=True) == Judgement(1, [])
+    assert audit(orders, "messages", (receipt.id, b""), fix=True) == Judgement(1, [])
 
 
 def test_a_lapsed_lease_and_an_overdue_message_are_sound(orders: Orders) -> None:
@@ -68,7 +82,7 @@ def test_a_lapsed_lease_and_an_overdue_message_are_sound(orders: Orders) -> None
     assert problems(orders) == {}
 
 
-def test_each_problem_is_told_by_one_walk(orders: Orders) -> None:
+def test_each_problem_is_told_once(orders: Orders) -> None:
     (held,) = orders.deliver("held")
     ready, orphan = orders.put("ready", "orphan")
     (delayed,) = orders.put("delayed", delay=YEAR)
@@ -129,18 +143,14 @@ def test_totals_count_what_loses_its_body(orders: Orders) -> None:
 def test_a_tombstone_that_was_made_anew_meanwhile_is_not_unlisted(orders: Orders) -> None:
     (id,) = orders.put("a")
     orders.delete(id)
-    orders.pass_time(60)
-    ((met, at),) = audit(orders, "states").tombstones
-    assert met == id
-    listed = audit(orders, "tombstones").tombstones
-    assert listed == [(id, b"")]
+    at = orders.redis.hget(orders.keys.states, id).split(b" ")[2]
     orders.redis.delete(orders.keys.tombstones)
-    orders.pass_time(1)
+    orders.pass_time(60)
     with orders.unchanged():
-        assert audit(orders, "unlisted", unlisted=[(id, at)], fix=True).problems == []
-    ((_, now),) = audit(orders, "states").tombstones
-    assert audit(orders, "unlisted", unlisted=[(id, now)], fix=True).problems == [(id, "tombstone-missing", True)]
-    assert len(audit(orders, "tombstones").tombstones) == 1
+        assert audit(orders, "tombstones", (id, at), fix=True).problems == []
+    now = orders.redis.hget(orders.keys.states, id).split(b" ")[2]
+    assert audit(orders, "tombstones", (id, now), fix=True).problems == [(id, "tombstone-missing", True)]
+    assert len(members(orders, "tombstones")) == 1
 
 
 @pytest.mark.parametrize("entry", ["-", "nonsense", "1-", "99999999999999999999-1", "1-99999999999999999999"])
@@ -165,8 +175,7 @@ def test_scores_that_are_no_times_break_nothing(orders: Orders, score: str) -> N
     orders.redis.zadd(orders.keys.scheduled, {ready: score})
     orders.redis.delete(orders.keys.stream)
     orders.redis.hdel(orders.keys.states, dead.id)
-    for walk in WALKS:
-        audit(orders, walk, fix=True)
+    problems(orders, fix=True)
     assert problems(orders) == {}
     assert [message.status for message in orders.get(dead.id, held.id, ready)] == ["ERROR", "INPROGRESS", "PENDING"]
     assert orders.ready() == [ready]

@@ -13,7 +13,7 @@ import pytest
 
 from redisq import calls
 from redisq.calls import Call
-from tests.scripts.cases import CASES, READING, everything
+from tests.scripts.cases import BRING_IN, CASES, READING, everything
 from tests.scripts.conftest import RETENTION, Orders, new
 
 ALLOCATING = {"HSET", "HINCRBY", "ZADD", "XADD", "RPUSH"}
@@ -21,9 +21,8 @@ FREEING = {"ZREM", "XDEL", "HDEL", "DEL", "UNLINK"}
 READS = {
     *("TIME", "HGET", "HMGET", "HGETALL", "HLEN", "HRANDFIELD", "LLEN"),
     *("XLEN", "XRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"),
-    *("HSCAN", "HSTRLEN", "INFO", "SCAN", "TYPE", "XREVRANGE", "ZSCAN"),
+    *("HSCAN", "HEXISTS", "INFO", "SCAN", "TYPE", "XREVRANGE", "ZSCAN"),
 }
-BRING_IN = {"queue", "define", "register"}
 
 Seen = list[tuple[str, str]]
 
@@ -88,12 +87,6 @@ def claim_unreadable(orders: Orders) -> Call[object]:
     return calls.claim(orders.keys, orders.limits, "w-1", calls.new_nonce(), 1)
 
 
-def claim_sweeps_only(orders: Orders) -> Call[object]:
-    orders.complete(*orders.deliver("a"))
-    orders.pass_time(RETENTION + 1)
-    return calls.claim(orders.keys, orders.limits, "w-1", calls.new_nonce(), 1)
-
-
 def claim_of_nothing(orders: Orders) -> Call[object]:
     return calls.claim(orders.keys, orders.limits, "w-1", calls.new_nonce(), 1)
 
@@ -120,7 +113,6 @@ OTHERS = [
     reclaim_to_death,
     claim_ready_only,
     claim_unreadable,
-    claim_sweeps_only,
     delete_ready_only,
     queue_an_old_id_anew,
     back_to_defaults,

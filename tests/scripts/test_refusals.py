@@ -1,13 +1,28 @@
-"""A key that holds another program's value: every script refuses its call, and has changed nothing."""
+"""A key that holds another program's value, of any other type: every script refuses its call, and has changed nothing.
+
+On real servers so it does when memory is full, too.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from redisq import scripts
+from redisq import embedded, scripts
 from redisq.errors import Unavailable
-from tests.scripts.cases import CASES, everything
+from tests.conftest import SERVERS, start
+from tests.scripts.cases import CASES
 from tests.scripts.conftest import Orders
+from tests.scripts.frozen import FOREIGN, TYPES
+from tests.scripts.workbench import workbench
+
+
+@pytest.fixture(scope="module", params=SERVERS, ids=lambda name: name.rpartition("/")[2])
+def server(request: pytest.FixtureRequest) -> Iterator[embedded.EmbeddedServer]:
+    """A server of this module's own: no other test shall find it full."""
+    with start(request.param) as mine:
+        yield mine
 
 
 def test_there_is_a_case_for_each_script() -> None:
@@ -24,16 +39,13 @@ def scripts_there_are() -> set[str]:
 def test_a_call_leaves_no_half_written_state(orders: Orders, script: str) -> None:
     if script == "info" and orders.raw.server.kind == "fakeredis":
         pytest.skip("fakeredis knows no INFO")
-    call = CASES[script](orders, everything(orders))
-    aside = f"{orders.raw.settings.namespace}:aside"
-    for name, key in zip(call.script.keys, call.keys, strict=True):
-        there = orders.redis.exists(key)
-        if there:
-            orders.redis.rename(key, aside)
-        orders.redis.set(key, "another program's")  # no key of a queue is a string
-        with orders.unchanged(), pytest.raises(Unavailable, match="holds a value that is not redisq's"):
-            pytest.fail(f"{name} is not checked: {orders.run(call)}")
-        orders.redis.delete(key)
-        if there:
-            orders.redis.rename(aside, key)
-    orders.run(call)  # it was the keys, not the call
+    with workbench(orders, script) as bench:
+        for name, key in zip(bench.call.script.keys, bench.call.keys, strict=True):
+            kinds = [kind for kind in FOREIGN if kind != TYPES[name]]
+            for kind in kinds if bench.real else kinds[len(name) % len(kinds) :][:1]:  # fakeredis is slow
+                command, values = FOREIGN[kind]
+                for full in (False, True) if bench.real else (False,):
+                    trial = bench.try_it(bench.call, ("DEL", key), (command, key, *values), full=full)
+                    assert isinstance(trial.error, Unavailable), f"{name} may be a {kind}: {trial}"
+                    assert "holds a value that is not redisq's; nothing was changed" in str(trial.error)
+        assert bench.try_it(bench.call).error is None  # it was the keys, not the call

@@ -165,3 +165,23 @@ def test_memory_comes_back(orders: Orders) -> None:
         pass
     assert orders.names() == {"counters"}
     assert orders.sweep() == (0, False)
+
+
+def test_it_tells_when_the_next_can_be_due(orders: Orders) -> None:
+    shortest = min(RETENTION, WINDOW, DEAD)
+    assert orders.next_sweep() == shortest  # whatever ends now
+    done, dead, gone = orders.deliver("done", "dead", "gone")
+    orders.complete(done)
+    orders.fail(dead, final=True)
+    assert orders.next_sweep() == shortest
+    orders.delete(gone.id)
+    orders.pass_time(WINDOW - 100)
+    assert 0 < orders.next_sweep() <= 100  # the tombstone
+    orders.pass_time(RETENTION - WINDOW)
+    assert 0 < orders.next_sweep() <= 100  # the complete one
+    orders.define(dedup_window=str(int(DEAD * 1000)), retention=str(int(DEAD * 1000)))
+    orders.sweep()
+    orders.pass_time(DEAD - RETENTION)
+    assert 0 < orders.next_sweep() <= 100  # the dead letter
+    orders.pass_time(100)
+    assert orders.next_sweep() >= 0.001

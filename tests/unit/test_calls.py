@@ -159,8 +159,8 @@ def test_statistics() -> None:
 
 
 def test_the_small_ones() -> None:
-    assert calls.sweep(KEYS, LIMITS).decode([5, 1]) == (5, True)
-    assert calls.sweep(KEYS, LIMITS).decode([0, 0]) == (0, False)
+    assert calls.sweep(KEYS, LIMITS).decode([5, 1, 1]) == (5, True, 0.001)
+    assert calls.sweep(KEYS, LIMITS).decode([0, 0, 2500]) == (0, False, 2.5)
     assert calls.define(KEYS, LIMITS, []).decode([b"lease", b"5"]) == {"lease": "5"}
     assert calls.register("ns:1:queues", "orders", 1).decode(4) == 4
     assert calls.registry("ns:1:queues").decode([b"orders", b"1", b"invoices", b"8"]) == {"orders": 1, "invoices": 8}

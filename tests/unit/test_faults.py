@@ -21,7 +21,7 @@ from redis._parsers.encoders import Encoder
 from redisq import QueueFull, Settings, Unavailable, calls
 from redisq.connection import Link
 from redisq.endpoint import Endpoint
-from redisq.errors import Indeterminate
+from redisq.errors import Indeterminate, RedisQError
 from redisq.faults import classify
 from redisq.keys import partition_keys
 
@@ -73,6 +73,7 @@ OLD = Meaning(Unavailable, False, "redisq needs Redis 6.2 or later")
 NUMBER = Meaning(Unavailable, False, "no database of that number")
 PROTECTED = Meaning(Unavailable, False, "it is in protected mode")
 CROWD = Meaning(Unavailable, True, "max number of clients reached")
+ARGUMENT = Meaning(RedisQError, False, "was sent a bad argument (delay_ms); nothing was changed")
 OTHER = Meaning(Unavailable, False, "answered with an error")
 
 REPLIES: list[tuple[str, Meaning]] = [
@@ -128,6 +129,10 @@ REPLIES: list[tuple[str, Meaning]] = [
     ("ERR max number of clients reached", CROWD),
     (IN_62 + "user_script:3: attempt to perform arithmetic on a nil value", OTHER),
     ("ERR user_script:3: attempt to perform arithmetic on a nil value" + IN_7, OTHER),
+    (IN_62 + "BADARG delay_ms", ARGUMENT),
+    ("ERR BADARG delay_ms" + IN_7, ARGUMENT),
+    (IN_62 + "WRONGTYPE no number of partitions", FOREIGN),
+    ("ERR WRONGTYPE no number of partitions" + IN_7, FOREIGN),
     (IN_62 + "Script killed by user with SCRIPT KILL...", OTHER),
     ("ERR Script killed by user with SCRIPT KILL..." + IN_7, OTHER),
     ("ERR unknown command 'EVALSHA', with args beginning with: ", OLD),

@@ -16,12 +16,12 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 #: The lowest row first. A module, or a package as a whole, imports only from rows below its own.
 ROWS: list[set[str]] = [
     {"errors", "supervisor"},
-    {"keys", "model", "strict", "faults", "gate", "embedded", "failpoints"},
+    {"keys", "model", "strict", "faults", "gate", "embedded", "failpoints", "packing"},
     {"codec", "findings", "options", "server", "tokens", "scripts"},
     {"settings", "replies"},
     {"calls", "endpoint"},
-    {"operations", "conversation"},
-    {"connection", "dead_letters", "doctor"},
+    {"coalescing", "operations", "conversation"},
+    {"connection", "batches", "dead_letters", "doctor"},
     {"client", "aclient"},
     {"worker"},
     {"cli", "gateway", "testing"},

@@ -27,13 +27,13 @@ PERMITTED = "permitted"  # no operation, but asked before one with its keys, so 
 OPERATIONS = [name for name in SCRIPTS if name != PERMITTED]
 LIB = sorted(path.name.removesuffix(".lua") for path in (FOLDER / "lib").iterdir())
 
-ALLOWED_GLOBALS = {"redis", "KEYS", "ARGV", "math", "string", "table", "tonumber", "tostring", "unpack"}
+ALLOWED_GLOBALS = {"redis", "KEYS", "ARGV", "error", "math", "string", "table", "tonumber", "tostring", "unpack"}
 ALLOWED_COMMANDS = {
     *("TIME", "HGET", "HMGET", "HGETALL", "HLEN", "HRANDFIELD", "HSET", "HDEL", "HINCRBY"),
     *("LLEN", "RPUSH", "XLEN", "XRANGE", "XADD", "XDEL", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"),
     "UNLINK",
     *("ZADD", "ZREM", "DEL"),
-    *("HSCAN", "HSTRLEN", "INFO", "SCAN", "TYPE", "XREVRANGE", "ZSCAN"),  # only read, and only by those of the doctor
+    *("HSCAN", "HEXISTS", "INFO", "SCAN", "TYPE", "XREVRANGE", "ZSCAN"),  # only read, and only by those of the doctor
 }
 
 

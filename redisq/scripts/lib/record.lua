@@ -15,18 +15,24 @@
 --   payload  P, E: the last error. I: the progress. C: the result. Opaque bytes, empty for none
 --
 -- A deleted or swept message leaves a tombstone there while the deduplication window lasts: T <nonce> <ms> <digest>
+
+-- What is no count, or none that can be, would be written back as no number at all.
+local function count_of(text)
+  return math.min(tonumber(text) or 0, 1e9)
+end
+
 local function parse_record(text)
   local status, attempt, nonce, counts, cause, at, entry, history, payload =
     string.match(text, '^([PICE]) (%d+) (%S+) (%S+) (%S+) (%d+) (%S+) (%S+) (.*)$')
-  if not status then return nil end
+  if not status or #attempt > 15 or #at > 15 then return nil end -- counting on would make no number of it
   local record = {
     status = status, attempt = attempt, nonce = nonce, failed = 0, lost = 0, released = 0, suspect = 0, cause = cause,
     at = at, entry = entry, history = history, payload = payload,
   }
   if counts ~= '-' then
     local failed, lost, released, suspect = string.match(counts, '^(%d+),(%d+),(%d+),(%d+)$')
-    record.failed, record.lost = tonumber(failed) or 0, tonumber(lost) or 0
-    record.released, record.suspect = tonumber(released) or 0, tonumber(suspect) or 0
+    record.failed, record.lost = count_of(failed), count_of(lost)
+    record.released, record.suspect = count_of(released), count_of(suspect)
   end
   return record
 end
@@ -39,6 +45,18 @@ local function format_record(r)
   return table.concat({
     r.status, r.attempt, r.nonce, counts, r.cause, string.format('%d', r.at), r.entry, r.history, r.payload,
   }, ' ')
+end
+
+-- When a finished message ended, in milliseconds; nil when its record does not tell.
+local function ended_at(record)
+  local at = string.match(record.entry, '^%d+')
+  return at and #at <= 15 and tonumber(at) or nil
+end
+
+-- A stream's entry as a record or a body names it, nil when that is none: XDEL would fail at it half-way.
+local function entry_of(text)
+  local ms, sequence = string.match(text, '^(%d+)%-(%d+)$')
+  return ms and #ms <= 15 and #sequence <= 15 and text or nil
 end
 
 local function new_record(now)

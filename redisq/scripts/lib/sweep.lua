@@ -4,7 +4,7 @@
 -- longer it leaves a tombstone, dated when it finished. A tombstone goes when the window has passed.
 local function overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, limit)
   local due = {messages = {}, tombstones = {}}
-  local entries = redis.call('XRANGE', finished, '-', string.format('%d', now - retention), 'COUNT', limit)
+  local entries = redis.call('XRANGE', finished, '-', string.format('%d', math.max(0, now - retention)), 'COUNT', limit)
   for i = 1, #entries do
     local entry, id = entries[i][1], entries[i][2][2]
     local text, body = redis.call('HGET', states, id), redis.call('HGET', messages, id)
@@ -19,10 +19,11 @@ local function overdue(messages, states, finished, tombstones, dead, now, retent
     local record = text and parse_record(text)
     local mine = record and record.status == 'E'
     table.insert(due.messages, {
-      id = id, entry = mine and record.entry or '0', letter = true, mine = mine, body = body, keep = window > dead_retention,
+      id = id, ended = mine and ended_at(record) or now, letter = true, mine = mine, body = body,
+      keep = window > dead_retention,
     })
   end
-  due.tombstones = redis.call('XRANGE', tombstones, '-', string.format('%d', now - window), 'COUNT', limit)
+  due.tombstones = redis.call('XRANGE', tombstones, '-', string.format('%d', math.max(0, now - window)), 'COUNT', limit)
   for i = 1, #due.tombstones do
     local id = due.tombstones[i][2][2]
     local text = redis.call('HGET', states, id)
@@ -36,11 +37,15 @@ end
 local function forget(messages, states, finished, tombstones, dead, due)
   for i = 1, #due.messages do
     local item = due.messages[i]
-    if item.letter then redis.call('ZREM', dead, item.id) else redis.call('XDEL', finished, item.entry) end
+    if item.letter then
+      redis.call('ZREM', dead, item.id)
+    elseif item.entry then
+      redis.call('XDEL', finished, item.entry)
+    end
     if item.mine then
       redis.call('HDEL', messages, item.id)
       if item.keep and item.body then
-        bury(states, tombstones, item.id, '-', digest_of(item.body), string.match(item.entry, '^%d+'))
+        bury(states, tombstones, item.id, '-', digest_of(item.body), item.ended or string.match(item.entry, '^%d+'))
       else
         redis.call('HDEL', states, item.id)
       end

@@ -1,0 +1,168 @@
+"""Queueing, looking up and deleting many messages, as flows like those of `operations`. Pure.
+
+They take any iterable as it comes, a chunk at a time, so that beside what they answer memory is bounded.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+from redisq import calls, keys
+from redisq.calls import BATCH, NewMessage
+from redisq.errors import BatchError, InvalidMessage, MessageNotFound, RedisQError, Unavailable
+from redisq.model import Message
+from redisq.operations import Flow, Operations
+from redisq.replies import Outcome
+
+T = TypeVar("T")
+
+_CHUNK_BYTES = 1024 * 1024  # of bodies in one call
+_LOOKED_UP = 100  # messages in one reply, each of which may take a megabyte and more
+
+
+def queue_messages(
+    operations: Operations,
+    queue: str,
+    messages: Iterable[object],
+    token: str | None,
+    ids: Sequence[str | uuid.UUID] | None,
+) -> Flow[list[str]]:
+    """Queue many messages in calls of up to BATCH; the answer is their ids, in order."""
+    where = operations.keys_of(queue)
+    operations.authorise("queue", queue, token)
+    given: list[bytes] | None = None
+    if ids is not None:
+        messages = list(messages)
+        if len(ids) != len(messages):
+            raise InvalidMessage(f"ids= has {len(ids)} ids for {len(messages)} messages: give one for each.")
+        given = [keys.given_id(id) for id in ids]
+    made = _Made(operations, messages, given)
+    given_up: RedisQError | None = None
+    for number, chunk in enumerate(made.chunks()):
+        outcomes: Sequence[Outcome[None]]
+        if number == 0:
+            yield from operations.register(queue, min(len(message.body) for _, message in chunk))
+        try:
+            if given_up:
+                raise given_up
+            outcomes = yield calls.queue(where, operations.limits, [message for _, message in chunk])
+        except RedisQError as error:
+            outcomes = [error] * len(chunk)
+            given_up = given_up or _not_sent(error)
+        for (index, _), outcome in zip(chunk, outcomes, strict=True):
+            if outcome is not None:
+                made.errors[index] = outcome
+    texts = [keys.id_text(name) for name in made.names]
+    if made.errors:
+        raise BatchError(texts, dict(sorted(made.errors.items())))
+    return texts
+
+
+class _Made:
+    """Messages made of bodies as these come, with the ids and errors of all so far."""
+
+    def __init__(self, operations: Operations, bodies: Iterable[object], ids: Sequence[bytes] | None) -> None:
+        self._operations = operations
+        self._bodies = bodies
+        self._ids = ids
+        self.names: list[bytes] = []
+        self.errors: dict[int, RedisQError] = {}
+
+    def chunks(self) -> Iterator[list[tuple[int, NewMessage]]]:
+        """Give what fits into one call, each message with its number."""
+        chunk: list[tuple[int, NewMessage]] = []
+        size = 0
+        for index, body in enumerate(self._bodies):
+            name = keys.new_id() if self._ids is None else self._ids[index]
+            self.names.append(name)
+            try:
+                message = self._operations.new_message(body, name)
+            except InvalidMessage as error:
+                self.errors[index] = error
+                continue
+            if chunk and (len(chunk) == BATCH or size + len(message.body) > _CHUNK_BYTES):
+                yield chunk
+                chunk, size = [], 0
+            chunk.append((index, message))
+            size += len(message.body)
+        if chunk:
+            yield chunk
+
+
+def get_messages(
+    operations: Operations, queue: str, ids: Iterable[str | uuid.UUID], token: str | None
+) -> Flow[list[Message | None]]:
+    """Look many messages up; the answer has None for each that is not there."""
+    where = operations.keys_of(queue)
+    operations.authorise("get", queue, token)
+    found: list[Message | None] = []
+    errors: dict[int, RedisQError] = {}
+    texts: list[str] = []
+    for chunk in _chunks(ids, _LOOKED_UP):
+        names = [_known(id) for id in chunk]
+        asked = [name for name in names if name is not None]
+        answers: Iterator[Outcome[Message]] = iter((yield calls.get(where, asked)) if asked else ())
+        for id, name in zip(chunk, names, strict=True):
+            outcome = next(answers) if name is not None else MessageNotFound()
+            if isinstance(outcome, RedisQError) and not isinstance(outcome, MessageNotFound):
+                errors[len(found)] = outcome
+            found.append(None if isinstance(outcome, RedisQError) else outcome)
+            texts.append(str(id))
+    if errors:
+        raise BatchError(texts, errors)
+    return found
+
+
+def delete_messages(
+    operations: Operations, queue: str, ids: Iterable[str | uuid.UUID], token: str | None
+) -> Flow[list[bool]]:
+    """Delete many messages; the answer says of each whether it was there."""
+    where = operations.keys_of(queue)
+    operations.authorise("delete", queue, token)
+    deleted: list[bool] = []
+    errors: dict[int, RedisQError] = {}
+    texts: list[str] = []
+    given_up: RedisQError | None = None
+    for chunk in _chunks(ids, BATCH):
+        names = [_known(id) for id in chunk]
+        asked = list(dict.fromkeys(name for name in names if name is not None))
+        outcomes: dict[bytes, Outcome[None]] = {}
+        if asked:
+            try:
+                if given_up:
+                    raise given_up
+                answers = yield calls.delete(where, operations.limits, asked, calls.new_nonce())
+                outcomes = dict(zip(asked, answers, strict=True))
+            except RedisQError as error:
+                outcomes = dict.fromkeys(asked, error)
+                given_up = given_up or _not_sent(error)
+        for id, name in zip(chunk, names, strict=True):
+            outcome = outcomes.pop(name, MessageNotFound()) if name is not None else MessageNotFound()  # once each
+            if isinstance(outcome, RedisQError) and not isinstance(outcome, MessageNotFound):
+                errors[len(deleted)] = outcome
+            deleted.append(outcome is None)
+            texts.append(str(id))
+    if errors:
+        raise BatchError(texts, errors)
+    return deleted
+
+
+def _known(id: object) -> bytes | None:
+    try:
+        return keys.known_id(id)
+    except MessageNotFound:
+        return None
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    source = iter(items)
+    while chunk := list(islice(source, size)):
+        yield chunk
+
+
+def _not_sent(earlier: RedisQError) -> RedisQError:
+    """Say why the rest of a batch stays behind: for each call of it to wait in vain would take far too long."""
+    return Unavailable(f"Not sent, after this: {earlier}") if isinstance(earlier, Unavailable) else earlier

@@ -1,0 +1,179 @@
+"""Calls of an asyncio client that are made at once travel together: one round trip for many callers."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, cast
+
+from redisq.calls import BATCH, Argument, Call
+
+T = TypeVar("T")
+
+_AT_ONCE = 2  # calls under way: the server works on one while the next is written
+_LARGE = 64  # messages of a call that goes alone
+_CHUNK_BYTES = 1024 * 1024
+_MANY_LANES = 1_000
+
+
+class Sender(Protocol):
+    """What carries calls to the server; `waited` is for how many seconds a call's caller has waited already."""
+
+    def call(self, call: Call[T], waited: float = 0.0) -> Awaitable[T]: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """A caller whose call waits to be sent with others."""
+
+    call: Call[Any]
+    answer: asyncio.Future[Any]
+    since: float
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """Calls of one script on the keys of one queue partition."""
+
+    under_way: int = 0
+    waiting: deque[_Waiter] = field(default_factory=deque)
+    woken: bool = False
+
+
+class Coalescer:
+    """Sends the calls of one client, whose calls of a script differ in their messages alone.
+
+    A caller alone has its call sent at once. While calls are under way further ones of the same script and keys gather,
+    and are sent as one as soon as there is room. What waits is bounded by the number of callers, as each awaits its
+    answer. Each gets its own outcomes; when all fail it gets an error of its own. A caller that is cancelled takes its
+    call back as long as that was not sent.
+    """
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+        self._lanes: dict[tuple[str, tuple[str, ...]], _Lane] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def call(self, call: Call[T]) -> T:
+        """Run one call, alone or with others; raises what the sender does."""
+        if call.size == 0 or len(call.args) - call.head > _LARGE * call.size:
+            return await self._sender.call(call)
+        lane = self._lane(call)
+        if lane.under_way or lane.waiting:
+            return cast(T, await self._join(lane, call))
+        lane.under_way = 1
+        try:
+            return await self._sender.call(call)
+        finally:
+            self._ended(lane)
+
+    def _lane(self, call: Call[Any]) -> _Lane:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # what was under way on another loop has ended with it
+            self._loop, self._lanes = loop, {}
+        name = call.script.name, call.keys
+        lane = self._lanes.get(name)
+        if lane is None:
+            if len(self._lanes) >= _MANY_LANES:
+                self._lanes = {name: lane for name, lane in self._lanes.items() if lane.under_way or lane.waiting}
+            lane = self._lanes[name] = _Lane()
+        return lane
+
+    async def _join(self, lane: _Lane, call: Call[Any]) -> Any:
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(call, loop.create_future(), time.monotonic())
+        lane.waiting.append(waiter)
+        if lane.under_way < _AT_ONCE and not lane.woken:
+            lane.woken = True
+            loop.call_soon(self._send_waiting, lane)  # with all who come in this turn of the loop
+        return await waiter.answer
+
+    def _ended(self, lane: _Lane) -> None:
+        lane.under_way -= 1
+        if not lane.woken:
+            self._send_waiting(lane)
+
+    def _send_waiting(self, lane: _Lane) -> None:
+        lane.woken = False
+        while lane.under_way < _AT_ONCE and (waiters := _take(lane.waiting)):
+            lane.under_way += 1
+            task = asyncio.create_task(self._send(lane, waiters))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, lane: _Lane, waiters: list[_Waiter]) -> None:
+        try:
+            outcomes = await self._sender.call(_joined(waiters), waited=time.monotonic() - waiters[0].since)
+        except BaseException as error:
+            for waiter in waiters:
+                if not waiter.answer.done():
+                    _fail(waiter.answer, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            first = 0
+            for waiter in waiters:
+                end = first + _count(waiter.call)
+                if not waiter.answer.done():  # else its caller was cancelled
+                    waiter.answer.set_result(outcomes[first:end])
+                first = end
+        finally:
+            self._ended(lane)
+
+
+def _count(call: Call[Any]) -> int:
+    return (len(call.args) - call.head) // call.size
+
+
+def _take(waiting: deque[_Waiter]) -> list[_Waiter]:
+    """Take what is sent as one: BATCH messages, about a megabyte. None twice: each caller shall get its own answer."""
+    taken: list[_Waiter] = []
+    messages: set[Argument] = set()
+    count = size = 0
+    while waiting:
+        waiter = waiting[0]
+        call = waiter.call
+        mine = call.args[call.head :: call.size]
+        count += len(mine)
+        size += sum(len(argument) for argument in call.args[call.head :] if isinstance(argument, bytes))
+        if taken and (count > BATCH or size > _CHUNK_BYTES or not messages.isdisjoint(mine)):
+            break
+        waiting.popleft()
+        if not waiter.answer.done():  # else its caller was cancelled
+            taken.append(waiter)
+            messages.update(mine)
+    return taken
+
+
+def _joined(waiters: Sequence[_Waiter]) -> Call[list[Any]]:
+    """Make one call of several. What is the call's own, as a delete's nonce, is the first one's."""
+    if len(waiters) == 1:
+        return waiters[0].call
+    first = waiters[0].call
+    args: list[Argument] = [*first.args[: first.head]]
+    for waiter in waiters:
+        args += waiter.call.args[first.head :]
+
+    def decode(reply: Sequence[Any]) -> list[Any]:
+        outcomes: list[Any] = []
+        for waiter in waiters:
+            start = len(outcomes)
+            outcomes += waiter.call.decode(reply[start : start + _count(waiter.call)])
+        return outcomes
+
+    return Call(first.script, first.keys, args, decode, first.head, first.size)
+
+
+def _fail(answer: asyncio.Future[Any], error: BaseException) -> None:
+    """Give a caller an error of its own: a traceback belongs to one."""
+    if isinstance(error, asyncio.CancelledError):
+        answer.cancel()
+        return
+    own = copy.copy(error)
+    own.__cause__ = error.__cause__
+    answer.set_exception(own)
