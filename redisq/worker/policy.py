@@ -7,6 +7,7 @@ from redisq.calls import BATCH
 #: An idle worker looks again after this long even when nothing rang: it bounds what a lost ring can cost. Seconds.
 LONGEST_BLOCK = 5.0
 _SHORTEST_BLOCK = 0.001  # so that a queue that is due and cannot be claimed is not asked without end
+_WORTH_A_CALL = 32  # messages of one claim whose own cost counts little
 _LONGEST_SWEEP = 20.0  # seconds
 _ERROR_TEXT = 2_000  # characters of an exception's text that are kept
 _FIRST_RESTART, _LONGEST_RESTART = 0.5, 30.0  # seconds
@@ -14,14 +15,14 @@ _STABLE = 10.0  # seconds after which a process counts as healthy
 
 
 def claimable(concurrency: int, busy: int, unconfirmed: int) -> int:
-    """Say how many messages to claim: one per free slot, and half of all slots at most.
+    """Say how many messages to claim: one per free slot; of many slots half, so that the server looks for the messages
+    of one half while the handlers of the other run (measured: half as fast again).
 
-    So the server looks for one half while the handlers of the other run. A slot is free when its handler has returned,
-    so that claims and completions overlap; but no more outcomes than there are slots may wait for Redis' confirmation,
-    so that a slow Redis slows the worker and fills no memory.
+    A slot is free when its handler has returned, so that claims and completions overlap; but no more outcomes than
+    there are slots may wait for Redis' confirmation, so that a slow Redis slows the worker and fills no memory.
     """
     free = concurrency - busy - max(0, unconfirmed - concurrency)
-    return max(0, min(BATCH, -(-concurrency // 2), free))
+    return max(0, min(BATCH, max(_WORTH_A_CALL, -(-concurrency // 2)), free))
 
 
 def block_for(wait: float | None) -> float:

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 from redisq.worker.delivery import Delivery
 
+_MOMENT = 0.001  # seconds
+
 HandlerFunction = Callable[[Delivery], Any] | Callable[[Delivery], Awaitable[Any]]
 
 
@@ -109,8 +111,11 @@ class TaskRunner:
 class ThreadRunner:
     """Runs a plain handler in threads of its own, one per slot.
 
-    The threads are daemons: one whose handler never returns cannot keep the process from ending. They report through
-    one list and wake the loop once for all that has gathered, not once for each.
+    Of deliveries that come together one thread is woken, which takes them one after the other: waking a thread for each
+    costs more than most handlers. What it has not begun after a moment, because a handler takes its time, the other
+    threads are woken for. They report through one list and wake the loop once for all that has gathered.
+
+    The threads are daemons: one whose handler never returns cannot keep the process from ending.
     """
 
     def __init__(self, handler: Handler, owner: Owner) -> None:
@@ -118,7 +123,9 @@ class ThreadRunner:
         self._timeout = handler.timeout
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._waiting: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
+        self._waiting: deque[Delivery] = deque()
+        self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()  # each wakes a thread; False ends it
+        self._watching = False
         self._reports: deque[tuple[Delivery, Any, BaseException | None]] = deque()
         self._woken = threading.Lock()
         self._timers: dict[Delivery, asyncio.TimerHandle] = {}
@@ -133,7 +140,17 @@ class ThreadRunner:
     def start(self, delivery: Delivery) -> None:
         if self._timeout is not None:
             self._timers[delivery] = self._loop.call_later(self._timeout, self._check, delivery, self._timeout)
-        self._waiting.put(delivery)
+        self._waiting.append(delivery)
+        if self._wakes.empty():
+            self._wakes.put(True)
+        elif not self._watching:
+            self._watching = True
+            self._loop.call_later(_MOMENT, self._wake_more)
+
+    def _wake_more(self) -> None:
+        self._watching = False
+        for _ in range(len(self._waiting)):
+            self._wakes.put(True)
 
     def cancel(self, delivery: Delivery) -> None:
         """Nothing: a thread cannot be stopped. Its handler may look at `delivery.cancelled`."""
@@ -141,18 +158,20 @@ class ThreadRunner:
     def unstarted(self) -> list[Delivery]:
         """Take back what no thread has begun."""
         taken: list[Delivery] = []
-        while True:
-            try:
-                delivery = self._waiting.get_nowait()
-            except queue.Empty:
-                return taken
-            if delivery is not None:
-                self._stop_timer(delivery)
-                taken.append(delivery)
+        while (delivery := self._take()) is not None:
+            self._stop_timer(delivery)
+            taken.append(delivery)
+        return taken
 
     def close(self) -> None:
         for _ in self._threads:
-            self._waiting.put(None)
+            self._wakes.put(False)
+
+    def _take(self) -> Delivery | None:
+        try:
+            return self._waiting.popleft()  # atomic, as a look before it would not be
+        except IndexError:
+            return None
 
     def _check(self, delivery: Delivery, timeout: float) -> None:
         """Look whether a handler has overrun its timeout, which counts from when a thread began with it."""
@@ -163,20 +182,24 @@ class ThreadRunner:
             self._owner.overran(delivery)
 
     def _work(self) -> None:
-        while (delivery := self._waiting.get()) is not None:
+        while self._wakes.get():
+            while (delivery := self._take()) is not None:
+                self._run(delivery)
+                del delivery
+                if self._woken.acquire(blocking=False):
+                    try:
+                        self._loop.call_soon_threadsafe(self._collect)
+                    except RuntimeError:
+                        return  # the loop has ended, and the worker with it
+
+    def _run(self, delivery: Delivery) -> None:
+        if self._timeout is not None:
             self._began[delivery] = time.monotonic()
-            report: tuple[Delivery, Any, BaseException | None]
-            try:
-                report = (delivery, self._function(delivery), None)
-            except BaseException as error:  # SystemExit too: a handler may not end a thread
-                report = (delivery, None, error)
-            self._reports.append(report)
-            del delivery, report
-            if self._woken.acquire(blocking=False):
-                try:
-                    self._loop.call_soon_threadsafe(self._collect)
-                except RuntimeError:
-                    return  # the loop has ended, and the worker with it
+        try:
+            report: tuple[Delivery, Any, BaseException | None] = (delivery, self._function(delivery), None)
+        except BaseException as error:  # SystemExit too: a handler may not end a thread
+            report = (delivery, None, error)
+        self._reports.append(report)
 
     def _collect(self) -> None:
         self._woken.release()

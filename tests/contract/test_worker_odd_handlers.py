@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -114,3 +115,17 @@ def test_two_workers_share_one_loop(bench: Bench) -> None:
 
     assert asyncio.run(work()) == [0, 0]
     assert sorted(seen) == sorted(ids)
+
+
+@pytest.mark.parametrize("count", [8, 3])
+def test_plain_handlers_of_messages_that_came_together_run_at_once(bench: Bench, count: int) -> None:
+    """One thread takes what came together, but a handler that waits holds up no other."""
+    together = threading.Barrier(count)
+
+    @bench.worker.handler("orders", concurrency=8)
+    def meet(delivery: Delivery) -> str:
+        together.wait(timeout=20)
+        return "met"
+
+    found = bench.finish(*bench.client.queue_messages("orders", range(count)))
+    assert [message.result for message in found] == ["met"] * count

@@ -1,8 +1,9 @@
-"""The catalogue of faults names tests that there are."""
+"""The catalogue of faults, and the README's table of promises, name tests that there are."""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,9 @@ def test_a_fault_is_shown_or_a_reason_given(fault: str) -> None:
 
 def test_no_fault_is_listed_twice() -> None:
     assert len(CATALOGUE) == len(SCRIPTS) + len(WORKERS) + len(REDIS)
+
+
+def test_what_the_readme_says_proves_a_promise_is_there() -> None:
+    named = set(re.findall(r"`(test_\w+(?:\.py)?)`", (TESTS.parent / "README.md").read_text("utf-8")))
+    assert len(named) > 10
+    assert named <= THERE | {source.name for source in TESTS.glob("*/test_*.py")}
