@@ -15,7 +15,7 @@ from redisq.coalescing import Coalescer
 from redisq.connection import AsyncLink
 from redisq.dead_letters import Selection
 from redisq.model import Definition, Finding, Message, QueueStats
-from redisq.operations import Flow, Operations
+from redisq.operations import Begin, Finish, Flow, Operations, Pause
 from redisq.settings import Settings
 from redisq.tokens import Credentials
 
@@ -190,18 +190,33 @@ class AsyncRedisQ:
 async def drive(flow: Flow[T], link: AsyncLink | Coalescer) -> T:
     """Run a flow's calls on a link, and give its answer or raise its error."""
     send, value = flow.send, None
+    under_way: list[asyncio.Task[Any]] = []
     try:
         while True:
             step = send(value)
             send = flow.send
-            if not isinstance(step, Call):
-                await asyncio.sleep(step.seconds)
-                value = None
-                continue
             try:
-                value = await link.call(step)
+                value = await (link.call(step) if isinstance(step, Call) else _take(step, link, under_way))
             except Exception as error:
                 send, value = flow.throw, error
     except StopIteration as done:
         answer: T = done.value
         return answer
+    finally:
+        for task in under_way:
+            task.cancel()
+
+
+async def _take(step: Pause | Begin | Finish, link: AsyncLink | Coalescer, under_way: list[asyncio.Task[Any]]) -> Any:
+    if isinstance(step, Pause):
+        return await asyncio.sleep(step.seconds)
+    if isinstance(step, Finish):
+        try:
+            return await step.handle
+        finally:
+            if step.handle.done():
+                under_way.remove(step.handle)
+    task = asyncio.ensure_future(link.call(step.call))
+    under_way.append(task)
+    await asyncio.sleep(0)  # so that it is sent
+    return task

@@ -8,17 +8,18 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from redisq import calls, keys
 from redisq.calls import BATCH, NewMessage
 from redisq.errors import BatchError, InvalidMessage, MessageNotFound, RedisQError, Unavailable
 from redisq.model import Message
-from redisq.operations import Flow, Operations
+from redisq.operations import Begin, Finish, Flow, Operations
 from redisq.replies import Outcome
 
 T = TypeVar("T")
 
+_CHUNK = 250  # messages in one call: while the server takes one chunk the next is made
 _CHUNK_BYTES = 1024 * 1024  # of bodies in one call
 _LOOKED_UP = 100  # messages in one reply, each of which may take a megabyte and more
 
@@ -30,7 +31,7 @@ def queue_messages(
     token: str | None,
     ids: Sequence[str | uuid.UUID] | None,
 ) -> Flow[list[str]]:
-    """Queue many messages in calls of up to BATCH; the answer is their ids, in order."""
+    """Queue many messages, some in each call; the answer is their ids, in order."""
     where = operations.keys_of(queue)
     operations.authorise("queue", queue, token)
     given: list[bytes] | None = None
@@ -41,24 +42,25 @@ def queue_messages(
         given = [keys.given_id(id) for id in ids]
     made = _Made(operations, messages, given)
     given_up: RedisQError | None = None
+    before: tuple[_Chunk, Any] | None = None  # sent, and being answered while the next one is made
     for number, chunk in enumerate(made.chunks()):
-        outcomes: Sequence[Outcome[None]]
         if number == 0:
             yield from operations.register(queue, min(len(message.body) for _, message in chunk))
-        try:
-            if given_up:
-                raise given_up
-            outcomes = yield calls.queue(where, operations.limits, [message for _, message in chunk])
-        except RedisQError as error:
-            outcomes = [error] * len(chunk)
-            given_up = given_up or _not_sent(error)
-        for (index, _), outcome in zip(chunk, outcomes, strict=True):
-            if outcome is not None:
-                made.errors[index] = outcome
+        given_up = given_up or (yield from made.settle(before))  # before the next is sent, which keeps their order
+        before = None
+        if given_up is None:
+            call = calls.queue(where, operations.limits, [message for _, message in chunk])
+            before = chunk, (yield Begin(call))
+        else:
+            made.refuse(chunk, given_up)
+    yield from made.settle(before)
     texts = [keys.id_text(name) for name in made.names]
     if made.errors:
         raise BatchError(texts, dict(sorted(made.errors.items())))
     return texts
+
+
+_Chunk: TypeAlias = list[tuple[int, NewMessage]]
 
 
 class _Made:
@@ -71,9 +73,9 @@ class _Made:
         self.names: list[bytes] = []
         self.errors: dict[int, RedisQError] = {}
 
-    def chunks(self) -> Iterator[list[tuple[int, NewMessage]]]:
+    def chunks(self) -> Iterator[_Chunk]:
         """Give what fits into one call, each message with its number."""
-        chunk: list[tuple[int, NewMessage]] = []
+        chunk: _Chunk = []
         size = 0
         for index, body in enumerate(self._bodies):
             name = keys.new_id() if self._ids is None else self._ids[index]
@@ -83,13 +85,32 @@ class _Made:
             except InvalidMessage as error:
                 self.errors[index] = error
                 continue
-            if chunk and (len(chunk) == BATCH or size + len(message.body) > _CHUNK_BYTES):
+            if chunk and (len(chunk) == _CHUNK or size + len(message.body) > _CHUNK_BYTES):
                 yield chunk
                 chunk, size = [], 0
             chunk.append((index, message))
             size += len(message.body)
         if chunk:
             yield chunk
+
+    def settle(self, sent: tuple[_Chunk, Any] | None) -> Flow[RedisQError | None]:
+        """Note the outcomes of what was sent; the answer is why nothing more is to be sent, if so."""
+        if sent is None:
+            return None
+        chunk, handle = sent
+        try:
+            outcomes: Sequence[Outcome[None]] = yield Finish(handle)
+        except RedisQError as error:
+            self.refuse(chunk, error)
+            return _not_sent(error)
+        for (index, _), outcome in zip(chunk, outcomes, strict=True):
+            if outcome is not None:
+                self.errors[index] = outcome
+        return None
+
+    def refuse(self, chunk: _Chunk, error: RedisQError) -> None:
+        """Note that none of a chunk was accepted, or that it is not known."""
+        self.errors.update((index, error) for index, _ in chunk)
 
 
 def get_messages(

@@ -11,10 +11,10 @@ from typing import Any, Self, TypeVar
 
 from redisq import batches, dead_letters, doctor
 from redisq.calls import Call
-from redisq.connection import Link
+from redisq.connection import Begun, Link
 from redisq.dead_letters import Selection
 from redisq.model import Definition, Finding, Message, QueueStats
-from redisq.operations import Flow, Operations
+from redisq.operations import Begin, Finish, Flow, Operations, Pause
 from redisq.settings import Settings
 from redisq.tokens import Credentials
 
@@ -322,18 +322,30 @@ class RedisQ:
 
     def _run(self, flow: Flow[T]) -> T:
         send, value = flow.send, None
+        under_way: list[Begun[Any]] = []
         try:
             while True:
                 step = send(value)
                 send = flow.send
-                if not isinstance(step, Call):
-                    time.sleep(step.seconds)
-                    value = None
-                    continue
                 try:
-                    value = self._link.call(step)
+                    value = self._take(step, under_way)
                 except Exception as error:
                     send, value = flow.throw, error
         except StopIteration as done:
             answer: T = done.value
             return answer
+        finally:
+            for call in under_way:
+                call.close()
+
+    def _take(self, step: Call[Any] | Pause | Begin | Finish, under_way: list[Begun[Any]]) -> Any:
+        if isinstance(step, Call):
+            return self._link.call(step)
+        if isinstance(step, Pause):
+            return time.sleep(step.seconds)
+        if isinstance(step, Finish):
+            under_way.remove(step.handle)
+            return step.handle.finish()
+        call = self._link.begin(step.call)
+        under_way.append(call)
+        return call

@@ -13,9 +13,9 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import redis.asyncio.connection as async_redis
 import redis.connection as sync_redis
@@ -31,6 +31,8 @@ from redisq.packing import pack
 from redisq.settings import Settings
 
 T = TypeVar("T")
+#: a conversation that stops whenever it has sent something, so that its caller may do something else meanwhile
+Talk = Generator[None, None, T]
 
 _BLOCK_MARGIN = 3.0  # seconds beyond a blocking read's own timeout, until the connection counts as dead
 _BELL_LOOK = 0.05  # seconds between a doorbell's looks whether the gate is open; it never probes, so it need not hurry
@@ -62,13 +64,20 @@ class Link:
 
     def call(self, call: Call[T]) -> T:
         """Run one call. See `converse` for what it raises."""
+        return _answer(self._talk(call))
+
+    def begin(self, call: Call[T]) -> Begun[T]:
+        """Send a call, and leave its answer for later. What it raises is raised then."""
+        return Begun(self._talk(call))
+
+    def _talk(self, call: Call[T]) -> Talk[T]:
         settings, server = self._settings, self.endpoint().known()
         conversation = converse(call, server, settings.retry_deadline, time.monotonic, strict=settings.strict)
         try:
             step = next(conversation)
             while True:
                 if isinstance(step, Command):
-                    step = conversation.send(self._exchange(step))
+                    step = conversation.send((yield from self._exchange(step)))
                 else:
                     time.sleep(step.seconds)
                     step = next(conversation)
@@ -78,7 +87,7 @@ class Link:
         finally:
             conversation.close()  # now, not when its traceback goes: it may hold the only leave there is
 
-    def _exchange(self, command: Command) -> Any:
+    def _exchange(self, command: Command) -> Talk[Any]:
         free = self._wait_for_slot()
         try:
             if not command.leave.stands:
@@ -88,7 +97,7 @@ class Link:
             if command.leave is not self._trusted:
                 self.close()
                 self._trusted = command.leave
-            return self._exchange_on(self._take() or self.endpoint().connection(), command.parts)
+            return (yield from self._exchange_on(self._take() or self.endpoint().connection(), command.parts))
         finally:
             if free:
                 self._slots.put(None)
@@ -100,7 +109,7 @@ class Link:
             return False
         return True
 
-    def _exchange_on(self, connection: sync_redis.AbstractConnection, parts: Parts) -> Any:
+    def _exchange_on(self, connection: sync_redis.AbstractConnection, parts: Parts) -> Talk[Any]:
         sent = clean = False
         try:
             connection.connect()
@@ -108,6 +117,7 @@ class Link:
             sent = True
             connection.send_packed_command((pack(parts),), check_health=False)
             failpoints.reach("client.after_send")
+            yield
             reply = connection.read_response(disable_decoding=True)
             clean = True
             return reply
@@ -131,6 +141,40 @@ class Link:
         """Close the idle connections. The link can be used again."""
         while connection := self._take():
             connection.disconnect()
+
+
+class Begun(Generic[T]):
+    """A call that was sent, with its answer to come. It holds a connection until it is finished or closed."""
+
+    def __init__(self, talk: Talk[T]) -> None:
+        self._talk = talk
+        self._failed: Exception | None = None
+        try:
+            next(talk)
+        except Exception as error:  # StopIteration: it was answered without being sent
+            self._failed = error
+
+    def finish(self) -> T:
+        """Wait for the answer; raises what `Link.call` does."""
+        if isinstance(self._failed, StopIteration):
+            value: T = self._failed.value
+            return value
+        if self._failed is not None:
+            raise self._failed
+        return _answer(self._talk)
+
+    def close(self) -> None:
+        """Forget the answer, and the connection that it would come on."""
+        self._talk.close()
+
+
+def _answer(talk: Talk[T]) -> T:
+    try:
+        while True:
+            next(talk)
+    except StopIteration as answer:
+        value: T = answer.value
+        return value
 
 
 _links: weakref.WeakSet[Link] = weakref.WeakSet()

@@ -1,6 +1,7 @@
 """The public operations, once, as flows: generators of calls and pauses that `RedisQ` and `AsyncRedisQ` drive. Pure.
 
-A flow yields a `Call` and is sent its decoded reply (or has its error thrown in), or yields a `Pause`. Before its first
+A flow yields a `Call` and is sent its decoded reply (or has its error thrown in), or yields a `Pause`; or it yields a
+`Begin`, goes on with something else while that call is under way, and yields a `Finish` for its reply. Before its first
 call it has checked the names, the ids, the body and the grant, so that a refused operation sends nothing.
 """
 
@@ -50,7 +51,21 @@ class Pause:
     seconds: float
 
 
-Flow = Generator[Call[Any] | Pause, Any, T]
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A call to send now and to answer later: a handle is sent back."""
+
+    call: Call[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """A handle of a call that was begun, and is answered now."""
+
+    handle: Any
+
+
+Flow = Generator[Call[Any] | Pause | Begin | Finish, Any, T]
 
 
 class Operations:

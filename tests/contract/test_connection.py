@@ -32,6 +32,7 @@ from redisq import (
     Unavailable,
     calls,
 )
+from redisq.batches import _CHUNK
 from redisq.conversation import Failed, converse
 from redisq.endpoint import Endpoint
 from redisq.faults import classify
@@ -397,8 +398,8 @@ def test_a_batch_gives_up_once_not_once_for_each_call(through: Callable[..., Any
     with pytest.raises(BatchError) as caught:
         mq.queue_messages(QUEUE, range(2500))
     assert proxy.count(script("queue")) == before + 2
-    assert set(caught.value.errors) == set(range(500, 2500))
-    assert isinstance(caught.value.errors[500], Indeterminate)
+    assert set(caught.value.errors) == set(range(_CHUNK, 2500))
+    assert isinstance(caught.value.errors[_CHUNK], Indeterminate)
     assert type(caught.value.errors[1000]) is Unavailable  # was not sent
     proxy.heal()
     queued = mq.queue_messages(QUEUE, range(2500), ids=caught.value.ids)

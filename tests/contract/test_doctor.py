@@ -192,7 +192,7 @@ def test_mending_goes_into_the_history(shop: Shop) -> None:
 
 
 def test_all_at_once_page_by_page(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flows, "_PAGE", 1)
+    monkeypatch.setattr(flows, "_PAGES", dict.fromkeys(flows._PAGES, 1))
     monkeypatch.setattr(flows, "_DOUBTS", 2)
     monkeypatch.setattr(flows, "_AT_ONCE", 10)
     ids = shop.mq.queue_messages(QUEUE, range(20))
