@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -209,7 +210,8 @@ async def drive(flow: Flow[T], link: AsyncLink | Coalescer) -> T:
 
 async def _take(step: Pause | Begin | Finish, link: AsyncLink | Coalescer, under_way: list[asyncio.Task[Any]]) -> Any:
     if isinstance(step, Pause):
-        return await asyncio.sleep(step.seconds)
+        now = asyncio.get_running_loop().time()
+        return await asyncio.sleep(_until_beat(step.seconds, now) if step.on_the_beat else step.seconds)
     if isinstance(step, Finish):
         try:
             return await step.handle
@@ -220,3 +222,8 @@ async def _take(step: Pause | Begin | Finish, link: AsyncLink | Coalescer, under
     under_way.append(task)
     await asyncio.sleep(0)  # so that it is sent
     return task
+
+
+def _until_beat(pause: float, now: float) -> float:
+    """Lengthen or shorten a pause by up to a half, so that all who pause for as long go on together."""
+    return (math.floor(now / pause + 0.5) + 1) * pause - now

@@ -46,9 +46,10 @@ _FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.25  # seconds between looks at a message t
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A wait, in seconds."""
+    """A wait, in seconds. One on the beat may be half as long or half as long again, to end with others' waits."""
 
     seconds: float
+    on_the_beat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,7 @@ class Operations:
             left = end - time.monotonic()
             if message.finished or left <= 0:
                 return message
-            yield Pause(min(pause, left))
+            yield Pause(pause, on_the_beat=True) if pause * 2 < left else Pause(min(pause, left))
             pause = min(pause * 1.5, _LONGEST_LOOK)
             self.authorise("get", queue, token)
 

@@ -55,6 +55,18 @@ def test_many_callers_share_round_trips(raw_real: Any) -> None:
         assert mq.stats(QUEUE).ready == 1
 
 
+def test_all_who_wait_look_together(raw_real: Any) -> None:
+    async def work(mq: AsyncRedisQ) -> tuple[int, list[Any]]:
+        ids = await mq.queue_messages(QUEUE, range(200))
+        before = calls_of(raw_real)
+        found = await asyncio.gather(*(mq.get_message(QUEUE, id, wait=1.5) for id in ids))
+        return calls_of(raw_real) - before, found
+
+    looks, found = run(raw_real.settings, work)
+    assert [message.request for message in found] == list(range(200))
+    assert looks < 200  # each alone would look 14 times
+
+
 def test_a_caller_alone_is_one_round_trip(raw_real: Any) -> None:
     async def work(mq: AsyncRedisQ) -> None:
         await mq.queue_message(QUEUE, -1)
