@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ from redisq.keys import PartitionKeys, partition_keys
 #: No time is asserted anywhere: this machine may be busy. Nor is a database of examples left behind.
 hypothesis.settings.register_profile("redisq", deadline=None, database=None)
 hypothesis.settings.load_profile("redisq")
+
+# A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C, which some tests send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 EXTRA = [path for path in os.environ.get("REDISQ_TEST_SERVERS", "").split(os.pathsep) if path]
 

@@ -205,27 +205,31 @@ class Consumer:
 
     async def _block(self, wait: float | None) -> None:
         """Wait for a ring, or until the next message is due; not when all slots are taken: then a slot is awaited."""
-        if self._stopped.is_set() or claimable(self._handler.concurrency, len(self._busy), len(self._outbox)) == 0:
-            return
-        if self._ring is None:
-            self._ring = asyncio.create_task(self._doorbell.wait(LONGEST_BLOCK))
-        self.fetches.succeeded(block_for(wait))
-        # Our own clock, as Redis ends a BLPOP up to 100 ms late (6.2 and 7.0, idle); the wait for the ring goes on.
-        await asyncio.wait((self._ring,), timeout=block_for(wait))
-        if self._ring.done():
+        end = time.monotonic() + block_for(wait)
+        while not self._stopped.is_set() and claimable(self._handler.concurrency, len(self._busy), len(self._outbox)):
+            if self._ring is None:
+                self._ring = asyncio.create_task(self._doorbell.wait(LONGEST_BLOCK))
+            left = max(0.0, end - time.monotonic())
+            self.fetches.succeeded(left)
+            # Our own clock, as Redis ends a BLPOP up to 100 ms late (6.2 and 7.0, idle); the wait for the ring goes on.
+            await asyncio.wait((self._ring,), timeout=left)
+            if not self._ring.done():
+                return
             ring, self._ring = self._ring, None
-            if not ring.cancelled():
-                await self._heard(ring)
+            if ring.cancelled() or await self._heard(ring):
+                return
 
-    async def _heard(self, ring: asyncio.Task[bool]) -> None:
-        """Take note of a wait for the bell that has ended. One that broke puts no claim in doubt; the next tells."""
+    async def _heard(self, ring: asyncio.Task[bool]) -> bool:
+        """Take note of a wait for the bell that has ended: True, unless nothing rang. If it broke the claim tells."""
         try:
-            ring.result()
+            rung = ring.result()
             self._deaf = 0
+            return rung
         except Unavailable as error:
             self._deaf += 1
             log.debug("queue %s: the bell cannot be heard: %s", self._keys.queue, error, extra=self._about())
             await self._pause(pause_after(self._deaf, random.random()))
+            return True
 
     async def _cover_bell(self) -> None:
         """Hear no ring while there is no free slot: it is for another worker."""
