@@ -24,7 +24,8 @@ LISTS = ("finished", "dead", "leases", "scheduled", "stream", "tombstones")
 #: In this order nothing is taken away before its message is where it belongs; see `audit.lua`.
 JUDGED = ("states", "finished", "dead", "leases", "messages", "scheduled", "stream", "tombstones")
 
-_PAGE = 250  # entries; the server does nothing else meanwhile, for about 1 ms
+#: Entries of a page, which the server works on for about 1 ms: 4 us for each record, 2.5 for a body, 1.4 for another.
+_PAGES = {"states": 250, "messages": 400, **dict.fromkeys(LISTS, 500)}
 _PAGE_BYTES = 256 * 1024  # of bodies and records that one script reads, about; a single one of 1 MiB takes 2 ms
 _DOUBTS = 100  # that one script judges, in about 1 ms, or 3 ms when all are to be mended
 _AT_ONCE = 2_000_000  # messages whose places are kept in mind, in about 110 bytes each; more take as many more scans
@@ -109,9 +110,9 @@ class _Audit:
             )
 
     def _look(self, doubts: _Doubts, structure: str, slices: int, slice: int) -> Flow[None]:
-        cursor: bytes | None = None
+        count, cursor = _PAGES[structure], None
         while cursor != b"0":
-            look: Look = yield calls.look(self._where, structure, cursor or b"0", _PAGE, _PAGE_BYTES, slices, slice)
+            look: Look = yield calls.look(self._where, structure, cursor or b"0", count, _PAGE_BYTES, slices, slice)
             doubts.take(structure, look)
             cursor = look.cursor
 

@@ -49,11 +49,11 @@ def test_an_audit_is_short(
             loaded = timed(raw, mq)
             until(lambda: mq.stats(QUEUE).completed > count * 20 // 100)  # it was in use
 
-    listed = sum(held[name] for name in doctor.LISTS)
     hashed = held["states"] + held["messages"]
     assert count <= hashed <= 2 * count
     pages = ran["evalsha"]
-    assert (listed + hashed) / (1.1 * doctor._PAGE) <= pages <= (listed + hashed) / (0.8 * doctor._PAGE) + 30
+    full = sum(held[name] / size for name, size in doctor._PAGES.items())
+    assert full / 1.1 <= pages <= full / 0.8 + 30
     assert ran["hexists"] <= 1.01 * hashed
     assert ran["hget"] + ran["hmget"] + ran["zscore"] <= count // 100  # nothing is read twice
     assert ran["xrange"] + ran["zscan"] <= pages + count // 100
@@ -165,6 +165,6 @@ def processor_time(raw: Raw) -> list[float]:
     for name in STRUCTURES:
         cursor: bytes | None = None
         while cursor != b"0":
-            look = calls.look(raw.keys, name, cursor or b"0", doctor._PAGE, doctor._PAGE_BYTES)
+            look = calls.look(raw.keys, name, cursor or b"0", doctor._PAGES[name], doctor._PAGE_BYTES)
             cursor = watch.run(look).cursor
     return watch.took["look"]
