@@ -434,8 +434,8 @@ def test_the_own_token_is_made_once_and_again_before_it_expires(mq: Any, monkeyp
 
 # --- Keys that are not redisq's ---------------------------------------------------------------------------------------
 
-#: operation -> the keys it reads whatever the queue holds; it may leave out what a message would need that is not there, or
-#: not delayed
+#: operation -> the keys it reads whatever the queue holds; it may leave out what a message that is not there would
+#: need, or one that is delayed
 TOUCHES = {
     "queue_message": tuple(key for key in scripts.load("queue").keys if key != "scheduled"),
     "queue_messages": tuple(key for key in scripts.load("queue").keys if key != "scheduled"),
