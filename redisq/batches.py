@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 from redisq import calls, keys
-from redisq.calls import BATCH, NewMessage
+from redisq.calls import BATCH, LOOKED_UP, NewMessage
 from redisq.errors import BatchError, InvalidMessage, MessageNotFound, RedisQError, Unavailable
 from redisq.model import Message
 from redisq.operations import Begin, Finish, Flow, Operations
@@ -21,7 +21,6 @@ T = TypeVar("T")
 
 _CHUNK = 250  # messages in one call: while the server takes one chunk the next is made
 _CHUNK_BYTES = 1024 * 1024  # of bodies in one call
-_LOOKED_UP = 100  # messages in one reply, each of which may take a megabyte and more
 
 
 def queue_messages(
@@ -43,16 +42,20 @@ def queue_messages(
     made = _Made(operations, messages, given)
     given_up: RedisQError | None = None
     before: tuple[_Chunk, Any] | None = None  # sent, and being answered while the next one is made
-    for number, chunk in enumerate(made.chunks()):
-        if number == 0:
-            yield from operations.register(queue, min(len(message.body) for _, message in chunk))
-        given_up = given_up or (yield from made.settle(before))  # before the next is sent, which keeps their order
-        before = None
-        if given_up is None:
-            call = calls.queue(where, operations.limits, [message for _, message in chunk])
-            before = chunk, (yield Begin(call))
-        else:
-            made.refuse(chunk, given_up)
+    try:
+        for number, chunk in enumerate(made.chunks()):
+            if number == 0:
+                yield from operations.register(queue, min(len(message.body) for _, message in chunk))
+            sent, before = before, None
+            given_up = given_up or (yield from made.settle(sent))  # before the next is sent, which keeps their order
+            if given_up is None:
+                call = calls.queue(where, operations.limits, [message for _, message in chunk])
+                before = chunk, (yield Begin(call))
+            else:
+                made.refuse(chunk, given_up)
+    except Exception:  # the iterable's own: what came before is in the queue
+        yield from made.settle(before)
+        raise
     yield from made.settle(before)
     texts = [keys.id_text(name) for name in made.names]
     if made.errors:
@@ -122,7 +125,7 @@ def get_messages(
     found: list[Message | None] = []
     errors: dict[int, RedisQError] = {}
     texts: list[str] = []
-    for chunk in _chunks(ids, _LOOKED_UP):
+    for chunk in _chunks(ids, LOOKED_UP):
         names = [_known(id) for id in chunk]
         asked = [name for name in names if name is not None]
         answers: Iterator[Outcome[Message]] = iter((yield calls.get(where, asked)) if asked else ())
@@ -161,7 +164,9 @@ def delete_messages(
                 outcomes = dict.fromkeys(asked, error)
                 given_up = given_up or _not_sent(error)
         for id, name in zip(chunk, names, strict=True):
-            outcome = outcomes.pop(name, MessageNotFound()) if name is not None else MessageNotFound()  # once each
+            outcome = outcomes.get(name, MessageNotFound()) if name is not None else MessageNotFound()
+            if name is not None and outcome is None:
+                del outcomes[name]  # once: it was not there any more
             if isinstance(outcome, RedisQError) and not isinstance(outcome, MessageNotFound):
                 errors[len(deleted)] = outcome
             deleted.append(outcome is None)

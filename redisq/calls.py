@@ -37,6 +37,8 @@ Argument = bytes | str | int
 
 #: Messages per call at most: Lua's unpack and the server's latency bound it, and every script's loops.
 BATCH = 500
+#: Messages in one reply of many, each of which may take a megabyte and more.
+LOOKED_UP = 100
 #: A worker's last claim is remembered this long; a repeat comes within seconds, or after an outage within minutes.
 CLAIM_MEMORY_MS = 3_600_000
 _FAR_AHEAD = 1e11  # seconds since 1970
@@ -48,7 +50,7 @@ class Call(Generic[T]):
 
     A call of a client that has a `size` may travel together with others of the same script and keys: after the first
     `head` arguments, which say the same in each, its messages follow with `size` arguments each, and its reply is a
-    list with one outcome per message.
+    list with one outcome per message. `most` messages may travel together.
     """
 
     script: scripts.Script
@@ -57,6 +59,7 @@ class Call(Generic[T]):
     decode: Callable[[Any], T]
     head: int = 0
     size: int = 0
+    most: int = BATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +111,16 @@ def _periods(limits: Limits) -> tuple[int, int, int]:
 
 
 def _call(
-    name: str, keys: PartitionKeys, args: Sequence[Argument], decode: Callable[[Any], T], head: int = 0, size: int = 0
+    name: str,
+    keys: PartitionKeys,
+    args: Sequence[Argument],
+    decode: Callable[[Any], T],
+    head: int = 0,
+    size: int = 0,
+    most: int = BATCH,
 ) -> Call[T]:
     script, keys_of = _script(name)
-    return Call(script, keys_of(keys), args, decode, head, size)
+    return Call(script, keys_of(keys), args, decode, head, size, most)
 
 
 @cache
@@ -133,7 +142,7 @@ def queue(keys: PartitionKeys, limits: Limits, messages: Sequence[NewMessage]) -
 
 def get(keys: PartitionKeys, ids: Sequence[bytes]) -> Call[list[Outcome[Message]]]:
     """Look up to BATCH messages up."""
-    return _call("get", keys, ids, partial(replies.messages, keys.queue, ids), size=1)
+    return _call("get", keys, ids, partial(replies.messages, keys.queue, ids), size=1, most=LOOKED_UP)
 
 
 def delete(

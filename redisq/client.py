@@ -95,8 +95,9 @@ class RedisQ:
     ) -> list[str]:
         """Queue many messages in few round trips and return their ids, in order.
 
-        `messages` may be any iterable, a generator of millions, too: it is read as it is sent, 500 messages or about a
+        `messages` may be any iterable, a generator of millions, too: it is read as it is sent, 250 messages or about a
         megabyte at a time, unless `ids` are given. What it raises is raised, with what was sent before in the queue.
+        One that takes longer than `retry_deadline` for so many leaves no time to try again what was under way.
 
         Raises:
             BatchError: some were refused; it holds all ids and the error of each. Calling again with `ids=` is safe.

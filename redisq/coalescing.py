@@ -10,13 +10,14 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
 
-from redisq.calls import BATCH, Argument, Call
+from redisq.calls import Argument, Call
 
 T = TypeVar("T")
 
 _AT_ONCE = 2  # calls under way: the server works on one while the next is written
 _LARGE = 64  # messages of a call that goes alone
 _CHUNK_BYTES = 1024 * 1024
+_OF_AN_AGE = 1.0  # seconds
 _MANY_LANES = 1_000
 
 
@@ -131,7 +132,10 @@ def _count(call: Call[Any]) -> int:
 
 
 def _take(waiting: deque[_Waiter]) -> list[_Waiter]:
-    """Take what is sent as one: BATCH messages, about a megabyte. None twice: each caller shall get its own answer."""
+    """Take what is sent as one: as many messages as may be, about a megabyte of callers who came within a second.
+
+    None twice, as each caller shall get its own answer. What the first has waited counts for all: see `Sender`.
+    """
     taken: list[_Waiter] = []
     messages: set[Argument] = set()
     count = size = 0
@@ -141,7 +145,12 @@ def _take(waiting: deque[_Waiter]) -> list[_Waiter]:
         mine = call.args[call.head :: call.size]
         count += len(mine)
         size += sum(len(argument) for argument in call.args[call.head :] if isinstance(argument, bytes))
-        if taken and (count > BATCH or size > _CHUNK_BYTES or not messages.isdisjoint(mine)):
+        if taken and (
+            count > call.most
+            or size > _CHUNK_BYTES
+            or not messages.isdisjoint(mine)
+            or waiter.since > taken[0].since + _OF_AN_AGE
+        ):
             break
         waiting.popleft()
         if not waiter.answer.done():  # else its caller was cancelled
@@ -174,6 +183,9 @@ def _fail(answer: asyncio.Future[Any], error: BaseException) -> None:
     if isinstance(error, asyncio.CancelledError):
         answer.cancel()
         return
-    own = copy.copy(error)
-    own.__cause__ = error.__cause__
+    try:
+        own = copy.copy(error)
+        own.__cause__ = error.__cause__
+    except Exception:  # none of redisq's, and its own constructor wants more
+        own = error
     answer.set_exception(own)

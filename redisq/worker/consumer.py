@@ -263,7 +263,7 @@ class Consumer:
     async def _sweep(self) -> None:
         wait = 0.0
         while True:
-            await asyncio.sleep(sweep_after(wait) * random.uniform(0.5, 1.5))
+            await asyncio.sleep(sweep_after(wait) + random.uniform(-0.5, 0.5))
             wait = 0.0
             try:
                 more = True

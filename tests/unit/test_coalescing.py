@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -177,6 +178,56 @@ async def test_a_batch_is_bounded_in_number_and_bytes(server: Server, coalescer:
     assert [len(ids(call)) for call in server.calls[3:]] == [1, 2, 2]
     for task in tasks + large:
         task.cancel()
+
+
+@on_a_loop
+async def test_fewer_travel_together_whose_replies_may_be_large(server: Server, coalescer: Coalescer) -> None:
+    tasks = begin(coalescer, [calls.get(KEYS, [name]) for name in names(250)])
+    await turns()
+    server.let_go(0)
+    server.let_go(1)
+    await turns(1)
+    for task in tasks:
+        task.cancel()
+    assert [len(ids(call)) for call in server.calls[:2]] == [1, calls.LOOKED_UP]
+
+
+@on_a_loop
+async def test_who_came_much_later_does_not_pay_for_the_first(server: Server, coalescer: Coalescer) -> None:
+    """What the first has waited counts for all who travel with it, so they are of an age."""
+    first, *others = begin(coalescer, [queueing(name) for name in names(3)])
+    await turns()
+    with pytest.MonkeyPatch.context() as patch:
+        later = time.monotonic() + 9
+        begin_now = begin(coalescer, [queueing(new_id())])
+        await turns()
+        patch.setattr("redisq.coalescing.time.monotonic", lambda: later)
+        tasks = begin(coalescer, [queueing(new_id())])
+        await turns()
+        server.let_go(0)
+        server.let_go(1)
+        await turns()
+    assert [len(ids(call)) for call in server.calls] == [1, 2, 1, 1]
+    assert server.waited[2] > 8
+    assert server.waited[3] == 0
+    for task in [first, *others, *begin_now, *tasks]:
+        task.cancel()
+
+
+class Fussy(Exception):
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"{one} {other}")
+
+
+@on_a_loop
+async def test_an_error_that_cannot_be_copied_reaches_all(server: Server, coalescer: Coalescer) -> None:
+    server.error = Fussy("so", "so")
+    tasks = begin(coalescer, [queueing(name) for name in names(4)])
+    await turns()
+    server.let_go(0)
+    server.let_go(1)
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(error) for error in errors] == [Fussy] * 4
 
 
 @on_a_loop
