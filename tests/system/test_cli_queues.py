@@ -243,7 +243,7 @@ def test_watch_as_json_has_rates_from_the_second_look_on(shell: Shell, producer:
     queued = 0.0
     while not queued:
         queued = json.loads(watch.stdout.readline())["queues"][0]["rates"]["queued"]
-    assert 0 < queued < 500 / 0.09
+    assert 0 < queued < 500 / 0.001  # per second: of looks that a busy machine may make one soon after the other
     watch.terminate()
 
 
