@@ -60,6 +60,14 @@ soak: $(BIN)/.ready ## The same until Ctrl-C
 test-unit: $(BIN)/.ready ## Run the tests that need no server
 	$(BIN)/python -m pytest tests/unit $(ARGS)
 
+.PHONY: bench
+bench: $(BIN)/.ready ## Measure redisq beside other queues, half an hour (ARGS='--only drain --peers raw,huey'; or --help)
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: $(BIN)/.ready ## The same with fewer messages, once, beside redis-py and the fastest three, two minutes
+	$(BIN)/python -m tests.benchmarks --quick --peers raw,huey,dramatiq,saq $(ARGS)
+
 .PHONY: lint
 lint: $(BIN)/.ready ## Check style
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ import typer
 
 from redisq import __version__
 from redisq.cli import (
+    bench,
     completion,
     dead,
     definitions,
@@ -53,6 +54,7 @@ app.command("worker")(work.worker)
 app.command("stats")(stats.stats)
 app.command("sweep")(queues.sweep)
 app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
 queues.app.command("show")(definitions.show)
 queues.app.command("define")(definitions.define)
 app.add_typer(queues.app, name="queues")

@@ -1,0 +1,107 @@
+"""What is measured, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.benchmarks import growth, startup
+from tests.benchmarks.figures import Samples
+from tests.benchmarks.measure import Bench, Candidate
+from tests.benchmarks.peers import OURS, Adapter, NotThere, environment
+from tests.benchmarks.server import Server
+
+SCENARIOS = {
+    "drain": "queue one by one, then one worker process over the full queue; memory before and after",
+    "callers": "queue from 64 callers at once, with asyncio",
+    "bulk": "queue many in each call",
+    "latency": "from queueing to the handler's start on an idle worker, and its commands when idle",
+    "load": "redisq: the same at half the rate that producer and worker reach together",
+    "concurrency": "redisq: throughput over callers at once, and over the worker's slots",
+    "growth": "redisq: server time and memory per message, over the number that wait",
+    "startup": "redisq: processor time of an import, and of --help",
+}
+POWERS = [2**power for power in range(8)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured: messages, rounds, waiting messages at most, seconds to watch an idle worker."""
+
+    scenarios: Sequence[str]
+    messages: int
+    rounds: int
+    backlog: int
+    watch: float
+    concurrencies: Sequence[int]
+
+
+@dataclass
+class Run:
+    """The measurements of one run, and why some queue is not in it."""
+
+    plan: Plan
+    server: Server
+    folder: Path
+    say: Callable[[str], None]
+    samples: Samples = field(default_factory=Samples)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def prepare(self, adapters: Sequence[Adapter], home: Path) -> list[Candidate]:
+        """Make the environments, and give what can be measured."""
+        found = []
+        for adapter in adapters:
+            try:
+                found.append(Candidate(adapter, environment(adapter, home)))
+            except NotThere as error:
+                self._leave_out(adapter, error)
+        return found
+
+    def measure(self, candidates: Sequence[Candidate]) -> None:
+        """Measure all, round by round, so that what changes on the machine meanwhile meets each of them."""
+        bench = Bench(self.server, self.folder, self.samples, self.plan.messages, self.plan.watch)
+        for number in range(1, self.plan.rounds + 1):
+            for candidate in candidates:
+                if candidate.adapter.name not in self.left_out:
+                    self.say(f"round {number} of {self.plan.rounds}: {candidate.adapter.title}")
+                    self._measure(bench, candidate)
+        if "growth" in self.plan.scenarios:
+            self.say(f"growth: up to {self.plan.backlog:,} waiting messages")
+            growth.measure(self.server, self.samples, self.plan.backlog)
+        if "startup" in self.plan.scenarios:
+            self.say("startup")
+            startup.measure(self.samples, self.plan.rounds)
+
+    def _measure(self, bench: Bench, candidate: Candidate) -> None:
+        adapter = candidate.adapter
+        try:
+            for step in self._steps(bench, adapter.name):
+                step(candidate)
+        except NotThere as error:
+            if not adapter.is_peer:
+                raise
+            self._leave_out(adapter, error)
+
+    def _steps(self, bench: Bench, name: str) -> Iterator[Callable[[Candidate], None]]:
+        chosen = self.plan.scenarios
+        for scenario, step in {
+            "drain": bench.drain,
+            "callers": bench.callers,
+            "bulk": bench.bulk,
+            "latency": bench.latency,
+        }.items():
+            if scenario in chosen:
+                yield step
+        if name == OURS and "load" in chosen:
+            yield bench.load
+        if name == OURS and "concurrency" in chosen:
+            for number in self.plan.concurrencies:
+                yield lambda candidate, number=number: bench.callers(candidate, number)  # type: ignore[misc]
+                yield lambda candidate, number=number: bench.slots(candidate, number)  # type: ignore[misc]
+
+    def _leave_out(self, adapter: Adapter, error: NotThere) -> None:
+        """Go on without a queue: half of its figures would be no comparison."""
+        self.left_out[adapter.name] = str(error)
+        self.samples.forget(adapter.name)
+        self.say(f"{adapter.title} is left out: {error}")

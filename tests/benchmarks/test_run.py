@@ -1,0 +1,68 @@
+"""The benchmark itself runs through: the smallest there is, whose figures mean nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.__main__ import FULL, arguments, plan_of
+from tests.benchmarks.figures import TARGETS
+from tests.benchmarks.measure import ROOT
+from tests.benchmarks.peers import PEERS, RAW
+from tests.benchmarks.scenarios import SCENARIOS
+from tests.conftest import REAL
+
+
+def run(*options: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.benchmarks", *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.system
+@pytest.mark.skipif(REAL is None, reason="fakeredis is too slow to be measured")
+def test_it_runs_through_and_writes_its_files(tmp_path: Path) -> None:
+    options = ["--quick", "--messages", "300", "--rounds", "1", "--peers", "raw", "--backlog", "2000"]
+    done = run(*options, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("*.json")
+    document = json.loads(path.read_text())
+    assert document["left_out"] == {}
+    assert {"cpu", "cores", "load", "memory_mib", "system"} == set(document["machine"])
+    measured = [target for target in document["targets"] if target["met"] is not None]
+    assert len(measured) == len([target for target in TARGETS if target.than != "peers"])
+    assert all(target["figure"] > 0 for target in measured if target["measure"] != "idle")
+    pictures = {
+        f"{path.stem}-{name}.{form}"
+        for name in ("throughput", "latency", "concurrency", "backlog")
+        for form in ("svg", "png")
+    }
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, *pictures}
+    assert "Targets" in done.stdout
+
+
+def test_what_cannot_be_measured_is_told_in_one_line(tmp_path: Path) -> None:
+    done = run("--only", "startup", "--peers", "", "--server", str(tmp_path / "none"), "--out", tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("not measured: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_plan_is_full_unless_told_otherwise() -> None:
+    full = plan_of(arguments().parse_args([]))
+    assert (full.messages, full.rounds, full.backlog) == (FULL["messages"], FULL["rounds"], 5_000_000)
+    assert list(full.scenarios) == list(SCENARIOS)
+    some = plan_of(arguments().parse_args(["--quick", "--rounds", "2", "--only", "drain,bulk"]))
+    assert (some.rounds, some.backlog, some.scenarios) == (2, 200_000, ["drain", "bulk"])
+    assert arguments().parse_args([]).peers == [RAW, *PEERS]
+
+
+@pytest.mark.parametrize("options", [["--only", "drains"], ["--peers", "huey,hue"], ["--messages", "few"]])
+def test_slips_are_refused(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        arguments().parse_args(options)
+    assert "usage:" in capsys.readouterr().err
