@@ -67,7 +67,11 @@ def converse(call: Call[T], server: Server, deadline: float, clock: Clock, *, st
     arguments = (len(call.keys), *call.keys, *call.args)
     head: tuple[bytes, bytes] = (b"EVALSHA", script.sha)
     while True:
-        asked = yield from _ask_first(call, server, strict, end, clock)
+        asked: Failed | None = None  # what is not known yet and has to be before the call
+        if server.to_be_asked(strict, clock):
+            asked = yield from inspect(server, strict, end, clock)
+        if asked is None and script.sha not in server.permitted:
+            asked = yield from check_permitted(call, server, end, clock)
         reply = asked or (yield from _say((*head, *arguments), server, end, clock))
         if not isinstance(reply, Failed):
             answer = call.decode(reply)
@@ -84,14 +88,6 @@ def converse(call: Call[T], server: Server, deadline: float, clock: Clock, *, st
         if not fault.away:  # else the gate says when
             yield Pause(min(random.uniform(0, pause), left))
             pause = min(pause * 2, LONGEST_PAUSE)
-
-
-def _ask_first(call: Call[T], server: Server, strict: bool, end: float, clock: Clock) -> Conversation[Failed | None]:
-    """Ask what is not known yet and has to be before the call; give what stands in its way, None when nothing does."""
-    failed = (yield from inspect(server, strict, end, clock)) if server.to_be_asked(strict, clock) else None
-    if failed is None and call.script.sha not in server.permitted:
-        failed = yield from check_permitted(call, server, end, clock)
-    return failed
 
 
 def inspect(server: Server, strict: bool, end: float, clock: Clock) -> Conversation[Failed | None]:

@@ -119,7 +119,7 @@ class Grant:
 
     def allows(self, op: str, queue: str) -> bool:
         """Tell whether `op` is allowed on `queue`. Whatever is not a queue's name is not allowed."""
-        return op in self.ops and _fits(_QUEUE, queue) and bool(_within([queue], self.queues))
+        return op in self.ops and _fits(_QUEUE, queue) and _is_among(queue, self.queues)
 
     def require(self, op: str, queue: str, now: float) -> None:
         """Return only if `op` is allowed on `queue` at `now`.
@@ -135,8 +135,14 @@ class Grant:
 
 def _within(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """Return those names, or whole patterns, that `patterns` match."""
-    prefixes = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
-    return [name for name in names if name in patterns or name.startswith(prefixes)]
+    return [name for name in names if _is_among(name, patterns)]
+
+
+def _is_among(name: str, patterns: Sequence[str]) -> bool:
+    for pattern in patterns:  # noqa: SIM110 - done for each call, where a generator takes three times as long
+        if name == pattern or (pattern[-1] == "*" and name.startswith(pattern[:-1])):
+            return True
+    return False
 
 
 def _intersect(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, ...]:

@@ -62,11 +62,11 @@ local function known(id)
   return nil
 end
 
-local accepted, seen, reply = {}, {}, {}
+local accepted, seen, reply = {}, {}, {} -- accepted: where the arguments of each begin
 for i = 6, #ARGV, 5 do
   local id, digest, body = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local delay = ARGV[i + 3] == '0' and 0 or whole(ARGV[i + 3], 'delay_ms')
-  local expires = ARGV[i + 4] == '0' and 0 or whole(ARGV[i + 4], 'expires_ms')
+  if ARGV[i + 3] ~= '0' then whole(ARGV[i + 3], 'delay_ms') end
+  if ARGV[i + 4] ~= '0' then whole(ARGV[i + 4], 'expires_ms') end
   if #id ~= 16 then refuse('id') end
   if #digest ~= 8 then refuse('digest') end
   local before = seen[id] or known(id)
@@ -79,7 +79,7 @@ for i = 6, #ARGV, 5 do
     answer = {'QUEUE_FULL', string.format('%d', max_length)}
   else
     seen[id] = digest
-    accepted[#accepted + 1] = {id = id, digest = digest, body = body, delay = delay, expires = expires}
+    accepted[#accepted + 1] = i
   end
   reply[#reply + 1] = answer
 end
@@ -92,18 +92,18 @@ if anew then
 end
 local wake = false
 for i = 1, #accepted do
-  local item = accepted[i]
-  local entry
-  if item.delay > 0 then
+  local at = accepted[i]
+  local id, delay, expires, entry = ARGV[at], tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
+  if delay > 0 then
     entry = string.format('%d', now) -- no sequence: not in the stream, found by its id in `scheduled`
-    redis.call('ZADD', scheduled, now + item.delay, item.id)
-    wake = wake or not head or item.delay < head
+    redis.call('ZADD', scheduled, now + delay, id)
+    wake = wake or not head or delay < head
   else
-    entry = redis.call('XADD', stream, '*', 'id', item.id)
+    entry = redis.call('XADD', stream, '*', 'id', id)
     wake = wake or ready == 0
   end
-  if item.expires > 0 then entry = entry .. ';' .. string.format('%d', now + item.expires) end
-  redis.call('HSET', messages, item.id, entry .. ' ' .. item.digest .. item.body)
+  if expires > 0 then entry = entry .. ';' .. string.format('%d', now + expires) end
+  redis.call('HSET', messages, id, entry .. ' ' .. ARGV[at + 1] .. ARGV[at + 2])
 end
 add_to_total(counters, broken, 'queued', #accepted)
 if wake then ring(bell, ringing) end

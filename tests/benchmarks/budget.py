@@ -106,9 +106,10 @@ def count(url: str) -> dict[str, Cost]:
 
 def _client(meter: Meter, costs: dict[str, Cost], settings: Settings) -> None:
     with RedisQ(settings=settings) as mq:
-        first = mq.queue_message("sync", MESSAGE)
-        mq.get_message("sync", first)
-        mq.delete_message("sync", first)
+        first = mq.queue_message("another", MESSAGE)
+        mq.get_message("another", first)
+        mq.delete_message("another", first)  # it leaves something there, which what comes after would look at
+        mq.queue_message("sync", MESSAGE)
         with meter.counting(costs, "queue one by one", _TIMES):
             ids = [mq.queue_message("sync", MESSAGE) for _ in range(_TIMES)]
         with meter.counting(costs, "queue in bulk", _BULK):

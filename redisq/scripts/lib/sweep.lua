@@ -12,6 +12,8 @@ local function overdue(messages, states, finished, tombstones, dead, now, retent
     local mine = record and record.entry == entry
     table.insert(due.messages, {id = id, entry = entry, mine = mine, body = body, keep = window > retention})
   end
+  due.more = #entries == limit
+  if redis.call('EXISTS', dead, tombstones) == 0 then return due end -- as is usual
   local letters = redis.call('ZRANGEBYSCORE', dead, '-inf', now - dead_retention, 'LIMIT', 0, limit)
   for i = 1, #letters do
     local id = letters[i]
@@ -30,7 +32,7 @@ local function overdue(messages, states, finished, tombstones, dead, now, retent
     local tombstone = text and parse_tombstone(text)
     due.tombstones[i].id = tombstone and tombstone.at + window <= now and id
   end
-  due.more = #entries == limit or #letters == limit or #due.tombstones == limit
+  due.more = due.more or #letters == limit or #due.tombstones == limit
   return due
 end
 
