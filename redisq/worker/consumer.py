@@ -13,16 +13,16 @@ from typing import Any
 
 from redisq import calls, codec, failpoints
 from redisq.calls import Call, Limits
-from redisq.connection import AsyncLink, Doorbell
+from redisq.connection import AsyncLink
 from redisq.errors import InvalidMessage, RedisQError, Unavailable
 from redisq.keys import PartitionKeys, id_text
 from redisq.model import MAX_BYTES_CEILING, Claim, Claimed
+from redisq.worker.bell import Bell
 from redisq.worker.delivery import Delivery
 from redisq.worker.heartbeat import Heartbeat, Leases
 from redisq.worker.liveness import Fetches
 from redisq.worker.outbox import Outbox
 from redisq.worker.policy import (
-    LONGEST_BLOCK,
     beat_after,
     block_for,
     claimable,
@@ -76,14 +76,12 @@ class Consumer:
         heartbeat.watch(self._leases)
         self._runner: Runner = (TaskRunner if handler.is_async else ThreadRunner)(handler, self)
         self._outbox = Outbox(link, keys, limits, worker, self._confirmed)
-        self._doorbell = Doorbell(link, keys.bell)
+        self._bell = Bell(link, keys, self._about())
         self._busy: set[Delivery] = set()  # handler has not returned
         self._overrun: set[Delivery] = set()  # plain handlers past their timeout that still hold a thread
         self._room = asyncio.Event()  # a slot became free, or the worker stops
         self._stopped = asyncio.Event()
         self.fetches = Fetches()
-        self._ring: asyncio.Task[bool] | None = None  # the wait for the bell
-        self._deaf = 0  # how often in a row that broke
         self._reclaim_from = 0.0
         self._server_time = ServerTime()
         self._helpers = [asyncio.create_task(self._outbox.run()), asyncio.create_task(self._sweep())]
@@ -104,7 +102,7 @@ class Consumer:
             if count == 0:
                 self._room.clear()
                 self.fetches.not_wanted()
-                await self._cover_bell()
+                await self._bell.cover()
                 await self._room.wait()
                 self._want()
                 await asyncio.sleep(0)  # let others that return in this turn free their slots, too
@@ -207,36 +205,14 @@ class Consumer:
         """Wait for a ring, or until the next message is due; not when all slots are taken: then a slot is awaited."""
         end = time.monotonic() + block_for(wait)
         while not self._stopped.is_set() and claimable(self._handler.concurrency, len(self._busy), len(self._outbox)):
-            if self._ring is None:
-                self._ring = asyncio.create_task(self._doorbell.wait(LONGEST_BLOCK))
             left = max(0.0, end - time.monotonic())
             self.fetches.succeeded(left)
-            # Our own clock, as Redis ends a BLPOP up to 100 ms late (6.2 and 7.0, idle); the wait for the ring goes on.
-            await asyncio.wait((self._ring,), timeout=left)
-            if not self._ring.done():
+            if await self._bell.rings(left):
+                if self._bell.broken:
+                    await self._pause(pause_after(self._bell.broken, random.random()))
                 return
-            ring, self._ring = self._ring, None
-            if ring.cancelled() or await self._heard(ring):
+            if time.monotonic() >= end:
                 return
-
-    async def _heard(self, ring: asyncio.Task[bool]) -> bool:
-        """Take note of a wait for the bell that has ended: True, unless nothing rang. If it broke the claim tells."""
-        try:
-            rung = ring.result()
-            self._deaf = 0
-            return rung
-        except Unavailable as error:
-            self._deaf += 1
-            log.debug("queue %s: the bell cannot be heard: %s", self._keys.queue, error, extra=self._about())
-            await self._pause(pause_after(self._deaf, random.random()))
-            return True
-
-    async def _cover_bell(self) -> None:
-        """Hear no ring while there is no free slot: it is for another worker."""
-        if self._ring is not None:
-            self._ring.cancel()
-            await asyncio.gather(self._ring, return_exceptions=True)
-            self._ring = None
 
     def _begin(self, claimed: Claimed, deadline: datetime, beat_at: float, suspicion: int) -> None:
         receipt = claimed.receipt
@@ -360,8 +336,7 @@ class Consumer:
         self._stopped.set()
         self.fetches.not_wanted()
         self._room.set()
-        if self._ring is not None:
-            self._ring.cancel()
+        self._bell.hush()
         for delivery in self._runner.unstarted():
             self._busy.discard(delivery)
             if not delivery._settled:
@@ -392,8 +367,7 @@ class Consumer:
     async def close(self) -> None:
         """End threads and tasks, close connections."""
         self._runner.close()
-        await self._cover_bell()
         for helper in self._helpers:
             helper.cancel()
         await asyncio.gather(*self._helpers, return_exceptions=True)
-        await self._doorbell.close()
+        await self._bell.close()
