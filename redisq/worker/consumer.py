@@ -37,9 +37,13 @@ from redisq.worker.records import about
 from redisq.worker.runners import Handler, Runner, TaskRunner, ThreadRunner
 from redisq.worker.server_time import ServerTime
 from redisq.worker.suspects import Suspects
+from redisq.worker.turns import Turns
 from redisq.worker.verdicts import Reject, Retry
 
 log = logging.getLogger("redisq.worker")
+
+_GLANCE = 0.1  # seconds between looks whether other queues of this worker hold all its slots
+_TOO_LONG = 1.0  # seconds for outcomes to be taken by Redis while other queues wait for this one's turn
 
 
 class Consumer:
@@ -48,6 +52,7 @@ class Consumer:
     A delivery is settled by whichever comes first: the handler's return, its timeout, the loss of its lease, or the end
     of the worker. It holds its lease, renewed by the heartbeat, until Redis has confirmed the outcome.
 
+    With `turns` it shares the worker's slots with other consumers.
     `claims` is a link that retries nothing: whether a repeated claim may take lapsed leases is decided anew each time.
     """
 
@@ -61,6 +66,7 @@ class Consumer:
         worker: str,
         heartbeat: Heartbeat,
         suspects: Suspects,
+        turns: Turns | None,
         on_stuck: Callable[[], None],
     ) -> None:
         self._handler = handler
@@ -81,6 +87,7 @@ class Consumer:
         self._overrun: set[Delivery] = set()  # plain handlers past their timeout that still hold a thread
         self._room = asyncio.Event()  # a slot became free, or the worker stops
         self._stopped = asyncio.Event()
+        self._seat = turns.seat(handler.priority, handler.concurrency, self._busy, self._room.set) if turns else None
         self.fetches = Fetches()
         self._reclaim_from = 0.0
         self._server_time = ServerTime()
@@ -99,13 +106,10 @@ class Consumer:
         self._reclaim_from = time.monotonic() + hold_after_start(self._leases.lease)
         while not self._stopped.is_set():
             count = claimable(self._handler.concurrency, len(self._busy), len(self._outbox))
+            if count and self._seat is not None and not failures:
+                count = self._seat.take(count)
             if count == 0:
-                self._room.clear()
-                self.fetches.not_wanted()
-                await self._bell.cover()
-                await self._room.wait()
-                self._want()
-                await asyncio.sleep(0)  # let others that return in this turn free their slots, too
+                await self._wait_for_slots()
                 continue
             try:
                 lapsed_by = 0.0 if failures else self._lapsed_by()
@@ -114,6 +118,8 @@ class Consumer:
                 if failures:
                     self._reclaim_from = time.monotonic() + hold_after_outage(claim.lease)
                 failures, nonce = 0, calls.new_nonce()
+                if self._seat is not None:
+                    self._seat.claimed(len(claim.deliveries), claim.wait == 0)
                 if claim.wait == 0:
                     continue
                 if not burst:
@@ -130,8 +136,24 @@ class Consumer:
                 # The same nonce again: if the lost claim did happen, its deliveries are waiting for us. But no lapsed
                 # leases for a heartbeat: after an outage their holders are about to renew them.
                 failures += 1
+                if self._seat is not None:
+                    self._seat.rest()
                 log.warning("queue %s: no claim: %s", self._keys.queue, error, extra=self._about())
                 await self._pause(pause_after(failures, random.random()))
+
+    async def _wait_for_slots(self) -> None:
+        """Wait until it may be possible to claim; meanwhile rings are for other workers."""
+        self._room.clear()
+        self.fetches.not_wanted()
+        await self._bell.cover()
+        try:
+            async with asyncio.timeout(None if self._seat is None else _TOO_LONG):
+                await self._room.wait()
+        except TimeoutError:
+            if self._seat is not None and len(self._busy) < self._handler.concurrency <= len(self._outbox):
+                self._seat.rest()  # its outcomes are not taken: other queues need not wait for that
+        self._want()
+        await asyncio.sleep(0)  # let others that return in this turn free their slots, too
 
     def _want(self) -> None:
         """Take note that a slot is free again."""
@@ -207,11 +229,11 @@ class Consumer:
         while not self._stopped.is_set() and claimable(self._handler.concurrency, len(self._busy), len(self._outbox)):
             left = max(0.0, end - time.monotonic())
             self.fetches.succeeded(left)
-            if await self._bell.rings(left):
+            if await self._bell.rings(left if self._seat is None else min(left, _GLANCE)):
                 if self._bell.broken:
                     await self._pause(pause_after(self._bell.broken, random.random()))
                 return
-            if time.monotonic() >= end:
+            if time.monotonic() >= end or (self._seat is not None and self._seat.is_crowded_out()):
                 return
 
     def _begin(self, claimed: Claimed, deadline: datetime, beat_at: float, suspicion: int) -> None:
@@ -293,6 +315,8 @@ class Consumer:
         self._busy.discard(delivery)
         self._overrun.discard(delivery)
         self._room.set()
+        if self._seat is not None:
+            self._seat.returned()
 
     # --- What else settles a delivery ---
 

@@ -30,6 +30,7 @@ class Handler:
     function: HandlerFunction
     concurrency: int
     timeout: float | None
+    priority: int = 1
     policy: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -12,7 +12,8 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
 
 from redisq import calls, keys
 from redisq.connection import AsyncLink
@@ -28,6 +29,7 @@ from redisq.worker.records import about
 from redisq.worker.runners import Handler, HandlerFunction
 from redisq.worker.schedule import Cron, Schedule, Scheduler
 from redisq.worker.suspects import Suspects
+from redisq.worker.turns import Turns
 
 log = logging.getLogger("redisq.worker")
 
@@ -51,9 +53,31 @@ class Worker:
 
     What a handler returns becomes the message's result; what it raises, its error, and the message is tried again.
     If the process dies, its messages are delivered to other workers when their leases lapse.
+
+    Queues are worked on side by side, each with slots of its own, unless they get different priorities or the worker a
+    `concurrency`: then they share that many slots, by default as many as the largest handler's, in this `order`:
+
+    - strict: a queue gets none while one of higher priority has messages ready and a handler free;
+    - weighted: as long as several have messages ready, each gets slots in proportion to its priority.
+
+    Raises:
+        ValueError: `concurrency` is out of bounds, or there is no such `order`.
     """
 
-    def __init__(self, *, settings: Settings | None = None, credentials: Credentials | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        settings: Settings | None = None,
+        credentials: Credentials | None = None,
+        concurrency: int | None = None,
+        order: Literal["strict", "weighted"] = "strict",
+    ) -> None:
+        if concurrency is not None:
+            _check_whole("concurrency", concurrency, 100_000)
+        if order not in ("strict", "weighted"):
+            raise ValueError("order takes 'strict' or 'weighted'")
+        self._concurrency = concurrency
+        self._order = order
         self._settings = settings
         self._credentials = credentials
         self._handlers: dict[str, Handler] = {}
@@ -81,6 +105,7 @@ class Worker:
         *,
         concurrency: int = 10,
         timeout: float | None = None,
+        priority: int = 1,
         max_attempts: int | None = None,
         max_lost: int | None = None,
         backoff_base: float | None = None,
@@ -90,17 +115,18 @@ class Worker:
 
         `concurrency` is how many messages it works on at once; for a plain function, its threads. `timeout` is in
         seconds: an attempt that takes longer fails. A plain function cannot be stopped and keeps its thread until it
-        returns. The other four are its retry policy, in place of the settings'; what the queue defines wins over both.
+        returns. `priority`, from 1 to 1,000, tells which queue is worked on first or more: see the class. The other
+        four are its retry policy, in place of the settings'; what the queue defines wins over both.
 
         Raises:
             InvalidQueueName, InvalidDefinition: see there.
-            ValueError: `concurrency` or `timeout` out of bounds, or the queue has a handler already.
+            ValueError: `concurrency`, `timeout` or `priority` out of bounds, or the queue has a handler already.
         """
         keys.check_queue_name(queue)
         if queue in self._handlers:
             raise ValueError(f"the queue {queue} has a handler already")
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 100_000:
-            raise ValueError("concurrency takes a whole number from 1 to 100,000")
+        _check_whole("concurrency", concurrency, 100_000)
+        _check_whole("priority", priority, 1_000)
         if timeout is not None and (isinstance(timeout, bool) or not 0 < timeout <= 31_536_000):
             raise ValueError("timeout takes seconds, more than 0, at most a year")
         given = {
@@ -114,7 +140,7 @@ class Worker:
         def register(function: F) -> F:
             if not callable(function):
                 raise TypeError("a handler is a function of one argument, the delivery")
-            self._handlers[queue] = Handler(queue, function, concurrency, timeout, policy)
+            self._handlers[queue] = Handler(queue, function, concurrency, timeout, priority, policy)
             return function
 
         return register
@@ -203,7 +229,8 @@ class Worker:
                     stack.callback(loop.remove_signal_handler, number)
             heartbeat.start()
             stack.push_async_callback(_end, heartbeat)
-            suspects = Suspects(sum(handler.concurrency for handler in self._handlers.values()))
+            handlers, turns = self._share_slots()
+            suspects = Suspects(sum(handler.concurrency for handler in handlers))
             self._consumers = [
                 Consumer(
                     handler,
@@ -214,9 +241,10 @@ class Worker:
                     self._name,
                     heartbeat,
                     suspects,
+                    turns,
                     lambda: self._check_stuck(settings.max_stuck),
                 )
-                for handler in self._handlers.values()
+                for handler in handlers
             ]
             for consumer in self._consumers:
                 stack.push_async_callback(consumer.close)
@@ -230,6 +258,16 @@ class Worker:
             await self._look_around(claims, settings.namespace)
             await self._work(burst, settings.grace)
         return self._exit_code
+
+    def _share_slots(self) -> tuple[list[Handler], Turns | None]:
+        """Say how many slots each handler has, and whether they are taken in turns."""
+        slots = self._concurrency or max((handler.concurrency for handler in self._handlers.values()), default=1)
+        handlers = [
+            replace(handler, concurrency=min(slots, handler.concurrency)) for handler in self._handlers.values()
+        ]
+        ranks = {handler.priority for handler in handlers}
+        shared = len(handlers) > 1 and (self._concurrency is not None or len(ranks) > 1)
+        return handlers, Turns(slots, weighted=self._order == "weighted") if shared else None
 
     async def _look_around(self, link: AsyncLink, namespace: str) -> None:
         """Warn of handlers whose queue does not exist: so look slips in its name, the namespace and the server."""
@@ -327,6 +365,11 @@ class Worker:
         if self._stop is not None and not self._stop.is_set():
             self._exit_code = 1
             self._stop.set()
+
+
+def _check_whole(name: str, value: object, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(f"{name} takes a whole number from 1 to {most:,}")
 
 
 async def _end(thread: Heartbeat | Watchdog) -> None:
