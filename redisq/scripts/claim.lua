@@ -106,10 +106,10 @@ local ready = redis.call('XLEN', stream)
 redis.call('HLEN', counters)
 local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 
-local ids, place = {}, {}
+local ids, at, sources, taken_from = {}, {}, {}, {} -- at: where an id is among them; what comes later about one counts
 local function candidate(id, source, entry)
-  if not place[id] then ids[#ids + 1] = id end
-  place[id] = {source = source, entry = entry}
+  local i = at[id] or #ids + 1
+  ids[i], at[id], sources[i], taken_from[i] = id, i, source, entry or false
 end
 for i = 1, #lapsed do candidate(lapsed[i], 'lapsed') end
 for i = 1, #entries do candidate(entries[i][2][2], 'ready', entries[i][1]) end
@@ -127,55 +127,68 @@ for first = 1, #ids, 500 do
   local some_bodies, some_texts = redis.call('HMGET', messages, unpack(slice)), redis.call('HMGET', states, unpack(slice))
   for i = 1, #slice do bodies[first + i - 1], texts[first + i - 1] = some_bodies[i], some_texts[i] end
 end
-local delivered, ended, moved, taken = {}, {}, {}, {}
+local delivered, deadlines, records, ended, moved, taken = {}, {}, {}, {}, {}, {}
 local lost, unreadable = 0, 0
-local function dies(id, record, cause, from)
+local function dies(i, record, cause)
   record.status, record.cause = 'E', cause
   if cause ~= 'expired' then record.payload = '' end -- else the error of its last attempt tells more
-  if from.source ~= 'lapsed' then record.at = 0 end -- it waited: when its last delivery began is not known any more
-  ended[#ended + 1] = {id, record}
-  if from.entry then taken[#taken + 1] = from.entry end
+  if sources[i] ~= 'lapsed' then record.at = 0 end -- it waited: when its last delivery began is not known any more
+  ended[#ended + 1] = {ids[i], record}
+  if taken_from[i] then taken[#taken + 1] = taken_from[i] end
 end
-local function is_delivered(id, record, body, from)
+local function is_delivered(i, attempt, text)
+  local id, n, last = ids[i], #delivered + 1, #reply
+  delivered[n], deadlines[2 * n - 1], deadlines[2 * n], records[2 * n - 1], records[2 * n] = id, now + lease, id, id, text
+  reply[last + 1], reply[last + 2], reply[last + 3] = id, attempt, bodies[i]
+  if taken_from[i] then taken[#taken + 1] = taken_from[i] end
+end
+local function begin(record, source)
   record.status, record.attempt, record.nonce = 'I', string.format('%d', record.attempt + 1), nonce
-  if from.source == 'lapsed' then note(record, 'reclaimed', now, worker) else record.suspect = math.min(record.suspect, 1) end
+  if source == 'lapsed' then note(record, 'reclaimed', now, worker) else record.suspect = math.min(record.suspect, 1) end
   record.at, record.entry, record.payload = now, worker, ''
-  delivered[#delivered + 1] = {id = id, record = record, body = body}
-  if from.entry then taken[#taken + 1] = from.entry end
+  return format_record(record)
 end
+local fresh -- the record of a message that is delivered for the first time: it is the same for all of this claim
 for i = 1, #ids do
-  local id, body = ids[i], bodies[i]
-  local from = place[id]
-  local record = texts[i] and parse_record(texts[i]) or new_record(now)
+  local body, source = bodies[i], sources[i]
   local expires = body and string.match(body, '^[%d-]+;(%d+) ')
   local expired = expires and tonumber(expires) <= now
-  local suspect, charge, guilty = 0, 0, false
-  if from.source == 'lapsed' then suspect, charge, guilty = lapse(record, max_lost) end
-  local fits = suspect == 0 or (#delivered < count and (suspect == 1 and room >= 1 or suspect == 2 and alone))
-  if from.source == 'lapsed' and (fits or guilty or expired or not body) then
-    note(record, 'lost', now, record.entry)
-    record.suspect, record.lost, record.cause, record.payload, lost = suspect, charge, 'lost', '', lost + 1
-  end
-  if not body then
-    note(record, 'unreadable', now, worker)
-    dies(id, record, 'unreadable', from)
-    unreadable = unreadable + 1
-  elseif guilty then
-    dies(id, record, 'lost', from)
-  elseif expired then
-    note(record, 'expired', now, worker)
-    dies(id, record, 'expired', from)
-  elseif not fits then
-    if #delivered < count then left = left + 1 end
-  elseif #delivered < count then
-    is_delivered(id, record, body, from)
-    if suspect > 0 then
-      reply[3], reply[4] = reply[3] + 1, suspect - 1
-      room, alone = suspect == 2 and 0 or room - 1, false
+  if body and not texts[i] and source == 'ready' and not expired then
+    if #delivered < count then
+      fresh = fresh or begin(new_record(now), source)
+      is_delivered(i, '1', fresh)
     end
-  elseif from.source == 'due' then
-    record.status, record.at = 'P', now
-    moved[#moved + 1] = {id = id, record = record}
+  else
+    local record = texts[i] and parse_record(texts[i]) or new_record(now)
+    local suspect, charge, guilty = 0, 0, false
+    if source == 'lapsed' then suspect, charge, guilty = lapse(record, max_lost) end
+    local fits = suspect == 0 or (#delivered < count and (suspect == 1 and room >= 1 or suspect == 2 and alone))
+    if source == 'lapsed' and (fits or guilty or expired or not body) then
+      note(record, 'lost', now, record.entry)
+      record.suspect, record.lost, record.cause, record.payload, lost = suspect, charge, 'lost', '', lost + 1
+    end
+    if not body then
+      note(record, 'unreadable', now, worker)
+      dies(i, record, 'unreadable')
+      unreadable = unreadable + 1
+    elseif guilty then
+      dies(i, record, 'lost')
+    elseif expired then
+      note(record, 'expired', now, worker)
+      dies(i, record, 'expired')
+    elseif not fits then
+      if #delivered < count then left = left + 1 end
+    elseif #delivered < count then
+      local text = begin(record, source)
+      is_delivered(i, record.attempt, text)
+      if suspect > 0 then
+        reply[3], reply[4] = reply[3] + 1, suspect - 1
+        room, alone = suspect == 2 and 0 or room - 1, false
+      end
+    elseif source == 'due' then
+      record.status, record.at = 'P', now
+      moved[#moved + 1] = {id = ids[i], record = record}
+    end
   end
 end
 
@@ -184,24 +197,21 @@ local broken = lost + #ended > 0 and broken_totals(counters, {'lost', 'dead', 'u
 -- 4. Write. ZREM comes first, so that a full server lets the rest pass.
 redis.call('ZREM', scheduled, unpack(#promoted > 0 and promoted or {''}))
 for i = 1, #ended do redis.call('ZREM', leases, ended[i][1]) end
-if #taken > 0 then redis.call('XDEL', stream, unpack(taken)) end
+local ms, sequence = string.match(#entries > 0 and entries[#entries][1] or '', '^(%d+)%-(%d+)$')
+if ms and #taken == #entries and #sequence <= 15 then -- all from the first on: XDEL would look for each of them anew
+  redis.call('XTRIM', stream, 'MINID', ms .. '-' .. string.format('%d', sequence + 1))
+elseif #taken > 0 then
+  redis.call('XDEL', stream, unpack(taken))
+end
 finish(states, finished, dead, ended, now)
 for i = 1, #moved do
   moved[i].record.entry = redis.call('XADD', stream, '*', 'id', moved[i].id)
   redis.call('HSET', states, moved[i].id, format_record(moved[i].record))
 end
 if #delivered > 0 then
-  local deadlines, records, claimed = {}, {}, {}
-  for i = 1, #delivered do
-    local item = delivered[i]
-    deadlines[2 * i - 1], deadlines[2 * i] = now + lease, item.id
-    records[2 * i - 1], records[2 * i] = item.id, format_record(item.record)
-    claimed[i] = item.id
-    reply[3 * i + 3], reply[3 * i + 4], reply[3 * i + 5] = item.id, item.record.attempt, item.body
-  end
   redis.call('ZADD', leases, unpack(deadlines))
   redis.call('HSET', states, unpack(records))
-  redis.call('HSET', workers, worker, nonce .. ' ' .. string.format('%d', now) .. ' ' .. table.concat(claimed))
+  redis.call('HSET', workers, worker, nonce .. ' ' .. string.format('%d', now) .. ' ' .. table.concat(delivered))
 end
 add_to_total(counters, broken, 'lost', lost)
 add_to_total(counters, broken, 'dead', #ended)

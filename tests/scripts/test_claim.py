@@ -62,6 +62,20 @@ def test_no_more_than_count_of_a_large_backlog(orders: Orders) -> None:
     assert len(orders.leased()) == 500
 
 
+@pytest.mark.parametrize("last", ["9-3", "9-999999999999999", "9-18446744073709551615"])
+@pytest.mark.parametrize("count", [1, 2, 3, 10])
+def test_it_takes_the_entries_of_what_it_delivers_and_no_others(orders: Orders, last: str, count: int) -> None:
+    """Entries of one millisecond, up to the highest sequence that there is."""
+    entries = ["7-0", "9-1", last, "10-0"]
+    messages = [new(entry) for entry in entries]
+    assert orders.queue(*messages) == [None] * 4
+    orders.redis.delete(orders.keys.stream)
+    for entry, message in zip(entries, messages, strict=True):
+        orders.redis.xadd(orders.keys.stream, {"id": message.id}, id=entry)
+    assert ids_of(orders.claim(count)) == [message.id for message in messages[:count]]
+    assert [entry.decode() for entry, _ in orders.redis.xrange(orders.keys.stream)] == entries[count:]
+
+
 def test_lapsed_ones_come_first_then_ready_then_due(orders: Orders) -> None:
     (lapsed,) = orders.deliver("lapsed")
     (due,) = orders.put("due", delay=5)

@@ -17,7 +17,7 @@ from tests.scripts.cases import BRING_IN, CASES, READING, everything
 from tests.scripts.conftest import RETENTION, Orders, new
 
 ALLOCATING = {"HSET", "HINCRBY", "ZADD", "XADD", "RPUSH"}
-FREEING = {"ZREM", "XDEL", "HDEL", "DEL", "UNLINK"}
+FREEING = {"ZREM", "XDEL", "XTRIM", "HDEL", "DEL", "UNLINK"}
 READS = {
     *("TIME", "EXISTS", "HGET", "HMGET", "HGETALL", "HLEN", "HRANDFIELD", "LLEN"),
     *("XLEN", "XRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"),

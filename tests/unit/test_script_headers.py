@@ -33,7 +33,7 @@ ALLOWED_COMMANDS = {
     *("LLEN", "RPUSH", "XLEN", "XRANGE", "XADD", "XDEL", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"),
     "UNLINK",
     *("ZADD", "ZREM", "DEL"),
-    "EXISTS",
+    *("EXISTS", "XTRIM"),
     *("HSCAN", "HEXISTS", "INFO", "SCAN", "TYPE", "XREVRANGE", "ZSCAN"),  # only read, and only by those of the doctor
 }
 

@@ -37,14 +37,15 @@ local function parse_record(text)
   return record
 end
 
+-- One expression: a table of its parts would take twice as long.
 local function format_record(r)
   local counts = '-'
   if r.failed + r.lost + r.released + r.suspect > 0 then
     counts = string.format('%d,%d,%d,%d', r.failed, r.lost, r.released, r.suspect)
   end
-  return table.concat({
-    r.status, r.attempt, r.nonce, counts, r.cause, string.format('%d', r.at), r.entry, r.history, r.payload,
-  }, ' ')
+  local at = string.format('%d', r.at)
+  return r.status .. ' ' .. r.attempt .. ' ' .. r.nonce .. ' ' .. counts .. ' ' .. r.cause .. ' ' .. at .. ' ' .. r.entry
+    .. ' ' .. r.history .. ' ' .. r.payload
 end
 
 -- When a finished message ended, in milliseconds; nil when its record does not tell.
