@@ -19,6 +19,10 @@ _LARGE = 64  # messages of a call that goes alone
 _CHUNK_BYTES = 1024 * 1024
 _OF_AN_AGE = 1.0  # seconds
 _MANY_LANES = 1_000
+#: Calls without messages of which one serves all who make it just so at once: everybody's first call to a queue.
+_FOR_ALL = frozenset({"register"})
+#: Calls that may not hold a message twice: of two who delete it one shall not find it.
+_ONE_OF_EACH = frozenset({"delete"})
 
 
 class Sender(Protocol):
@@ -57,11 +61,17 @@ class Coalescer:
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
         self._lanes: dict[tuple[str, tuple[str, ...]], _Lane] = {}
+        self._shared: dict[tuple[Argument, ...], asyncio.Future[Any]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def call(self, call: Call[T]) -> T:
         """Run one call, alone or with others; raises what the sender does."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # what was under way on another loop has ended with it
+            self._loop, self._lanes, self._shared = loop, {}, {}
+        if call.script.name in _FOR_ALL:
+            return await self._share(call)
         if call.size == 0 or len(call.args) - call.head > _LARGE * call.size:
             return await self._sender.call(call)
         lane = self._lane(call)
@@ -73,10 +83,19 @@ class Coalescer:
         finally:
             self._ended(lane)
 
+    async def _share(self, call: Call[T]) -> T:
+        """Run a call, or take the answer to the same one under way, which goes on when a caller is cancelled."""
+        name, shared = (call.script.name, *call.keys, *call.args), self._shared
+        task = shared.get(name)
+        if task is None:
+            task = shared[name] = asyncio.ensure_future(self._sender.call(call))
+            task.add_done_callback(lambda done: (shared.pop(name), done.cancelled() or done.exception()))
+        await asyncio.wait((task,))
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise _own(error)
+        return cast(T, task.result())
+
     def _lane(self, call: Call[Any]) -> _Lane:
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # what was under way on another loop has ended with it
-            self._loop, self._lanes = loop, {}
         name = call.script.name, call.keys
         lane = self._lanes.get(name)
         if lane is None:
@@ -134,7 +153,7 @@ def _count(call: Call[Any]) -> int:
 def _take(waiting: deque[_Waiter]) -> list[_Waiter]:
     """Take what is sent as one: as many messages as may be, about a megabyte of callers who came within a second.
 
-    None twice, as each caller shall get its own answer. What the first has waited counts for all: see `Sender`.
+    What the first has waited counts for all: see `Sender`.
     """
     taken: list[_Waiter] = []
     messages: set[Argument] = set()
@@ -148,7 +167,7 @@ def _take(waiting: deque[_Waiter]) -> list[_Waiter]:
         if taken and (
             count > call.most
             or size > _CHUNK_BYTES
-            or not messages.isdisjoint(mine)
+            or (call.script.name in _ONE_OF_EACH and not messages.isdisjoint(mine))
             or waiter.since > taken[0].since + _OF_AN_AGE
         ):
             break
@@ -179,13 +198,17 @@ def _joined(waiters: Sequence[_Waiter]) -> Call[list[Any]]:
 
 
 def _fail(answer: asyncio.Future[Any], error: BaseException) -> None:
-    """Give a caller an error of its own: a traceback belongs to one."""
     if isinstance(error, asyncio.CancelledError):
         answer.cancel()
-        return
+    else:
+        answer.set_exception(_own(error))
+
+
+def _own(error: BaseException) -> BaseException:
+    """Give a caller an error of its own: a traceback belongs to one."""
     try:
         own = copy.copy(error)
         own.__cause__ = error.__cause__
     except Exception:  # none of redisq's, and its own constructor wants more
-        own = error
-    answer.set_exception(own)
+        return error
+    return own

@@ -15,6 +15,7 @@ from redisq.connection import AsyncLink
 from redisq.errors import MessageTooLarge, RedisQError, Unavailable
 from redisq.keys import PartitionKeys
 from redisq.model import Failure
+from redisq.options import LONGEST
 from redisq.worker.delivery import Delivery
 from redisq.worker.policy import pause_after
 from redisq.worker.records import about
@@ -70,7 +71,12 @@ class Outbox:
         final: bool = False,
         delay: float | None = None,
     ) -> None:
-        """Send an error; see `Failure`."""
+        """Send an error; see `Failure`. A `delay` that is none gives way to the queue's backoff."""
+        if delay is not None and not _is_delay(delay):
+            where = (self._keys.queue, delivery.id, delivery.attempt)
+            text = "queue %s message %s attempt %d: its Retry has no delay in seconds, up to a year: backing off"
+            log.warning(text, *where, extra=about(self._worker, self._keys.queue, delivery))
+            delay = None
         failure = Failure(delivery._receipt, codec.encode(error), cause=cause, delay=delay, final=final)
         self._failures.append((delivery, failure))
         self._notify()
@@ -144,6 +150,14 @@ class Outbox:
                 self.fail(delivery, {"type": "MessageTooLarge", "message": str(outcome)}, cause="rejected", final=True)
             else:
                 self._done(delivery, outcome if isinstance(outcome, RedisQError) else None)
+
+
+def _is_delay(value: Any) -> bool:
+    """Whether it is: nobody has checked what a handler assigned to its Retry, and one refused takes all along."""
+    try:
+        return bool(0 <= value <= LONGEST)
+    except Exception:  # it cannot even be compared
+        return False
 
 
 def _take(source: deque[Any], size: Callable[[Any], int]) -> list[Any]:

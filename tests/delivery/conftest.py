@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import pytest
 import redis
 
-from redisq import Message, RedisQError, calls, embedded
+from redisq import Message, RedisQError, calls, embedded, scripts
 from redisq.connection import Link
 from redisq.keys import given_id, partition_keys
 from tests.conftest import REAL_SERVERS, Raw, settings_for
+from tests.delivery.dam import ARGUMENTS, Dam
 from tests.delivery.servers import OwnServer, binary_of
 from tests.delivery.staff import Nursery
 
@@ -94,12 +95,21 @@ def tasks(real_server: embedded.EmbeddedServer, below: Callable[..., Raw]) -> Ra
 
 
 @pytest.fixture
+def dam(real_server: embedded.EmbeddedServer, tasks: Raw) -> Iterator[Dam]:
+    """A dam before each real server, which knows the scripts: so each request says by its hash which one it runs."""
+    for name in ARGUMENTS:
+        tasks.redis.script_load(scripts.load(name).text)
+    with Dam(real_server.url) as dam:
+        yield dam
+
+
+@pytest.fixture
 def nursery(tmp_path: Path) -> Iterator[Callable[..., Nursery]]:
-    """Make nurseries of worker processes."""
+    """Make nurseries of worker processes; keywords go into their environment."""
     made: list[Nursery] = []
 
-    def make(raw: Raw, concurrency: int) -> Nursery:
-        made.append(Nursery(raw.settings, tmp_path / f"nursery{len(made)}", concurrency))
+    def make(raw: Raw, concurrency: int, **extra: str) -> Nursery:
+        made.append(Nursery(raw.settings, tmp_path / f"nursery{len(made)}", concurrency, **extra))
         return made[-1]
 
     yield make

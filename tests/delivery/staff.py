@@ -33,24 +33,29 @@ class Event:
     at: float
 
 
+def environment_of(settings: Settings, **extra: str) -> dict[str, str]:
+    """What a process finds in its environment that works with these settings."""
+    assert settings.app_id is not None
+    assert settings.app_secret is not None
+    given = settings.model_dump(include=settings.model_fields_set - {"app_secret"})
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("REDISQ_")},
+        **{f"REDISQ_{name.upper()}": str(value) for name, value in given.items()},
+        "REDISQ_APP_SECRET": settings.app_secret.get_secret_value(),
+        "PYTHONPATH": str(HERE.parent.parent),
+        **extra,
+    }
+
+
 class Nursery:
     """Worker processes of one application on the queue `tasks`, forked from one; see `nursery.py`."""
 
-    def __init__(self, settings: Settings, log: Path, concurrency: int) -> None:
-        assert settings.app_id is not None
-        assert settings.app_secret is not None
+    def __init__(self, settings: Settings, log: Path, concurrency: int, **extra: str) -> None:
         self.log = log
         self.codes: dict[int, int] = {}
         self._began: queue.SimpleQueue[int] = queue.SimpleQueue()
-        given = settings.model_dump(include=settings.model_fields_set - {"app_secret"})
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("REDISQ_")},
-            **{f"REDISQ_{name.upper()}": str(value) for name, value in given.items()},
-            "REDISQ_APP_SECRET": settings.app_secret.get_secret_value(),
-            "PYTHONPATH": str(HERE.parent.parent),
-            "NURSERY_LOG": str(log),
-            "NURSERY_CONCURRENCY": str(concurrency),
-        }
+        nursery = {"NURSERY_LOG": str(log), "NURSERY_CONCURRENCY": str(concurrency)}
+        environment = environment_of(settings, **nursery, **extra)
         command = [sys.executable, str(HERE / "nursery.py")]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self._process = subprocess.Popen(command, env=environment, bufsize=0, **pipes)  # type: ignore[call-overload]
