@@ -7,6 +7,7 @@ call it has checked the names, the ids, the body and the grant, so that a refuse
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 import uuid
@@ -75,6 +76,7 @@ class Operations:
     def __init__(self, settings: Settings, credentials: tokens.Credentials | None = None) -> None:
         self.settings = settings
         self.credentials = credentials or settings.credentials()
+        self._application: str | None = None  # in whose name it acts, if that was settled elsewhere
         self.limits = limits_of(settings)
         self._own: tokens.Grant | None = None
         self._partitions: dict[str, PartitionKeys] = {}
@@ -82,8 +84,17 @@ class Operations:
 
     @property
     def application(self) -> str:
-        """Who this process is; "" when it has no credentials."""
+        """Who this process is, or acts for; "" when it has no credentials."""
+        if self._application is not None:
+            return self._application
         return "" if self.credentials is None else self.credentials.app
+
+    def acting_for(self, application: str) -> Operations:
+        """Give operations in the name of an application whose grant was checked elsewhere: they check no token."""
+        other = copy.copy(self)  # it shares what is known of queues
+        other.settings = self.settings.model_copy(update={"auth": "none"})
+        other._application = application
+        return other
 
     # --- Checks ---
 

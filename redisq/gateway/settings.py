@@ -1,0 +1,37 @@
+"""Settings of the gateway alone, from arguments or from REDISQ_HTTP_ environment variables. Times are in seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from redisq.errors import InvalidSettings
+
+
+class GatewaySettings(BaseSettings):
+    """Where the gateway listens, and its limits.
+
+    Raises:
+        InvalidSettings: a value is out of its bounds; the text names the environment variable.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="REDISQ_HTTP_", extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
+
+    host: str = "127.0.0.1"
+    """address to listen on"""
+    port: int = Field(default=8080, ge=0, le=65_535)
+    """port to listen on; 0 takes a free one"""
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"REDISQ_HTTP_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+                for problem in error.errors(include_url=False, include_input=False, include_context=False)
+            )
+            raise InvalidSettings(problems) from None
