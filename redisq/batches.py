@@ -80,11 +80,12 @@ class _Made:
         """Give what fits into one call, each message with its number."""
         chunk: _Chunk = []
         size = 0
+        make, names = self._operations.new_message, _new_ids() if self._ids is None else iter(self._ids)
         for index, body in enumerate(self._bodies):
-            name = keys.new_id() if self._ids is None else self._ids[index]
+            name = next(names)
             self.names.append(name)
             try:
-                message = self._operations.new_message(body, name)
+                message = make(body, name)
             except InvalidMessage as error:
                 self.errors[index] = error
                 continue
@@ -114,6 +115,12 @@ class _Made:
     def refuse(self, chunk: _Chunk, error: RedisQError) -> None:
         """Note that none of a chunk was accepted, or that it is not known."""
         self.errors.update((index, error) for index, _ in chunk)
+
+
+def _new_ids() -> Iterator[bytes]:
+    """Give new ids without end. A batch has an iterator of its own, which no fork copies while it is used."""
+    while True:
+        yield from keys.new_ids(_CHUNK)
 
 
 def get_messages(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from operator import attrgetter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from redisq import replies, scripts
 from redisq.keys import PartitionKeys
@@ -78,11 +78,11 @@ class Limits:
     max_length: int
 
 
-@dataclass(frozen=True, slots=True)
-class NewMessage:
+class NewMessage(NamedTuple):
     """A message to queue: 16-byte id, digest and bytes of its encoded body, delay in seconds.
 
-    `expires_in` is in seconds, too: a message that no worker has got by then is dead. None is never.
+    `expires_in` is in seconds, too: a message that no worker has got by then is dead. None is never. A tuple, as one is
+    made for each message: a frozen dataclass takes four times as long.
     """
 
     id: bytes

@@ -97,7 +97,7 @@ class Link:
             if command.leave is not self._trusted:
                 self.close()
                 self._trusted = command.leave
-            return (yield from self._exchange_on(self._take() or self.endpoint().connection(), command.parts))
+            return (yield from self._exchange_on(self._take(), command.parts))
         finally:
             if free:
                 self._slots.put(None)
@@ -109,10 +109,12 @@ class Link:
             return False
         return True
 
-    def _exchange_on(self, connection: sync_redis.AbstractConnection, parts: Parts) -> Talk[Any]:
+    def _exchange_on(self, idle: sync_redis.AbstractConnection | None, parts: Parts) -> Talk[Any]:
+        connection = idle or self.endpoint().connection()
         sent = clean = False
         try:
-            connection.connect()
+            if idle is None:  # an idle one is connected; to have redis-py find that out takes its time
+                connection.connect()
             failpoints.reach("client.before_send")
             sent = True
             connection.send_packed_command((pack(parts),), check_health=False)

@@ -44,8 +44,7 @@ for i = 6, #ARGV, 5 do
 end
 
 -- What is known of an id: the digest it was queued with, nil when it is free. One whose time has passed is free, too.
-local function known(id)
-  local body, text = redis.call('HGET', messages, id), redis.call('HGET', states, id)
+local function known(id, body, text)
   local record, tombstone = text and parse_record(text), text and parse_tombstone(text)
   if record and (record.status == 'C' or record.status == 'E') then
     local letter = record.status == 'E'
@@ -63,25 +62,27 @@ local function known(id)
 end
 
 local accepted, seen, reply = {}, {}, {} -- accepted: where the arguments of each begin
-for i = 6, #ARGV, 5 do
-  local id, digest, body = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+local function judge(i, body, text)
+  local id, digest = ARGV[i], ARGV[i + 1]
+  if #digest ~= 8 then refuse('digest') end
   if ARGV[i + 3] ~= '0' then whole(ARGV[i + 3], 'delay_ms') end
   if ARGV[i + 4] ~= '0' then whole(ARGV[i + 4], 'expires_ms') end
-  if #id ~= 16 then refuse('id') end
-  if #digest ~= 8 then refuse('digest') end
-  local before = seen[id] or known(id)
-  local answer = 'OK'
-  if before then
-    if before ~= digest then answer = {'MESSAGE_CONFLICT'} end
-  elseif #body > max_bytes then
-    answer = {'MESSAGE_TOO_LARGE', string.format('%d', max_bytes)}
-  elseif #accepted >= room then
-    answer = {'QUEUE_FULL', string.format('%d', max_length)}
-  else
-    seen[id] = digest
-    accepted[#accepted + 1] = i
+  local before = seen[id] or (body or text) and known(id, body, text)
+  if before then return before == digest and 'OK' or {'MESSAGE_CONFLICT'} end
+  if #ARGV[i + 2] > max_bytes then return {'MESSAGE_TOO_LARGE', string.format('%d', max_bytes)} end
+  if #accepted >= room then return {'QUEUE_FULL', string.format('%d', max_length)} end
+  seen[id], accepted[#accepted + 1] = digest, i
+  return 'OK'
+end
+
+for first = 6, #ARGV, 100 do -- 20 messages: that of many, bodies of a megabyte are not all held at once
+  local ids = {}
+  for at = first, math.min(first + 99, #ARGV), 5 do
+    if #ARGV[at] ~= 16 then refuse('id') end
+    ids[#ids + 1] = ARGV[at]
   end
-  reply[#reply + 1] = answer
+  local bodies, texts = redis.call('HMGET', messages, unpack(ids)), redis.call('HMGET', states, unpack(ids))
+  for i = 1, #ids do reply[#reply + 1] = judge(first + 5 * (i - 1), bodies[i], texts[i]) end
 end
 
 -- Leftovers under an id that is queued anew go first; else nothing may come before the write that a full server refuses.
@@ -90,21 +91,22 @@ if anew then
   forget(messages, states, finished, tombstones, dead, due)
   forget(messages, states, finished, tombstones, dead, stale)
 end
-local wake = false
+local wake, bodies = false, {}
 for i = 1, #accepted do
   local at = accepted[i]
   local id, delay, expires, entry = ARGV[at], tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-  if delay > 0 then
+  if delay == 0 then
+    entry = redis.call('XADD', stream, '*', 'id', id)
+    wake = wake or ready == 0
+  else
     entry = string.format('%d', now) -- no sequence: not in the stream, found by its id in `scheduled`
     redis.call('ZADD', scheduled, now + delay, id)
     wake = wake or not head or delay < head
-  else
-    entry = redis.call('XADD', stream, '*', 'id', id)
-    wake = wake or ready == 0
   end
   if expires > 0 then entry = entry .. ';' .. string.format('%d', now + expires) end
-  redis.call('HSET', messages, id, entry .. ' ' .. ARGV[at + 1] .. ARGV[at + 2])
+  bodies[2 * i - 1], bodies[2 * i] = id, entry .. ' ' .. ARGV[at + 1] .. ARGV[at + 2]
 end
+if #bodies > 0 then redis.call('HSET', messages, unpack(bodies)) end
 add_to_total(counters, broken, 'queued', #accepted)
 if wake then ring(bell, ringing) end
 if not anew then forget(messages, states, finished, tombstones, dead, due) end

@@ -21,11 +21,11 @@ pytestmark = pytest.mark.skipif(REAL is None, reason="fakeredis does not count")
 #: Per message: Redis commands, those within scripts included; bytes to the server, and from it.
 TODAY = {
     "queue one by one": Cost(13.00, 507.0, 12.0),
-    "queue in bulk": Cost(4.04, 73.7, 8.0),
+    "queue in bulk": Cost(1.14, 73.7, 8.0),
     "get one by one": Cost(4.00, 186.0, 63.0),
     "delete one by one": Cost(21.98, 466.0, 12.0),
     "queue one by one, asyncio": Cost(13.00, 517.0, 12.0),
-    "queue, 64 callers at once": Cost(4.28, 85.9, 8.1),
+    "queue, 64 callers at once": Cost(1.47, 85.9, 8.1),
     "claim and complete, 50 at once": Cost(1.60, 78.8, 84.8),
     "idle worker, per minute": Cost(153.00, 8916.0, 615.0),
 }

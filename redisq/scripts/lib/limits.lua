@@ -2,9 +2,10 @@
 -- or what is no whole number: whatever another program wrote there, the queue goes on.
 local function limits(config, names, defaults)
   local values = redis.call('HMGET', config, unpack(names))
-  for i = 1, #names do
-    local default = whole(defaults[i], names[i])
-    values[i] = is_whole(values[i]) and tonumber(values[i]) or default
+  for i = 1, #names do -- without a call for each that defines nothing: every script comes here
+    local own, default = values[i], defaults[i]
+    if not default or #default > 15 or not string.find(default, '^%d+$') then refuse(names[i]) end
+    values[i] = tonumber(own and is_whole(own) and own or default)
   end
   return unpack(values)
 end
