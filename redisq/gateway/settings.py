@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import ipaddress
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from redisq.errors import InvalidSettings
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _separated(value: Any) -> Any:
+    """Read a list as an environment variable has it: separated by commas."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 class GatewaySettings(BaseSettings):
@@ -25,6 +33,16 @@ class GatewaySettings(BaseSettings):
     """address to listen on"""
     port: int = Field(default=8080, ge=0, le=65_535)
     """port to listen on; 0 takes a free one"""
+    tls_cert: str | None = None
+    """file of the certificate, with those between it and its root"""
+    tls_key: str | None = None
+    """file of the certificate's private key"""
+    forwarded_allow_ips: str = "127.0.0.1"
+    """proxies whose X-Forwarded- headers are believed: addresses or networks, separated by commas"""
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)] = ()
+    """origins whose scripts may call the gateway from a browser, separated by commas; * is any"""
+    metrics_allow: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_separated)] = ()
+    """networks that may read /_metrics without a token, separated by commas"""
 
     def __init__(self, **values: Any) -> None:
         try:
