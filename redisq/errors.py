@@ -154,7 +154,7 @@ class InvalidToken(RedisQError):
     """The token is not valid. Make a new one.
 
     `reason` says which check refused it: malformed, too_large, version, unknown_key, bad_mac, claim_missing,
-    claim_type, claim_unknown, not_yet, ttl, audience, app, caveat or expired. It is for logs;
+    claim_type, claim_unknown, not_yet, ttl, audience, app, caveat, revoked or expired. It is for logs;
     tell a stranger only that the token is not valid.
     """
 
