@@ -14,6 +14,9 @@
     ├── LeaseLost
     ├── MissingCredentials
     ├── InvalidCredentials
+    ├── InvalidApplication
+    ├── ApplicationNotFound
+    ├── ApplicationConflict
     ├── InvalidToken
     │   └── TokenExpired
     ├── Forbidden
@@ -148,6 +151,24 @@ class InvalidCredentials(RedisQError, ValueError):
     """The application's credentials are not valid. `redisq app create NAME` makes new ones."""
 
     code = "invalid_credentials"
+
+
+class InvalidApplication(RedisQError, ValueError):
+    """This cannot be done with the application: a value is not valid, or there is too much of something."""
+
+    code = "invalid_application"
+
+
+class ApplicationNotFound(RedisQError):
+    """There is no application of this name in this namespace. `redisq app list` lists them."""
+
+    code = "application_not_found"
+
+
+class ApplicationConflict(RedisQError):
+    """The application's record was changed by somebody else meanwhile; nothing was changed. Try again."""
+
+    code = "application_conflict"
 
 
 class InvalidToken(RedisQError):

@@ -25,6 +25,10 @@ class GatewaySettings(BaseSettings):
     """address to listen on"""
     port: int = Field(default=8080, ge=0, le=65_535)
     """port to listen on; 0 takes a free one"""
+    registry_poll: float = Field(default=2, gt=0, le=5)
+    """the registry of applications is read this often, so a revocation takes as long to count"""
+    registry_stale_after: float = Field(default=30, ge=5, le=300)
+    """a gateway that could not read the registry for this long lets nobody in"""
 
     def __init__(self, **values: Any) -> None:
         try:
