@@ -123,7 +123,7 @@ class Operations:
     def authorise_all(self, op: str, token: str | None) -> None:
         """Check that the token, or this process' own, allows `op` on every queue; raises as `authorise` does."""
         grant = self._grant(token, time.time())
-        if grant is not None and not (op in grant.ops and "*" in grant.queues):
+        if grant is not None and not grant.allows_everywhere(op):
             raise Forbidden(f"The token does not allow {op} on every queue. Name one queue, or use one that does.")
 
     def _grant(self, token: str | None, now: float) -> tokens.Grant | None:
@@ -145,7 +145,13 @@ class Operations:
                 reason="unknown_key",
             )
         known = {self.credentials.kid: self.credentials}
-        return tokens.verify(token, known, audience=self.settings.token_audience, now=now)
+        grant = tokens.verify(token, known, audience=self.settings.token_audience, now=now)
+        if grant.addresses:
+            raise Forbidden(
+                "The token is bound to addresses, and this process cannot see whose call it is: only the HTTP gateway "
+                "can. Use a token that is bound to none."
+            )
+        return grant
 
     def own_token(self, now: float) -> str:
         """Sign a token for everything this application may do, for `token_ttl` seconds."""

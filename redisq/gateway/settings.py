@@ -33,16 +33,14 @@ class GatewaySettings(BaseSettings):
     """address to listen on"""
     port: int = Field(default=8080, ge=0, le=65_535)
     """port to listen on; 0 takes a free one"""
-    tls_cert: str | None = None
-    """file of the certificate, with those between it and its root"""
-    tls_key: str | None = None
-    """file of the certificate's private key"""
-    forwarded_allow_ips: str = "127.0.0.1"
-    """proxies whose X-Forwarded- headers are believed: addresses or networks, separated by commas"""
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)] = ()
     """origins whose scripts may call the gateway from a browser, separated by commas; * is any"""
     metrics_allow: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_separated)] = ()
     """networks that may read /_metrics without a token, separated by commas"""
+    registry_poll: float = Field(default=2, gt=0, le=5)
+    """the registry of applications is read this often, so a revocation takes as long to count"""
+    registry_stale_after: float = Field(default=30, ge=5, le=300)
+    """a gateway that could not read the registry for this long lets nobody in"""
 
     def __init__(self, **values: Any) -> None:
         try:
