@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -85,9 +86,16 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     start, stop = (getattr(context.verifier, name, None) for name in ("start", "stop"))
     if start is not None:
         await start()
+    drain = asyncio.create_task(_drain(context))
     try:
         yield
     finally:
+        drain.cancel()
         if stop is not None:
             await stop()
         await context.mq.close()
+
+
+async def _drain(context: Context) -> None:
+    await context.stopping.wait()
+    context.waits.drain()

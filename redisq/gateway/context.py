@@ -7,6 +7,7 @@ from typing import Protocol
 
 from redisq.aclient import AsyncRedisQ, acting_for
 from redisq.gateway.settings import GatewaySettings
+from redisq.gateway.stopping import Stopping
 from redisq.gateway.waits import Waits
 from redisq.settings import Settings
 from redisq.tokens import Grant
@@ -28,13 +29,17 @@ class Verifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The client that all of the gateway shares, which checks no token; who checks them; and the settings."""
+    """The client that all of the gateway shares, which checks no token; who checks them; and the settings.
+
+    When `stopping` is set, all `waits` end.
+    """
 
     mq: AsyncRedisQ
     verifier: Verifier
     settings: Settings
     options: GatewaySettings
     waits: Waits = field(default_factory=Waits)
+    stopping: Stopping = field(default_factory=Stopping)
     _clients: dict[str, AsyncRedisQ] = field(default_factory=dict, repr=False)
 
     def acting_for(self, application: str) -> AsyncRedisQ:

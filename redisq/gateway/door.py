@@ -54,7 +54,7 @@ class Door:
         """Let a request do `op` on all queues; raises as `admit` does."""
         token = bearer(request.scope)
         grant = self._nobody("*") if token is None else self._verified(token, address_of(request.scope))
-        if not (op in grant.ops and "*" in grant.queues):
+        if not grant.allows_everywhere(op):
             raise Forbidden(f"The token does not allow {op} on every queue. Name one queue, or use one that does.")
         request.scope[APPLICATION] = grant.app
         return grant
@@ -66,7 +66,9 @@ class Door:
     def _verified(self, token: str, address: str) -> Grant:
         if self._asks_nobody:
             return _everybody(OPS, "*")
-        return self._context.verifier.verify(token, time.time())
+        grant = self._context.verifier.verify(token, time.time())
+        grant.require_address(address)
+        return grant
 
     def _nobody(self, queue: str) -> Grant:
         if self._asks_nobody:
