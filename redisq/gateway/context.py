@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from redisq.aclient import AsyncRedisQ, acting_for
+from redisq.applications import Application
 from redisq.gateway.settings import GatewaySettings
 from redisq.gateway.stopping import Stopping
 from redisq.gateway.waits import Waits
@@ -24,6 +25,21 @@ class Verifier(Protocol):
         Raises:
             TokenExpired, InvalidToken: it is not good, or not any more; `reason` says why.
             Unavailable: the registry of applications has not been seen for too long to tell.
+        """
+
+    def authenticate(self, app_id: str, secret: str, now: float) -> Application:
+        """Give the application that a secret belongs to.
+
+        Raises:
+            InvalidCredentials: they do not belong together, or it is disabled.
+            Unavailable: as above.
+        """
+
+    def snapshot(self) -> object:
+        """Give what is known now.
+
+        Raises:
+            Unavailable: as above.
         """
 
 

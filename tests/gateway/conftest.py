@@ -17,7 +17,9 @@ import uvicorn
 from starlette.applications import Starlette
 
 from redisq import AsyncRedisQ, Credentials, RedisQ, Settings, calls, codec, embedded, tokens
+from redisq.applications import Application
 from redisq.connection import Link
+from redisq.errors import InvalidCredentials
 from redisq.gateway.app import create_app
 from redisq.gateway.context import Context
 from redisq.gateway.settings import GatewaySettings
@@ -38,6 +40,12 @@ class KnownApplications:
 
     def verify(self, token: str, now: float) -> Grant:
         return tokens.verify(token, self.known, audience=self.audience, now=now)
+
+    def authenticate(self, app_id: str, secret: str, now: float) -> Application:
+        raise InvalidCredentials
+
+    def snapshot(self) -> object:
+        return None
 
 
 @dataclass
