@@ -66,7 +66,7 @@ class _Health:
         try:
             async with asyncio.timeout(_DEADLINE):
                 await self._mq.stats(_ANY_QUEUE)
-        except TimeoutError:
+        except (TimeoutError, Unavailable):
             raise Unavailable from None
         self._context.verifier.snapshot()
 
