@@ -98,6 +98,8 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         drain.cancel()
         if stop is not None:
             await stop()
+        for farewell in context.farewells:
+            await farewell()
         await context.mq.close()
 
 

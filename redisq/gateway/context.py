@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -56,6 +57,7 @@ class Context:
     options: GatewaySettings
     waits: Waits = field(default_factory=Waits)
     stopping: Stopping = field(default_factory=Stopping)
+    farewells: list[Callable[[], Awaitable[None]]] = field(default_factory=list)  # to call when the gateway has stopped
     _clients: dict[str, AsyncRedisQ] = field(default_factory=dict, repr=False)
 
     def acting_for(self, application: str) -> AsyncRedisQ:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from starlette.requests import Request
@@ -15,10 +14,9 @@ from redisq.gateway.context import Context
 from redisq.gateway.door import Door
 from redisq.gateway.errors import BadRequest, reply
 from redisq.gateway.lines import Lines
-from redisq.gateway.queries import moment, query, seconds
+from redisq.gateway.queries import moment, preferred_wait, query, seconds
 from redisq.gateway.waits import LONGEST
 
-_PREFERRED = re.compile(r"\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*", re.IGNORECASE)
 _OPTIONS = ("delay", "at", "expires_in", "priority")
 
 
@@ -126,10 +124,7 @@ def _wait(request: Request) -> tuple[float, dict[str, str]]:
         if wait > LONGEST:
             raise BadRequest(f"wait takes at most {LONGEST:.0f} seconds. Ask again for more.")
         return wait, {}
-    for name, value in request.scope["headers"]:
-        if name == b"prefer":
-            for preference in value.decode("latin-1").split(","):
-                if found := _PREFERRED.fullmatch(preference.partition(";")[0]):
-                    wait = min(float(found[1]), LONGEST)
-                    return wait, {"Preference-Applied": f"wait={wait:.0f}"}
+    wait = preferred_wait(request, LONGEST)
+    if wait is not None:
+        return wait, {"Preference-Applied": f"wait={wait:.0f}"}
     return 0.0, {}
