@@ -61,7 +61,7 @@ def check(where: Registry, token: str, now: float = NOW) -> Grant:
 def refused(where: Registry, token: str, now: float = NOW) -> str:
     with pytest.raises(InvalidToken) as caught:
         check(where, token, now)
-    assert token.split(".")[-1] not in str(caught.value)
+    assert not any(part in str(caught.value) for part in token.split(".") if len(part) > 20)
     return caught.value.reason
 
 
