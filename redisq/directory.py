@@ -33,6 +33,11 @@ from redisq.tokens import MAX_TTL, Credentials
 MOST = 1_000
 #: A key that is retired goes on for this long at most, in seconds.
 LONGEST_OVERLAP = 365 * 86_400.0
+#: what to do without a master key
+NO_MASTER_KEY = (
+    "REDISQ_MASTER_KEY is not set, and applications are registered with it. `redisq app master-key` prints a new one: "
+    "keep it where you keep passwords, and give it to the gateway and to `redisq app`."
+)
 
 _TRIES = 10
 
@@ -53,10 +58,7 @@ def masters_of(settings: Settings) -> MasterKeys:
     """
     masters = settings.master_keys()
     if masters is None:
-        raise InvalidSettings(
-            "REDISQ_MASTER_KEY is not set, and applications are registered with it. `redisq app master-key` prints a "
-            "new one: keep it where you keep passwords, and give it to the gateway and to `redisq app`."
-        )
+        raise InvalidSettings(NO_MASTER_KEY)
     return masters
 
 

@@ -19,7 +19,7 @@ ROWS: list[set[str]] = [
     {"addresses", "keys", "model", "scopes", "strict", "faults", "gate", "embedded", "failpoints", "packing"},
     {"codec", "findings", "options", "server", "tokens", "scripts"},
     {"applications"},
-    {"settings", "replies"},
+    {"acl", "settings", "replies"},
     {"calls", "endpoint"},
     {"coalescing", "operations", "conversation"},
     {"connection", "batches", "dead_letters", "directory", "doctor"},
