@@ -8,7 +8,7 @@ import pytest
 
 from redisq import calls, embedded
 from redisq.errors import QueueFull
-from redisq.keys import queues_key
+from redisq.keys import queues_key, rate_key
 from redisq.model import Status
 from tests.conftest import REAL_SERVERS, start
 from tests.scripts.cases import CASES, Everything, everything
@@ -85,6 +85,7 @@ WENT_ON: dict[str, Callable[[Orders, Everything], None]] = {
     "stats": lambda o, _: _counts(o),
     "audit": lambda o, e: _is(o, e.lapsed.id, Status.ERROR),
     "survey": lambda o, _: _counts(o),
+    "take": lambda o, _: _taken(o),
 }
 
 
@@ -99,6 +100,10 @@ def _gone(orders: Orders, id: bytes) -> None:
 
 def _no_claims(orders: Orders) -> None:
     assert orders.redis.hlen(orders.keys.workers) == 0
+
+
+def _taken(orders: Orders) -> None:
+    assert orders.redis.exists(rate_key(orders.raw.settings.namespace, "tests"))
 
 
 def _counts(orders: Orders) -> None:
