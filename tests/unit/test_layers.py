@@ -44,9 +44,10 @@ ENVIRONMENT = {
 WALL_CLOCK = {
     "operations.py": "tokens, and at= of a new message, which becomes a delay",
     "cli/tokens.py": "tokens",
+    "deliveries.py": "deadlines, from the lease that a renewal gave",
     "doctor.py": "this machine's clock, compared with the server's",
     "cli/dead.py": "how long ago a dead letter died, for people",
-    "worker/consumer.py": "Delivery.deadline, from the lease that the claim gave",
+    "worker/claiming.py": "Delivery.deadline, from the lease that the claim gave",
     "worker/schedule.py": "the ticks of schedules; the ids of their messages make workers agree",
     "worker/heartbeat.py": "Delivery.deadline, from the lease that the renewal gave",
 }
