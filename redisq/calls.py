@@ -132,12 +132,22 @@ def _script(name: str) -> tuple[scripts.Script, Callable[[PartitionKeys], tuple[
 
 def queue(keys: PartitionKeys, limits: Limits, messages: Sequence[NewMessage]) -> Call[list[Outcome[None]]]:
     """Queue up to BATCH messages; a repeat with the same id and body succeeds and changes nothing."""
+    return _call("queue", keys, _queue_args(limits, messages), _done, head=5, size=5)
+
+
+def put(keys: PartitionKeys, limits: Limits, message: NewMessage) -> Call[list[Outcome[bool]]]:
+    """Queue one message, as `queue` does. The only outcome says whether it is new: False for a repeat."""
+    decode = partial(replies.outcomes, replies.is_new)
+    return _call("queue", keys, _queue_args(limits, (message,)), decode, head=5, size=5)
+
+
+def _queue_args(limits: Limits, messages: Sequence[NewMessage]) -> list[Argument]:
     args: list[Argument] = [limits.max_length, limits.max_bytes, *_periods(limits)]
     for message in messages:
         delay_ms = milliseconds(message.delay) if message.delay else 0
         expires_ms = milliseconds(message.expires_in) if message.expires_in else 0
         args += (message.id, message.digest, message.body, delay_ms, expires_ms)
-    return _call("queue", keys, args, _done, head=5, size=5)
+    return args
 
 
 def get(keys: PartitionKeys, ids: Sequence[bytes]) -> Call[list[Outcome[Message]]]:

@@ -29,6 +29,7 @@ from redisq.errors import (
 from redisq.keys import PartitionKeys
 from redisq.model import (
     MAX_BYTES_CEILING,
+    SECURITY,
     Definition,
     Message,
     QueueStats,
@@ -174,6 +175,28 @@ class Operations:
         idempotency_key: str | None = None,
     ) -> Flow[str]:
         """Queue one message; the answer is its id."""
+        flow = self.put_message(
+            queue, message, token, id=id, delay=delay, at=at, expires_in=expires_in, idempotency_key=idempotency_key
+        )
+        name, _ = yield from flow
+        return name
+
+    def put_message(
+        self,
+        queue: str,
+        message: object,
+        token: str | None,
+        *,
+        id: str | uuid.UUID | None = None,
+        delay: float = 0.0,
+        at: datetime | None = None,
+        expires_in: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Flow[tuple[str, bool]]:
+        """Queue one message; the answer is its id, and whether it is new: False for a repeat.
+
+        When the reply to a first sending was lost, and the call sent again, that counts as a repeat.
+        """
         where = self.keys_of(queue)
         self.authorise("queue", queue, token)
         chosen = options.id_of(id, idempotency_key, self.application, queue)
@@ -182,8 +205,8 @@ class Operations:
         name = keys.id_text(new.id)
         try:
             yield from self.register(queue, len(new.body))
-            (outcome,) = yield calls.queue(where, self.limits, [new])
-            _raise(outcome)
+            (outcome,) = yield calls.put(where, self.limits, new)
+            return name, _raise(outcome)
         except Indeterminate as error:
             raise Indeterminate(str(error), id=name) from error
         except MessageConflict:
@@ -192,7 +215,6 @@ class Operations:
             raise MessageConflict(
                 "This idempotency_key was used in this queue before, with another body. A new body takes a new key."
             ) from None
-        return name
 
     def new_message(
         self, message: object, id: bytes, delay: float = 0.0, expires_in: float | None = None
@@ -333,6 +355,8 @@ def _stored(name: str, value: Any) -> str:
         return ""
     if name in Definition.SECONDS:
         return str(milliseconds(value))
+    if name == "security":
+        return str(SECURITY.index(value))
     return str(int(value))
 
 
@@ -342,6 +366,8 @@ def _definition(stored: Mapping[str, str]) -> Definition:
     for name, text in stored.items():
         if name == "paused":
             values[name] = text == "1"
+        elif name == "security":
+            values[name] = dict(zip("01", SECURITY, strict=True)).get(text)
         elif name in Definition.__dataclass_fields__ and (number := stored_number(text)) is not None:
             values[name] = number / 1000 if name in Definition.SECONDS else number
     return Definition(**values)

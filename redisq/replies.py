@@ -41,6 +41,10 @@ def nothing(_reply: Any) -> None:
     return None
 
 
+def is_new(reply: bytes) -> bool:
+    return reply != b"SAME"
+
+
 def seconds(reply: int) -> float:
     return reply / 1000
 
