@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from redisq import calls, codec, keys
-from redisq.errors import InvalidMessage, MessageTooLarge, RedisQError
+from redisq.errors import InvalidMessage, LeaseLost, MessageTooLarge, RedisQError
 from redisq.keys import PartitionKeys
-from redisq.model import MAX_BYTES_CEILING, Claimed, Failure, Receipt, json_ready
+from redisq.model import MAX_BYTES_CEILING, Claimed, Failure, Message, Receipt, json_ready
 from redisq.operations import Flow, Operations
 from redisq.options import LONGEST
 from redisq.replies import Outcome
@@ -100,14 +100,22 @@ def complete(
     try:
         encoded = codec.encode(result, MAX_BYTES_CEILING)
         (outcome,) = yield calls.complete(where, operations.limits, [(proof, encoded)])
+        if isinstance(outcome, LeaseLost):
+            yield from _refuse_again(where, proof)
         _raise(outcome)
     except InvalidMessage as error:
-        if isinstance(error, MessageTooLarge):
-            error = MessageTooLarge(f"The result cannot be stored. {error}")
         failure = Failure(proof, _rejection(error), cause="rejected", final=True)
         (outcome,) = yield calls.fail(where, operations.limits, [failure])
         _raise(outcome)
-        raise error from None
+        raise
+
+
+def _refuse_again(where: PartitionKeys, proof: Receipt) -> Flow[None]:
+    """Raise what was raised before, if this delivery ended by a result that Redis found too large."""
+    (found,) = yield calls.get(where, [proof.id])
+    error = found.error if isinstance(found, Message) and found.attempts == proof.attempt else None
+    if error is not None and (error["reason"], error["type"]) == ("rejected", MessageTooLarge.__name__):
+        raise MessageTooLarge(error["message"])
 
 
 def fail(
