@@ -28,6 +28,7 @@ from redisq.model import (
     Message,
     QueueStats,
     Receipt,
+    Records,
     Survey,
 )
 from redisq.replies import Outcome
@@ -283,6 +284,20 @@ def register(queues: str, queue_name: str, partitions: int) -> Call[int]:
 def registry(queues: str) -> Call[dict[str, int]]:
     """List all queues with their numbers of partitions."""
     return Call(scripts.load("registry"), (queues,), (), replies.numbers)
+
+
+def applications(apps: str, generation: bytes = b"-") -> Call[Records | None]:
+    """Read the records of all applications; None when they are those of this generation."""
+    return Call(scripts.load("applications"), (apps,), (generation,), replies.records)
+
+
+def application(apps: str, name: str, before: bytes, record: str, most: int) -> Call[Outcome[None]]:
+    """Write an application's record, if the one there is `before`, b"" for none; a repeat succeeds.
+
+    There may be `most` applications.
+    """
+    args = (name, before, record, new_nonce(), most)
+    return Call(scripts.load("application"), (apps,), args, replies.outcome)
 
 
 def leave(keys: PartitionKeys, limits: Limits, worker: str) -> Call[None]:

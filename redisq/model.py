@@ -138,6 +138,14 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Records:
+    """What the registry of applications holds, name -> record, and the word that changes whenever it does."""
+
+    generation: bytes
+    records: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class DeadPage:
     """Which dead letters to list: from when (milliseconds since 1970), how many to pass over, ages in seconds."""
 

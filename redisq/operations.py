@@ -15,6 +15,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from redisq import calls, codec, keys, options, tokens
 from redisq.calls import BATCH, Call, Limits, NewMessage, milliseconds
@@ -79,6 +80,7 @@ class Operations:
         self.credentials = credentials or settings.credentials()
         self._application: str | None = None  # in whose name it acts, if that was settled elsewhere
         self.limits = limits_of(settings)
+        self._user = _user_of(settings.url)
         self._own: tokens.Grant | None = None
         self._partitions: dict[str, PartitionKeys] = {}
         self._registered: dict[str, float] = {}
@@ -123,7 +125,7 @@ class Operations:
     def authorise_all(self, op: str, token: str | None) -> None:
         """Check that the token, or this process' own, allows `op` on every queue; raises as `authorise` does."""
         grant = self._grant(token, time.time())
-        if grant is not None and not (op in grant.ops and "*" in grant.queues):
+        if grant is not None and not grant.allows_everywhere(op):
             raise Forbidden(f"The token does not allow {op} on every queue. Name one queue, or use one that does.")
 
     def _grant(self, token: str | None, now: float) -> tokens.Grant | None:
@@ -145,7 +147,13 @@ class Operations:
                 reason="unknown_key",
             )
         known = {self.credentials.kid: self.credentials}
-        return tokens.verify(token, known, audience=self.settings.token_audience, now=now)
+        grant = tokens.verify(token, known, audience=self.settings.token_audience, now=now)
+        if grant.addresses:
+            raise Forbidden(
+                "The token is bound to addresses, and this process cannot see whose call it is: only the HTTP gateway "
+                "can. Use a token that is bound to none."
+            )
+        return grant
 
     def own_token(self, now: float) -> str:
         """Sign a token for everything this application may do, for `token_ttl` seconds."""
@@ -224,11 +232,14 @@ class Operations:
         return NewMessage(id, codec.digest(body), body, delay, expires_in)
 
     def register(self, queue: str, smallest: int = 0) -> Flow[None]:
-        """Enter a queue in the registry, unless not even the smallest of the bodies (in bytes) will be accepted."""
+        """Enter a queue in the registry, unless not even the smallest of the bodies (in bytes) will be accepted.
+
+        A Redis user who may not touch the queue finds out before: its definition is read first.
+        """
         now = time.monotonic()
         if now < self._registered.get(queue, -math.inf) + _REGISTER_AGAIN:
             return
-        if smallest > self.limits.max_bytes:
+        if self._user or smallest > self.limits.max_bytes:
             own = _definition((yield calls.define(self.keys_of(queue), self.limits, [])))
             if smallest > (own.max_bytes or self.limits.max_bytes):
                 return
@@ -318,6 +329,15 @@ class Operations:
             forgotten, more, _ = yield calls.sweep(where, self.limits)
             total += forgotten
         return total
+
+
+def _user_of(url: str) -> str:
+    """Read the name of the Redis user that a URL holds; "" for that of everybody, or a URL that cannot be read."""
+    try:
+        name = urlsplit(url).username or ""
+    except ValueError:
+        return ""
+    return "" if name == "default" else name
 
 
 def limits_of(settings: Settings) -> Limits:

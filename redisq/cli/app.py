@@ -13,6 +13,7 @@ import typer
 
 from redisq import __version__
 from redisq.cli import (
+    applications,
     bench,
     completion,
     dead,
@@ -60,7 +61,7 @@ queues.app.command("define")(definitions.define)
 app.add_typer(queues.app, name="queues")
 app.add_typer(dead.app, name="dead")
 app.add_typer(tokens.token_app, name="token")
-app.add_typer(tokens.app_app, name="app")
+app.add_typer(applications.app, name="app")
 
 
 def _version(wanted: bool) -> None:
