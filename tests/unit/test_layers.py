@@ -22,7 +22,7 @@ ROWS: list[set[str]] = [
     {"acl", "settings", "replies"},
     {"calls", "endpoint"},
     {"coalescing", "operations", "conversation"},
-    {"connection", "batches", "dead_letters", "directory", "doctor"},
+    {"connection", "batches", "dead_letters", "deliveries", "directory", "doctor"},
     {"client", "aclient"},
     {"worker"},
     {"gateway"},
@@ -45,10 +45,11 @@ ENVIRONMENT = {
 WALL_CLOCK = {
     "operations.py": "tokens, and at= of a new message, which becomes a delay",
     "cli/tokens.py": "tokens",
+    "deliveries.py": "deadlines, from the lease that a renewal gave",
     "directory.py": "tokens: from when on they count, until when a key does",
     "doctor.py": "this machine's clock, compared with the server's",
     "cli/dead.py": "how long ago a dead letter died, for people",
-    "worker/consumer.py": "Delivery.deadline, from the lease that the claim gave",
+    "worker/claiming.py": "Delivery.deadline, from the lease that the claim gave",
     "worker/schedule.py": "the ticks of schedules; the ids of their messages make workers agree",
     "worker/heartbeat.py": "Delivery.deadline, from the lease that the renewal gave",
 }
