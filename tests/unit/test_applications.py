@@ -81,7 +81,7 @@ def test_master_keys_survive_their_text() -> None:
 )
 def test_weak_master_keys_are_refused_unquoted(text: str) -> None:
     for whole in (text, f"{NEW.text()},{text}"):
-        with pytest.raises(InvalidCredentials, match="master") as caught:
+        with pytest.raises(InvalidCredentials, match="REDISQ_MASTER_KEY") as caught:
             MasterKeys.parse(whole)
         assert NEW.text() not in str(caught.value)
         assert not text or text not in str(caught.value)
