@@ -45,7 +45,9 @@ class MasterKey:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.kid, str) and strict.KID.fullmatch(self.kid) and strict.is_key(self.key)):
-            raise InvalidCredentials("A key in REDISQ_MASTER_KEY is 32 random bytes: `redisq app master-key` makes one.")
+            raise InvalidCredentials(
+                "A key in REDISQ_MASTER_KEY is 32 random bytes: `redisq app master-key` makes one."
+            )
 
     @classmethod
     def parse(cls, text: str) -> MasterKey:

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from redisq.keys import queues_key
+from redisq.keys import apps_key, queues_key
 from tests.scripts.conftest import Orders
 
 Command = tuple[Any, ...]
 
-#: of a queue's keys and of the registry, by name
+#: of a queue's keys and of the registries, by name
 TYPES = {
     **dict.fromkeys(("stream", "finished", "tombstones"), "stream"),
-    **dict.fromkeys(("messages", "states", "workers", "counters", "config", "queues"), "hash"),
+    **dict.fromkeys(("messages", "states", "workers", "counters", "config", "queues", "apps"), "hash"),
     **dict.fromkeys(("scheduled", "leases", "dead"), "zset"),
     "bell": "list",
 }
@@ -54,6 +54,7 @@ _WELL_FORMED = {
     "counters": re.compile(rb"\d{1,15}"),
     "config": re.compile(rb"\d{1,15}"),
     "queues": re.compile(rb"\d{1,15}"),
+    "apps": re.compile(rb".+", re.S),  # what a record says its tag proves
 }
 
 
@@ -66,11 +67,12 @@ class Frozen:
 
 
 class Freezer:
-    """Takes the keys of one queue, and the registry, and puts them back as they were."""
+    """Takes the keys of one queue, and the registries, and puts them back as they were."""
 
     def __init__(self, orders: Orders) -> None:
-        registry = queues_key(orders.raw.settings.namespace)
-        self.keys = {name: registry if name == "queues" else getattr(orders.keys, name) for name in TYPES}
+        namespace = orders.raw.settings.namespace
+        registries = {"queues": queues_key(namespace), "apps": apps_key(namespace)}
+        self.keys = {name: registries.get(name) or getattr(orders.keys, name) for name in TYPES}
         self._redis = orders.redis
         self._script = orders.redis.script_load(_FREEZE)
 

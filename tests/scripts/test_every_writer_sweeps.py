@@ -8,7 +8,7 @@ from tests.scripts.cases import CASES, READING, everything
 from tests.scripts.conftest import DEAD, Orders
 
 #: They touch the registry alone, leave nothing behind, or shall change nothing but what is wrong.
-OTHERS = {"register", "unregister", "drop", "sweep", "audit"}
+OTHERS = {"application", "register", "unregister", "drop", "sweep", "audit"}
 
 
 @pytest.mark.parametrize("name", sorted(CASES.keys() - READING - OTHERS))
