@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from redisq import calls, keys, tokens
-from redisq.applications import Application, MasterKeys, Registry
+from redisq.applications import AppKey, Application, MasterKeys, Registry
 from redisq.errors import (
     ApplicationConflict,
     ApplicationNotFound,
@@ -107,6 +107,13 @@ def _unless_there(there: Application | None, torn: bool, new: Application) -> Ap
             f"There is an application {new.name} already. `redisq app rotate {new.name}` gives it a new secret."
         )
     return there or new
+
+
+def enrol(settings: Settings, name: str, kid: str, allowance: Scopes) -> Flow[Application]:
+    """Register an application with the key of a key id that was chosen before; one that is there already stays."""
+    masters, now = masters_of(settings), int(time.time())
+    new = Application(name, now, now, allowance, (AppKey(kid, masters.newest.kid, now),))
+    return (yield from _write(settings, name, lambda there, _: there or new))
 
 
 def rotate(settings: Settings, name: str, overlap: float) -> Flow[Issued]:

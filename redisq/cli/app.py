@@ -25,6 +25,7 @@ from redisq.cli import (
     messages,
     output,
     queues,
+    serve,
     stats,
     tokens,
     trace,
@@ -52,6 +53,7 @@ app.command("get")(messages.get)
 app.command("delete")(messages.delete)
 app.command("trace")(trace.trace)
 app.command("worker")(work.worker)
+app.command("serve")(serve.serve)
 app.command("stats")(stats.stats)
 app.command("sweep")(queues.sweep)
 app.command("doctor")(doctor.doctor)

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from redisq import aclient
 from redisq.gateway.bodies import JSON, MSGPACK, NDJSON, Body, empty, header, limit_of, parse, type_of
 from redisq.gateway.context import Context
-from redisq.gateway.door import Door
+from redisq.gateway.door import Door, address_of
 from redisq.gateway.errors import BadRequest, reply
 from redisq.gateway.lines import Lines
 from redisq.gateway.queries import moment, preferred_wait, query, seconds
@@ -48,7 +48,8 @@ class _Messages:
             query(request)
             if key is not None:
                 raise BadRequest("A stream takes no Idempotency-Key: which message would it belong to?")
-            return Lines(self._context, self._door, request, queue, await self._limit(queue, kind))
+            mq = self._context.acting_for(grant.app)
+            return Lines(mq, self._door, request, queue, await self._limit(queue, kind))
         if key is not None and not (key.isascii() and key.isprintable()):
             raise BadRequest("Idempotency-Key takes printable ASCII.")
         options = _options(request)
@@ -76,8 +77,9 @@ class _Messages:
         mq = self._context.acting_for(grant.app)
         message = None
         if wait:
-            message = await self._context.waits.run(request.receive, mq.get_message(queue, id, wait=wait))
-            await self._door.admit(request, "get", queue)  # the token may have expired, or been revoked, meanwhile
+            with self._door.limits.waiting(grant.jti, address_of(request.scope)):
+                message = await self._context.waits.run(request.receive, mq.get_message(queue, id, wait=wait))
+            self._door.again(request, "get", queue)
         if message is None:
             message = await mq.get_message(queue, id)
         return reply(message.to_dict(), headers=headers)

@@ -21,8 +21,10 @@ from redisq import tokens
 from redisq.errors import InvalidCredentials, MessageTooLarge
 from redisq.gateway.bodies import Body, type_of
 from redisq.gateway.context import Context
+from redisq.gateway.door import Door, address_of
 from redisq.gateway.edge import APPLICATION
 from redisq.gateway.errors import HttpError, reply
+from redisq.gateway.limits import Limits
 from redisq.gateway.queries import query
 from redisq.scopes import Scopes
 from redisq.tokens import Credentials
@@ -50,20 +52,22 @@ class Refusal(Exception):
         return reply({"error": self.code, "error_description": str(self)}, status, headers)
 
 
-def routes(context: Context) -> list[Route]:
+def routes(context: Context, door: Door) -> list[Route]:
     """Give the route."""
 
     async def token(request: Request) -> Response:
         """Give an application an access token."""
         try:
-            return await _issue(context, request)
+            return await _issue(context, door.limits, request)
         except Refusal as refusal:
             return refusal.answer()
 
     return [Route("/_token", token, methods=["POST"])]
 
 
-async def _issue(context: Context, request: Request) -> Response:
+async def _issue(context: Context, limits: Limits, request: Request) -> Response:
+    address = address_of(request.scope)
+    limits.check_address(address)
     form = await _form(request)
     app_id, secret = _client(request, form)
     kind = form.get("grant_type")
@@ -76,8 +80,10 @@ async def _issue(context: Context, request: Request) -> Response:
         app = context.verifier.authenticate(app_id, secret, now)
         credentials = Credentials.parse(app_id, secret)
     except InvalidCredentials:
+        limits.failed(address)
         raise Refusal("invalid_client", "The client's id or its secret is not right.") from None
     request.scope[APPLICATION] = app.name
+    await limits.admit(app.name)
     scopes = _wanted(form.get("scope"), app.allowance)
     lifetime = int(context.settings.token_ttl)
     signed = _sign(credentials, scopes, context.settings.token_audience, lifetime, now, whole="scope" not in form)

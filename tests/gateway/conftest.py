@@ -99,12 +99,14 @@ def make_gateway(real_server: embedded.EmbeddedServer, namespace: str) -> Iterat
         settings = settings or settings_for(real_server.url, namespace)
         mq = mq or AsyncRedisQ(settings=settings)
         verifier = verifier or KnownApplications(settings.token_audience, CREDENTIALS)
-        context = Context(mq, verifier, settings, GatewaySettings(**options))
+        context = Context(mq, verifier, settings, GatewaySettings(**{"failures": 10_000, **options}))
         made.append(Gateway(create_app(context), context, asyncio.Runner(), RedisQ(settings=settings), verifier))
         return made[-1]
 
     yield make
     for gateway in made:
+        for farewell in gateway.context.farewells:
+            gateway.runner.run(farewell())
         gateway.runner.run(gateway.context.mq.close())
         gateway.runner.close()
         gateway.mq.close()

@@ -47,6 +47,8 @@ WALL_CLOCK = {
     "cli/tokens.py": "tokens",
     "deliveries.py": "deadlines, from the lease that a renewal gave",
     "directory.py": "tokens: from when on they count, until when a key does",
+    "gateway/door.py": "tokens",
+    "gateway/token.py": "tokens",
     "doctor.py": "this machine's clock, compared with the server's",
     "cli/dead.py": "how long ago a dead letter died, for people",
     "worker/claiming.py": "Delivery.deadline, from the lease that the claim gave",
