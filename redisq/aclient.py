@@ -11,7 +11,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from redisq import batches, dead_letters, doctor
+from redisq import batches, dead_letters, doctor, waiting
 from redisq.calls import Call
 from redisq.coalescing import Coalescer
 from redisq.connection import AsyncLink
@@ -80,7 +80,7 @@ class AsyncRedisQ:
         self, queue: str, id: str | uuid.UUID, token: str | None = None, *, wait: float | None = None
     ) -> Message:
         """Look a message up; with `wait`, when it has finished. See `RedisQ.get_message`."""
-        return await self._run(self._operations.get_message(queue, id, token, wait))
+        return await self._run(waiting.get_message(self._operations, queue, id, token, wait))
 
     async def delete_message(self, queue: str, id: str | uuid.UUID, token: str | None = None) -> None:
         """Delete a message. See `RedisQ.delete_message`."""

@@ -156,6 +156,11 @@ def get(keys: PartitionKeys, ids: Sequence[bytes]) -> Call[list[Outcome[Message]
     return _call("get", keys, ids, partial(replies.messages, keys.queue, ids), size=1, most=LOOKED_UP)
 
 
+def ended(keys: PartitionKeys) -> Call[bytes | None]:
+    """Ask how much has ended so far: what is the same as before while no message ends; None when that is not known."""
+    return Call(scripts.load("ended"), (keys.counters,), (), lambda reply: reply)
+
+
 def delete(
     keys: PartitionKeys, limits: Limits, ids: Sequence[bytes], nonce: str, *, letters_only: bool = False
 ) -> Call[list[Outcome[None]]]:

@@ -11,6 +11,7 @@ import copy
 import math
 import time
 import uuid
+from collections import Counter
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,7 +33,6 @@ from redisq.model import (
     MAX_BYTES_CEILING,
     SECURITY,
     Definition,
-    Message,
     QueueStats,
     check_definition,
     stored_number,
@@ -44,7 +44,6 @@ T = TypeVar("T")
 _REGISTER_AGAIN = 10.0  # seconds; a registry that was lost comes back, for one more call in this time
 _MANY_QUEUES = 10_000  # names from strangers must not grow a process without end
 _RENEW_TOKEN = 60.0  # seconds before its expiry
-_FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.25  # seconds between looks at a message that is waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +83,7 @@ class Operations:
         self._own: tokens.Grant | None = None
         self._partitions: dict[str, PartitionKeys] = {}
         self._registered: dict[str, float] = {}
+        self.waits: Counter[str] = Counter()  # how many wait for a message of a queue
 
     @property
     def application(self) -> str:
@@ -248,24 +248,7 @@ class Operations:
             self._registered.clear()
         self._registered[queue] = now
 
-    # --- Looking up, deleting ---
-
-    def get_message(self, queue: str, id: str | uuid.UUID, token: str | None, wait: float | None) -> Flow[Message]:
-        """Look one message up; with `wait`, when it has finished or that many seconds have passed."""
-        where = self.keys_of(queue)
-        self.authorise("get", queue, token)
-        name = keys.known_id(id)
-        end = time.monotonic() + _checked_wait(wait)
-        pause = _FIRST_LOOK
-        while True:
-            (outcome,) = yield calls.get(where, [name])
-            message: Message = _raise(outcome)
-            left = end - time.monotonic()
-            if message.finished or left <= 0:
-                return message
-            yield Pause(pause, on_the_beat=True) if pause * 2 < left else Pause(min(pause, left))
-            pause = min(pause * 1.5, _LONGEST_LOOK)
-            self.authorise("get", queue, token)
+    # --- Deleting ---
 
     def delete_message(self, queue: str, id: str | uuid.UUID, token: str | None) -> Flow[None]:
         """Delete one message, whatever its status."""
@@ -360,14 +343,6 @@ def _raise(outcome: T | RedisQError) -> T:
     if isinstance(outcome, RedisQError):
         raise outcome
     return outcome
-
-
-def _checked_wait(wait: float | None) -> float:
-    if wait is None:
-        return 0.0
-    if isinstance(wait, int | float) and not isinstance(wait, bool) and 0 <= wait < math.inf:
-        return wait
-    raise ValueError("wait= takes seconds, 0 or more")
 
 
 def _stored(name: str, value: Any) -> str:

@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 
 from redisq.errors import RedisQError
-from redisq.gateway import document, health, messages, queues, token
+from redisq.gateway import claims, document, health, messages, queues, token
 from redisq.gateway.context import Context
 from redisq.gateway.door import Door
 from redisq.gateway.edge import Edge
@@ -70,6 +70,7 @@ def _routes(context: Context, door: Door, meters: Meters) -> list[BaseRoute]:
     """Put the routes together, those that are asked for most at first."""
     return [
         *messages.routes(context, door),
+        *claims.routes(context, door),
         *queues.routes(context, door),
         *token.routes(context, door),
         *health.routes(context, door, meters),

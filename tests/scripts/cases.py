@@ -65,6 +65,7 @@ Case = Callable[[Orders, Everything], Call[Any]]
 CASES: dict[str, Case] = {
     "queue": lambda o, _: calls.queue(o.keys, o.limits, [new("now"), new("later", delay=5)]),
     "get": lambda o, e: calls.get(o.keys, [e.ready, e.delayed, e.held.id, e.done]),
+    "ended": lambda o, _: calls.ended(o.keys),
     "delete": lambda o, e: calls.delete(o.keys, o.limits, [e.ready, e.delayed, e.held.id, e.done, e.dead], "nonce"),
     "claim": lambda o, _: calls.claim(o.keys, o.limits, "w-2", calls.new_nonce(), 2),
     "complete": lambda o, e: calls.complete(o.keys, o.limits, [(e.held, b"\xc0")]),
@@ -97,4 +98,4 @@ CASES: dict[str, Case] = {
 }
 #: scripts that a full server refuses
 BRING_IN = {"queue", "define", "register"}
-READING = {"applications", "get", "stats", "registry", "dead", "survey", "look", "info", "scan"}
+READING = {"applications", "ended", "get", "stats", "registry", "dead", "survey", "look", "info", "scan"}

@@ -22,7 +22,7 @@ ROWS: list[set[str]] = [
     {"acl", "settings", "replies"},
     {"calls", "endpoint"},
     {"coalescing", "operations", "conversation"},
-    {"connection", "batches", "dead_letters", "deliveries", "directory", "doctor"},
+    {"connection", "batches", "dead_letters", "deliveries", "directory", "doctor", "waiting"},
     {"client", "aclient"},
     {"worker"},
     {"gateway"},
@@ -52,6 +52,7 @@ WALL_CLOCK = {
     "doctor.py": "this machine's clock, compared with the server's",
     "cli/dead.py": "how long ago a dead letter died, for people",
     "worker/claiming.py": "Delivery.deadline, from the lease that the claim gave",
+    "gateway/claims.py": "tokens, which may expire while somebody waits",
     "worker/schedule.py": "the ticks of schedules; the ids of their messages make workers agree",
     "worker/heartbeat.py": "Delivery.deadline, from the lease that the renewal gave",
 }
