@@ -6,12 +6,12 @@ import asyncio
 import copy
 import math
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from redisq import batches, dead_letters, doctor
+from redisq import batches, dead_letters, doctor, waiting
 from redisq.calls import Call
 from redisq.coalescing import Coalescer
 from redisq.connection import AsyncLink
@@ -80,7 +80,7 @@ class AsyncRedisQ:
         self, queue: str, id: str | uuid.UUID, token: str | None = None, *, wait: float | None = None
     ) -> Message:
         """Look a message up; with `wait`, when it has finished. See `RedisQ.get_message`."""
-        return await self._run(self._operations.get_message(queue, id, token, wait))
+        return await self._run(waiting.get_message(self._operations, queue, id, token, wait))
 
     async def delete_message(self, queue: str, id: str | uuid.UUID, token: str | None = None) -> None:
         """Delete a message. See `RedisQ.delete_message`."""
@@ -197,6 +197,16 @@ def acting_for(mq: AsyncRedisQ, application: str) -> AsyncRedisQ:
     other = copy.copy(mq)
     other._operations = mq._operations.acting_for(application)
     return other
+
+
+async def run(mq: AsyncRedisQ, make: Callable[[Operations], Flow[T]]) -> T:
+    """Run an operation that is no method of the client: `make` takes its operations and gives the flow."""
+    return await mq._run(make(mq._operations))
+
+
+async def put(mq: AsyncRedisQ, queue: str, message: Any, **options: Any) -> tuple[str, bool]:
+    """Queue a message as `queue_message` does, and tell its id and whether it is new: False for a repeat."""
+    return await mq._run(mq._operations.put_message(queue, message, None, **options))
 
 
 async def drive(flow: Flow[T], link: AsyncLink | Coalescer) -> T:

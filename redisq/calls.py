@@ -28,6 +28,7 @@ from redisq.model import (
     Message,
     QueueStats,
     Receipt,
+    Records,
     Survey,
 )
 from redisq.replies import Outcome
@@ -132,17 +133,32 @@ def _script(name: str) -> tuple[scripts.Script, Callable[[PartitionKeys], tuple[
 
 def queue(keys: PartitionKeys, limits: Limits, messages: Sequence[NewMessage]) -> Call[list[Outcome[None]]]:
     """Queue up to BATCH messages; a repeat with the same id and body succeeds and changes nothing."""
+    return _call("queue", keys, _queue_args(limits, messages), _done, head=5, size=5)
+
+
+def put(keys: PartitionKeys, limits: Limits, message: NewMessage) -> Call[list[Outcome[bool]]]:
+    """Queue one message, as `queue` does. The only outcome says whether it is new: False for a repeat."""
+    decode = partial(replies.outcomes, replies.is_new)
+    return _call("queue", keys, _queue_args(limits, (message,)), decode, head=5, size=5)
+
+
+def _queue_args(limits: Limits, messages: Sequence[NewMessage]) -> list[Argument]:
     args: list[Argument] = [limits.max_length, limits.max_bytes, *_periods(limits)]
     for message in messages:
         delay_ms = milliseconds(message.delay) if message.delay else 0
         expires_ms = milliseconds(message.expires_in) if message.expires_in else 0
         args += (message.id, message.digest, message.body, delay_ms, expires_ms)
-    return _call("queue", keys, args, _done, head=5, size=5)
+    return args
 
 
 def get(keys: PartitionKeys, ids: Sequence[bytes]) -> Call[list[Outcome[Message]]]:
     """Look up to BATCH messages up."""
     return _call("get", keys, ids, partial(replies.messages, keys.queue, ids), size=1, most=LOOKED_UP)
+
+
+def ended(keys: PartitionKeys) -> Call[bytes | None]:
+    """Ask how much has ended so far: what is the same as before while no message ends; None when that is not known."""
+    return Call(scripts.load("ended"), (keys.counters,), (), lambda reply: reply)
 
 
 def delete(
@@ -273,6 +289,30 @@ def register(queues: str, queue_name: str, partitions: int) -> Call[int]:
 def registry(queues: str) -> Call[dict[str, int]]:
     """List all queues with their numbers of partitions."""
     return Call(scripts.load("registry"), (queues,), (), replies.numbers)
+
+
+def applications(apps: str, generation: bytes = b"-") -> Call[Records | None]:
+    """Read the records of all applications; None when they are those of this generation."""
+    return Call(scripts.load("applications"), (apps,), (generation,), replies.records)
+
+
+def application(apps: str, name: str, before: bytes, record: str, most: int) -> Call[Outcome[None]]:
+    """Write an application's record, if the one there is `before`, b"" for none; a repeat succeeds.
+
+    There may be `most` applications.
+    """
+    args = (name, before, record, new_nonce(), most)
+    return Call(scripts.load("application"), (apps,), args, replies.outcome)
+
+
+def take(rate: str, interval: float, burst: int, tokens: int) -> Call[tuple[int, float]]:
+    """Take up to `tokens` out of a bucket that holds `burst` and gets one each `interval` seconds.
+
+    Gives how many were taken and, when none, in how many seconds there will be one. When the reply is lost and the call
+    sent again, those of the first are lost.
+    """
+    args = (max(1, round(interval * 1_000_000)), burst, tokens)
+    return Call(scripts.load("take"), (rate,), args, lambda reply: (reply[0], reply[1] / 1000))
 
 
 def leave(keys: PartitionKeys, limits: Limits, worker: str) -> Call[None]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from redisq import batches, dead_letters, doctor
+from redisq import batches, dead_letters, doctor, waiting
 from redisq.calls import Call
 from redisq.connection import Begun, Link
 from redisq.dead_letters import Selection
@@ -115,7 +115,7 @@ class RedisQ:
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `get`.
             InvalidQueueName, Unavailable.
         """
-        return self._run(self._operations.get_message(queue, id, token, wait))
+        return self._run(waiting.get_message(self._operations, queue, id, token, wait))
 
     def delete_message(self, queue: str, id: str | uuid.UUID, token: str | None = None) -> None:
         """Delete a message, whatever its status. A worker that is at it loses its lease; its handler is cancelled.

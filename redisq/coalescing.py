@@ -19,8 +19,9 @@ _LARGE = 64  # messages of a call that goes alone
 _CHUNK_BYTES = 1024 * 1024
 _OF_AN_AGE = 1.0  # seconds
 _MANY_LANES = 1_000
-#: Calls without messages of which one serves all who make it just so at once: everybody's first call to a queue.
-_FOR_ALL = frozenset({"register"})
+#: Calls without messages of which one serves all who make it just so at once: everybody's first call to a queue, and
+#: the question of those who wait.
+_FOR_ALL = frozenset({"ended", "register"})
 #: Calls that may not hold a message twice: of two who delete it one shall not find it.
 _ONE_OF_EACH = frozenset({"delete"})
 

@@ -3,6 +3,8 @@
     {namespace}:1:{orders}:stream        a queue's key; "1" is the layout's version
     {namespace}:1:{orders#3}:stream      the same of partition 3, for a queue that has more than one
     {namespace}:1:queues                 the registry of queues
+    {namespace}:1:apps                   the registry of applications
+    {namespace}:1:rates:billing          how much of its rate an application has used; gone when that is nothing
 
 The braces are Redis Cluster's hash tag: all keys of one partition share a slot, so that one script may touch them.
 """
@@ -110,6 +112,16 @@ def others(queue: str, known: Sequence[str]) -> str:
 def queues_key(namespace: str) -> str:
     """Spell the key of the registry of queues."""
     return f"{namespace}:{LAYOUT}:queues"
+
+
+def apps_key(namespace: str) -> str:
+    """Spell the key of the registry of applications."""
+    return f"{namespace}:{LAYOUT}:apps"
+
+
+def rate_key(namespace: str, application: str) -> str:
+    """Spell the key of an application's rate of requests."""
+    return f"{namespace}:{LAYOUT}:rates:{application}"
 
 
 def partition_of(message: bytes, partitions: int) -> int:

@@ -68,23 +68,24 @@ class Message:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON-ready values: times in ISO 8601, bytes in base64."""
-        return {field.name: _json_ready(getattr(self, field.name)) for field in fields(self)}
+        return {field.name: json_ready(getattr(self, field.name)) for field in fields(self)}
 
 
-def _json_ready(value: Any) -> Any:
+def json_ready(value: Any) -> Any:
+    """Give a value of a message as JSON has it: times in ISO 8601, bytes in base64."""
     match value:
         case datetime():
             return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         case bytes():
             return base64.b64encode(value).decode("ascii")
         case Transition():
-            return {field.name: _json_ready(getattr(value, field.name)) for field in fields(value)}
+            return {field.name: json_ready(getattr(value, field.name)) for field in fields(value)}
         case Mapping():
-            return {str(key): _json_ready(item) for key, item in value.items()}
+            return {str(key): json_ready(item) for key, item in value.items()}
         case str():
             return str(value)
         case list() | tuple():
-            return [_json_ready(item) for item in value]
+            return [json_ready(item) for item in value]
         case _:
             return value
 
@@ -134,6 +135,14 @@ class Failure:
     cause: str = "failed"
     delay: float | None = None
     final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What the registry of applications holds, name -> record, and the word that changes whenever it does."""
+
+    generation: bytes
+    records: Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +233,7 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON-ready values."""
-        return {field.name: _json_ready(getattr(self, field.name)) for field in fields(self)}
+        return {field.name: json_ready(getattr(self, field.name)) for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +285,7 @@ class Definition:
     """A queue's own settings, for all services at once; None means the default of `Settings`. Times are seconds.
 
     `max_length` counts waiting messages, ready and scheduled; 0 is no limit. `paused` stops claims, not queueing.
+    `security` is for the HTTP gateway: with "none" it lets anybody queue, get, delete and work on messages there.
     """
 
     max_length: int | None = None
@@ -289,6 +299,7 @@ class Definition:
     dead_retention: float | None = None
     dedup_window: float | None = None
     paused: bool | None = None
+    security: str | None = None
 
     SECONDS = frozenset({"backoff_base", "backoff_cap", "lease", "retention", "dead_retention", "dedup_window"})
 
@@ -307,6 +318,8 @@ DEFINITION_BOUNDS: Mapping[str, tuple[float, float]] = {
     "dead_retention": (0, 31_536_000),
     "dedup_window": (0, 31_536_000),
 }
+#: What `security` may say, stored as 0 and 1.
+SECURITY = ("token", "none")
 NOT_BUILT_YET = {
     "schema": "requests are not checked against a schema",
     "durability": "queueing waits for Redis' memory only",
@@ -340,6 +353,10 @@ def _check_setting(name: str, value: Any) -> None:
     if name == "paused":
         if not isinstance(value, bool):
             raise InvalidDefinition("paused takes true or false.")
+        return
+    if name == "security":
+        if value not in SECURITY:
+            raise InvalidDefinition("security takes token or none.")
         return
     low, high = DEFINITION_BOUNDS[name]
     wanted = (int, float) if name in Definition.SECONDS else int

@@ -11,10 +11,12 @@ import copy
 import math
 import time
 import uuid
+from collections import Counter
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from redisq import calls, codec, keys, options, tokens
 from redisq.calls import BATCH, Call, Limits, NewMessage, milliseconds
@@ -29,8 +31,8 @@ from redisq.errors import (
 from redisq.keys import PartitionKeys
 from redisq.model import (
     MAX_BYTES_CEILING,
+    SECURITY,
     Definition,
-    Message,
     QueueStats,
     check_definition,
     stored_number,
@@ -42,7 +44,6 @@ T = TypeVar("T")
 _REGISTER_AGAIN = 10.0  # seconds; a registry that was lost comes back, for one more call in this time
 _MANY_QUEUES = 10_000  # names from strangers must not grow a process without end
 _RENEW_TOKEN = 60.0  # seconds before its expiry
-_FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.25  # seconds between looks at a message that is waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +79,11 @@ class Operations:
         self.credentials = credentials or settings.credentials()
         self._application: str | None = None  # in whose name it acts, if that was settled elsewhere
         self.limits = limits_of(settings)
+        self._user = _user_of(settings.url)
         self._own: tokens.Grant | None = None
         self._partitions: dict[str, PartitionKeys] = {}
         self._registered: dict[str, float] = {}
+        self.waits: Counter[str] = Counter()  # how many wait for a message of a queue
 
     @property
     def application(self) -> str:
@@ -122,7 +125,7 @@ class Operations:
     def authorise_all(self, op: str, token: str | None) -> None:
         """Check that the token, or this process' own, allows `op` on every queue; raises as `authorise` does."""
         grant = self._grant(token, time.time())
-        if grant is not None and not (op in grant.ops and "*" in grant.queues):
+        if grant is not None and not grant.allows_everywhere(op):
             raise Forbidden(f"The token does not allow {op} on every queue. Name one queue, or use one that does.")
 
     def _grant(self, token: str | None, now: float) -> tokens.Grant | None:
@@ -144,7 +147,13 @@ class Operations:
                 reason="unknown_key",
             )
         known = {self.credentials.kid: self.credentials}
-        return tokens.verify(token, known, audience=self.settings.token_audience, now=now)
+        grant = tokens.verify(token, known, audience=self.settings.token_audience, now=now)
+        if grant.addresses:
+            raise Forbidden(
+                "The token is bound to addresses, and this process cannot see whose call it is: only the HTTP gateway "
+                "can. Use a token that is bound to none."
+            )
+        return grant
 
     def own_token(self, now: float) -> str:
         """Sign a token for everything this application may do, for `token_ttl` seconds."""
@@ -174,6 +183,28 @@ class Operations:
         idempotency_key: str | None = None,
     ) -> Flow[str]:
         """Queue one message; the answer is its id."""
+        flow = self.put_message(
+            queue, message, token, id=id, delay=delay, at=at, expires_in=expires_in, idempotency_key=idempotency_key
+        )
+        name, _ = yield from flow
+        return name
+
+    def put_message(
+        self,
+        queue: str,
+        message: object,
+        token: str | None,
+        *,
+        id: str | uuid.UUID | None = None,
+        delay: float = 0.0,
+        at: datetime | None = None,
+        expires_in: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Flow[tuple[str, bool]]:
+        """Queue one message; the answer is its id, and whether it is new: False for a repeat.
+
+        When the reply to a first sending was lost, and the call sent again, that counts as a repeat.
+        """
         where = self.keys_of(queue)
         self.authorise("queue", queue, token)
         chosen = options.id_of(id, idempotency_key, self.application, queue)
@@ -182,8 +213,8 @@ class Operations:
         name = keys.id_text(new.id)
         try:
             yield from self.register(queue, len(new.body))
-            (outcome,) = yield calls.queue(where, self.limits, [new])
-            _raise(outcome)
+            (outcome,) = yield calls.put(where, self.limits, new)
+            return name, _raise(outcome)
         except Indeterminate as error:
             raise Indeterminate(str(error), id=name) from error
         except MessageConflict:
@@ -192,7 +223,6 @@ class Operations:
             raise MessageConflict(
                 "This idempotency_key was used in this queue before, with another body. A new body takes a new key."
             ) from None
-        return name
 
     def new_message(
         self, message: object, id: bytes, delay: float = 0.0, expires_in: float | None = None
@@ -202,11 +232,14 @@ class Operations:
         return NewMessage(id, codec.digest(body), body, delay, expires_in)
 
     def register(self, queue: str, smallest: int = 0) -> Flow[None]:
-        """Enter a queue in the registry, unless not even the smallest of the bodies (in bytes) will be accepted."""
+        """Enter a queue in the registry, unless not even the smallest of the bodies (in bytes) will be accepted.
+
+        A Redis user who may not touch the queue finds out before: its definition is read first.
+        """
         now = time.monotonic()
         if now < self._registered.get(queue, -math.inf) + _REGISTER_AGAIN:
             return
-        if smallest > self.limits.max_bytes:
+        if self._user or smallest > self.limits.max_bytes:
             own = _definition((yield calls.define(self.keys_of(queue), self.limits, [])))
             if smallest > (own.max_bytes or self.limits.max_bytes):
                 return
@@ -215,24 +248,7 @@ class Operations:
             self._registered.clear()
         self._registered[queue] = now
 
-    # --- Looking up, deleting ---
-
-    def get_message(self, queue: str, id: str | uuid.UUID, token: str | None, wait: float | None) -> Flow[Message]:
-        """Look one message up; with `wait`, when it has finished or that many seconds have passed."""
-        where = self.keys_of(queue)
-        self.authorise("get", queue, token)
-        name = keys.known_id(id)
-        end = time.monotonic() + _checked_wait(wait)
-        pause = _FIRST_LOOK
-        while True:
-            (outcome,) = yield calls.get(where, [name])
-            message: Message = _raise(outcome)
-            left = end - time.monotonic()
-            if message.finished or left <= 0:
-                return message
-            yield Pause(pause, on_the_beat=True) if pause * 2 < left else Pause(min(pause, left))
-            pause = min(pause * 1.5, _LONGEST_LOOK)
-            self.authorise("get", queue, token)
+    # --- Deleting ---
 
     def delete_message(self, queue: str, id: str | uuid.UUID, token: str | None) -> Flow[None]:
         """Delete one message, whatever its status."""
@@ -298,6 +314,15 @@ class Operations:
         return total
 
 
+def _user_of(url: str) -> str:
+    """Read the name of the Redis user that a URL holds; "" for that of everybody, or a URL that cannot be read."""
+    try:
+        name = urlsplit(url).username or ""
+    except ValueError:
+        return ""
+    return "" if name == "default" else name
+
+
 def limits_of(settings: Settings) -> Limits:
     """Turn the settings' defaults into what scripts take."""
     return Limits(
@@ -320,19 +345,13 @@ def _raise(outcome: T | RedisQError) -> T:
     return outcome
 
 
-def _checked_wait(wait: float | None) -> float:
-    if wait is None:
-        return 0.0
-    if isinstance(wait, int | float) and not isinstance(wait, bool) and 0 <= wait < math.inf:
-        return wait
-    raise ValueError("wait= takes seconds, 0 or more")
-
-
 def _stored(name: str, value: Any) -> str:
     if value is None:
         return ""
     if name in Definition.SECONDS:
         return str(milliseconds(value))
+    if name == "security":
+        return str(SECURITY.index(value))
     return str(int(value))
 
 
@@ -342,6 +361,8 @@ def _definition(stored: Mapping[str, str]) -> Definition:
     for name, text in stored.items():
         if name == "paused":
             values[name] = text == "1"
+        elif name == "security":
+            values[name] = dict(zip("01", SECURITY, strict=True)).get(text)
         elif name in Definition.__dataclass_fields__ and (number := stored_number(text)) is not None:
             values[name] = number / 1000 if name in Definition.SECONDS else number
     return Definition(**values)

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from redisq.applications import MasterKeys
 from redisq.errors import InvalidCredentials, InvalidSettings
 from redisq.keys import check_namespace
 from redisq.model import DEFINITION_BOUNDS
@@ -40,6 +41,8 @@ class Settings(BaseSettings):
     """who this process is: `redisq app create NAME` prints both halves"""
     app_secret: SecretStr | None = None
     """the other half, `rqs1.<kid>.<43 characters>`"""
+    master_key: SecretStr | None = None
+    """what the secrets of registered applications are made with: `redisq app master-key` makes one. Newest first"""
     audience: str | None = None
     """whom tokens are for; "redisq:<namespace>" when not set"""
     auth: Literal["token", "none"] = "token"
@@ -98,6 +101,7 @@ class Settings(BaseSettings):
             raise InvalidSettings(problems) from None
         check_namespace(self.namespace)
         self.credentials()
+        self.master_keys()
 
     @classmethod
     def merged(cls, settings: Self | None, url: str | None) -> Self:
@@ -105,6 +109,16 @@ class Settings(BaseSettings):
         if settings is None:
             return cls() if url is None else cls(url=url)
         return settings if url is None else settings.model_copy(update={"url": url})
+
+    @classmethod
+    def of_registry(cls, url: str | None) -> Self | None:
+        """Give the environment's settings for the registry of applications, whoever this process is.
+
+        None without a master key: then nothing else of the environment has been looked at.
+        """
+        if _MasterKeySetting().master_key is None:
+            return None
+        return cls.merged(cls(app_id=None, app_secret=None), url)
 
     def credentials(self) -> Credentials | None:
         """Give the application's credentials, None when neither half is set.
@@ -121,7 +135,23 @@ class Settings(BaseSettings):
             )
         return Credentials.parse(self.app_id, self.app_secret.get_secret_value())
 
+    def master_keys(self) -> MasterKeys | None:
+        """Give the master keys, None when there is none.
+
+        Raises:
+            InvalidCredentials: one is not one that redisq made.
+        """
+        return None if self.master_key is None else MasterKeys.parse(self.master_key.get_secret_value())
+
     @property
     def token_audience(self) -> str:
         """Whom this process' tokens are for."""
         return self.audience or f"redisq:{self.namespace}"
+
+
+class _MasterKeySetting(BaseSettings):
+    """The one setting that says whether applications are registered."""
+
+    model_config = SettingsConfigDict(env_prefix="REDISQ_", extra="ignore", hide_input_in_errors=True)
+
+    master_key: SecretStr | None = None

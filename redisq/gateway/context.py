@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from redisq.aclient import AsyncRedisQ, acting_for
+from redisq.applications import Application
 from redisq.gateway.settings import GatewaySettings
+from redisq.gateway.stopping import Stopping
+from redisq.gateway.waits import Waits
 from redisq.settings import Settings
 from redisq.tokens import Grant
+
+_MOST = 10_000  # clients; each is small
 
 
 class Verifier(Protocol):
@@ -22,16 +28,43 @@ class Verifier(Protocol):
             Unavailable: the registry of applications has not been seen for too long to tell.
         """
 
+    def authenticate(self, app_id: str, secret: str, now: float) -> Application:
+        """Give the application that a secret belongs to.
+
+        Raises:
+            InvalidCredentials: they do not belong together, or it is disabled.
+            Unavailable: as above.
+        """
+
+    def snapshot(self) -> object:
+        """Give what is known now.
+
+        Raises:
+            Unavailable: as above.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The client that all of the gateway shares, which checks no token; who checks them; and the settings."""
+    """The client that all of the gateway shares, which checks no token; who checks them; and the settings.
+
+    When `stopping` is set, all `waits` end.
+    """
 
     mq: AsyncRedisQ
     verifier: Verifier
     settings: Settings
     options: GatewaySettings
+    waits: Waits = field(default_factory=Waits)
+    stopping: Stopping = field(default_factory=Stopping)
+    farewells: list[Callable[[], Awaitable[None]]] = field(default_factory=list)  # to call when the gateway has stopped
+    _clients: dict[str, AsyncRedisQ] = field(default_factory=dict, repr=False)
 
     def acting_for(self, application: str) -> AsyncRedisQ:
         """Give a client that acts in the name of an application whose grant has been checked."""
-        return acting_for(self.mq, application)
+        found = self._clients.get(application)
+        if found is None:
+            if len(self._clients) >= _MOST:
+                self._clients.clear()
+            found = self._clients[application] = acting_for(self.mq, application)
+        return found

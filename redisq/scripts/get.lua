@@ -11,8 +11,13 @@ local messages, states, scheduled = KEYS[1], KEYS[2], KEYS[3]
 check_items(1, 1)
 local reply = {}
 local bodies, texts = redis.call('HMGET', messages, unpack(ARGV)), redis.call('HMGET', states, unpack(ARGV))
+local delayed -- whether any message is: most queues have none
 for i = 1, #ARGV do
-  local due = bodies[i] and not texts[i] and redis.call('ZSCORE', scheduled, ARGV[i])
+  local due = false
+  if bodies[i] and not texts[i] then
+    if delayed == nil then delayed = redis.call('ZCARD', scheduled) > 0 end
+    due = delayed and redis.call('ZSCORE', scheduled, ARGV[i])
+  end
   reply[i] = {bodies[i], texts[i], due or false}
 end
 return reply

@@ -17,7 +17,7 @@
 -- ARGV[4]  window        default for the queue's own deduplication window, in milliseconds
 -- ARGV[5]  dead          default for the queue's own retention of dead letters, in milliseconds
 -- ARGV[6+] id, digest, body, delay_ms, expires_ms   per message; one that expires in 0 ms never does
--- REPLY    per message 'OK': it is in the queue, now or since it was queued before with the same body
+-- REPLY    per message 'OK': it is in the queue now; 'SAME': it was queued before, with the same body
 -- ERROR    MESSAGE_CONFLICT   this id has another body
 -- ERROR    MESSAGE_TOO_LARGE  with the limit in bytes
 -- ERROR    QUEUE_FULL         with the limit in messages
@@ -68,7 +68,7 @@ local function judge(i, body, text)
   if ARGV[i + 3] ~= '0' then whole(ARGV[i + 3], 'delay_ms') end
   if ARGV[i + 4] ~= '0' then whole(ARGV[i + 4], 'expires_ms') end
   local before = seen[id] or (body or text) and known(id, body, text)
-  if before then return before == digest and 'OK' or {'MESSAGE_CONFLICT'} end
+  if before then return before == digest and 'SAME' or {'MESSAGE_CONFLICT'} end
   if #ARGV[i + 2] > max_bytes then return {'MESSAGE_TOO_LARGE', string.format('%d', max_bytes)} end
   if #accepted >= room then return {'QUEUE_FULL', string.format('%d', max_length)} end
   seen[id], accepted[#accepted + 1] = digest, i

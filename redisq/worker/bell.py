@@ -22,12 +22,18 @@ class Bell:
         self._queue = keys.queue
         self._about = about  # for logs
         self._ring: asyncio.Task[bool] | None = None  # the wait
+        self.longest = LONGEST_BLOCK  # seconds that Redis is asked to wait
         self.broken = 0  # how often in a row it could not be heard
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether a wait has begun, and a ring may be on its way."""
+        return self._ring is not None
 
     async def rings(self, seconds: float) -> bool:
         """Tell whether it rings within so many seconds, by our own clock. Also True when it cannot be heard: look."""
         if self._ring is None:
-            self._ring = asyncio.create_task(self._doorbell.wait(LONGEST_BLOCK))
+            self._ring = asyncio.create_task(self._doorbell.wait(self.longest))
         # Redis ends a BLPOP up to 100 ms late (6.2 and 7.0, idle); the wait for the ring goes on.
         await asyncio.wait((self._ring,), timeout=seconds)
         if not self._ring.done():

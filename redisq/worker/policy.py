@@ -25,9 +25,9 @@ def claimable(concurrency: int, busy: int, unconfirmed: int) -> int:
     return max(0, min(BATCH, max(_WORTH_A_CALL, -(-concurrency // 2)), free))
 
 
-def block_for(wait: float | None) -> float:
+def block_for(wait: float | None, longest: float = LONGEST_BLOCK) -> float:
     """Say how long to wait for a ring, given when the next message is due (None: none is), in seconds."""
-    return max(_SHORTEST_BLOCK, min(LONGEST_BLOCK, LONGEST_BLOCK if wait is None else wait))
+    return max(_SHORTEST_BLOCK, min(longest, longest if wait is None else wait))
 
 
 def beat_after(lease: float) -> float:

@@ -18,9 +18,11 @@ from redisq import (
     RedisQ,
     Settings,
 )
+from redisq.embedded import EmbeddedServer
 from redisq.keys import id_text, new_id
+from tests.conftest import settings_for
 from tests.contract.conftest import QUEUE
-from tests.proxy import Proxy
+from tests.proxy import Proxy, script, until
 
 CALLERS = 64
 
@@ -174,3 +176,19 @@ def test_batches_travel_beside_single_calls(raw_real: Any, callers: int) -> None
         assert (await mq.stats(QUEUE)).ready == 700 * callers + 20 + 2
 
     run(raw_real.settings, work)
+
+
+def test_a_thousand_who_wait_ask_as_one(real_server: EmbeddedServer, namespace: str) -> None:
+    async def work(mq: AsyncRedisQ) -> list[Any]:
+        ids = await mq.queue_messages(QUEUE, range(1000))
+        waits = [asyncio.create_task(mq.get_message(QUEUE, id, wait=30)) for id in ids]
+        await asyncio.to_thread(until, lambda: proxy.count(script("ended")) >= 4)
+        looked = proxy.count(script("get"))
+        await asyncio.to_thread(until, lambda: proxy.count(script("ended")) >= 8)
+        assert proxy.count(script("get")) == looked
+        await mq.delete_messages(QUEUE, ids)
+        return await asyncio.gather(*waits, return_exceptions=True)
+
+    with Proxy(real_server.url) as proxy:
+        found = run(settings_for(proxy.url, namespace), work)
+    assert {type(outcome) for outcome in found} == {MessageNotFound}

@@ -8,7 +8,7 @@ from typing import Any
 
 from redisq import calls
 from redisq.calls import Call
-from redisq.keys import queues_key
+from redisq.keys import apps_key, queues_key, rate_key
 from redisq.model import DeadPage, Failure, Receipt
 from tests.scripts.conftest import DEAD, ERROR, YEAR, Orders, new
 
@@ -40,6 +40,7 @@ def everything(orders: Orders) -> Everything:
     orders.pass_time(DEAD + 1)
     orders.redis.zadd(orders.keys.leases, {held.id: orders.now_ms() + 30_000})
     orders.redis.hset(queues_key(orders.raw.settings.namespace), "orders", 1)
+    orders.redis.hset(apps_key(orders.raw.settings.namespace), mapping={"shop": "rqa1.k.old.tag", "#": "first"})
     return Everything(ready, due, delayed, held, lapsed, done.id, dead.id, gone.id)
 
 
@@ -64,6 +65,7 @@ Case = Callable[[Orders, Everything], Call[Any]]
 CASES: dict[str, Case] = {
     "queue": lambda o, _: calls.queue(o.keys, o.limits, [new("now"), new("later", delay=5)]),
     "get": lambda o, e: calls.get(o.keys, [e.ready, e.delayed, e.held.id, e.done]),
+    "ended": lambda o, _: calls.ended(o.keys),
     "delete": lambda o, e: calls.delete(o.keys, o.limits, [e.ready, e.delayed, e.held.id, e.done, e.dead], "nonce"),
     "claim": lambda o, _: calls.claim(o.keys, o.limits, "w-2", calls.new_nonce(), 2),
     "complete": lambda o, e: calls.complete(o.keys, o.limits, [(e.held, b"\xc0")]),
@@ -83,12 +85,17 @@ CASES: dict[str, Case] = {
     "dead": lambda o, _: calls.dead(o.keys, DeadPage()),
     "redrive": lambda o, e: calls.redrive(o.keys, o.limits, "shop", [e.dead, e.ready]),
     "leave": lambda o, _: calls.leave(o.keys, o.limits, "w-1"),
+    "take": lambda o, _: calls.take(rate_key(o.raw.settings.namespace, "tests"), 0.01, 10, 3),
     "audit": damaged,
     "look": lambda o, _: calls.look(o.keys, "states", b"0", 100, 1_000_000),
     "survey": lambda o, _: calls.survey(o.keys, o.limits),
+    "applications": lambda o, _: calls.applications(apps_key(o.raw.settings.namespace)),
+    "application": lambda o, _: calls.application(
+        apps_key(o.raw.settings.namespace), "shop", b"rqa1.k.old.tag", "rqa1.k.new.tag", 1000
+    ),
     "info": lambda o, _: calls.info(queues_key(o.raw.settings.namespace)),
     "scan": lambda o, _: calls.scan(queues_key(o.raw.settings.namespace), "*", b"0"),
 }
 #: scripts that a full server refuses
 BRING_IN = {"queue", "define", "register"}
-READING = {"get", "stats", "registry", "dead", "survey", "look", "info", "scan"}
+READING = {"applications", "ended", "get", "stats", "registry", "dead", "survey", "look", "info", "scan"}

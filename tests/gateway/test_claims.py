@@ -1,0 +1,316 @@
+"""Workers over HTTP: claims, and what becomes of deliveries, against a real Redis."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+
+from redisq import Status
+from tests.gateway.conftest import QUEUE, Gateway, MakeGateway
+
+RESULT_TOO_LARGE = "x" * 2000
+
+
+def claim(gateway: Gateway, **body: Any) -> list[dict[str, Any]]:
+    answer = gateway.call("POST", f"/{QUEUE}/_claim", json=body)
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["deliveries"]
+    return found
+
+
+def settle(gateway: Gateway, delivery: dict[str, Any], how: str, **body: Any) -> httpx.Response:
+    path = f"/{delivery['queue']}/{delivery['id']}/_{how}"
+    content = json.dumps({"receipt": delivery["receipt"], **body})
+    return gateway.call("POST", path, content=content, headers={"Content-Type": "application/json"})
+
+
+def lapse(gateway: Gateway) -> None:
+    """Let all leases have lapsed long ago."""
+    settings = gateway.context.settings
+    with Redis.from_url(settings.url) as redis:
+        leases = f"{settings.namespace}:1:{{{QUEUE}}}:leases"
+        for id in redis.zrange(leases, 0, -1):
+            redis.zadd(leases, {id: 1})
+
+
+def test_a_claim_gives_what_is_ready_and_a_completion_ends_it(gateway: Gateway) -> None:
+    ids = [gateway.mq.queue_message(QUEUE, {"n": n}) for n in range(3)]
+    first = claim(gateway)
+    assert [one["id"] for one in first] == ids[:1]
+    assert {**first[0], "receipt": "", "deadline": ""} == {
+        "id": ids[0],
+        "queue": QUEUE,
+        "request": {"n": 0},
+        "attempt": 1,
+        "receipt": "",
+        "deadline": "",
+    }
+    assert first[0]["deadline"].endswith("Z")
+    rest = claim(gateway, max=100)
+    assert [one["id"] for one in rest] == ids[1:]
+    assert claim(gateway) == []
+    assert settle(gateway, first[0], "complete", result={"total": 3}).status_code == 204
+    message = gateway.mq.get_message(QUEUE, ids[0])
+    assert (message.status, message.result) == (Status.COMPLETE, {"total": 3})
+
+
+def test_a_claim_needs_no_body_and_tells_the_lease(gateway: Gateway) -> None:
+    gateway.mq.define(QUEUE, lease=12)
+    answer = gateway.call("POST", f"/{QUEUE}/_claim")
+    assert answer.status_code == 200
+    assert answer.json() == {"deliveries": [], "lease": 12}
+
+
+def test_a_claim_creates_no_queue(gateway: Gateway) -> None:
+    assert claim(gateway) == []
+    with Redis.from_url(gateway.context.settings.url) as redis:
+        assert redis.keys(f"{gateway.context.settings.namespace}:*") == []
+
+
+def test_repeated_completions_succeed_and_stale_ones_are_refused(gateway: Gateway) -> None:
+    gateway.mq.queue_message(QUEUE, 1)
+    (delivery,) = claim(gateway)
+    stale = {**delivery, "receipt": "1.AAAAAAAAAAAA"}
+    for how in ("complete", "release", "renew"):
+        refused = settle(gateway, stale, how)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "lease_lost")
+    assert settle(gateway, stale, "fail", error={"type": "E", "message": ""}).status_code == 409
+    assert settle(gateway, delivery, "complete", result=1).status_code == 204
+    assert settle(gateway, delivery, "complete", result=1).status_code == 204
+    assert settle(gateway, delivery, "renew").status_code == 409
+
+
+@pytest.mark.parametrize("receipt", [None, 1, "", "1", "0.AAAAAAAAAAAA", "1.AAAAAAAAAAA", "1.AAAAAAAAAAA A", "1" * 20])
+def test_what_is_no_receipt_is_bad_input(gateway: Gateway, receipt: Any) -> None:
+    gateway.mq.queue_message(QUEUE, 1)
+    (delivery,) = claim(gateway)
+    refused = settle(gateway, {**delivery, "receipt": receipt}, "complete")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_message")
+    assert gateway.mq.get_message(QUEUE, delivery["id"]).status == Status.INPROGRESS
+
+
+def test_a_failure_is_retried_after_the_backoff_or_the_time_asked_for(gateway: Gateway) -> None:
+    id = gateway.mq.queue_message(QUEUE, 1)
+    (delivery,) = claim(gateway)
+    error = {"type": "TypeError", "message": "no \ud800"}
+    answer = settle(gateway, delivery, "fail", error=error, retry_after=0)
+    assert answer.json() == {"retry_in": 0}
+    assert gateway.mq.get_message(QUEUE, id).error == {"type": "TypeError", "message": "no ?", "reason": "failed"}
+    (again,) = claim(gateway)
+    assert again["attempt"] == 2
+    assert settle(gateway, again, "fail", error=error, retry_after=60).json()["retry_in"] == pytest.approx(60, abs=1)
+
+
+def test_a_final_failure_rejects_the_message(gateway: Gateway) -> None:
+    id = gateway.mq.queue_message(QUEUE, 1)
+    (delivery,) = claim(gateway)
+    for _ in range(2):
+        answer = settle(gateway, delivery, "fail", error={"type": "No", "message": "never"}, final=True)
+        assert answer.json() == {"retry_in": None}
+    message = gateway.mq.get_message(QUEUE, id)
+    assert message.status == Status.ERROR
+    assert message.error == {"type": "No", "message": "never", "reason": "rejected"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "text"},
+        {"error": {"type": "E"}},
+        {"error": {"type": "E", "message": 1}},
+        {"error": {"type": "E", "message": "", "stack": ""}},
+        {"error": {"type": "E", "message": ""}, "retry_after": -1},
+        {"error": {"type": "E", "message": ""}, "retry_after": "5"},
+        {"error": {"type": "E", "message": ""}, "retry_after": 10**9},
+        {"error": {"type": "E", "message": ""}, "final": 1},
+        {"error": {"type": "E", "message": ""}, "final": True, "retry_after": 1},
+        {"error": {"type": "E", "message": ""}, "retries": 1},
+        {},
+    ],
+)
+def test_a_malformed_failure_changes_nothing(gateway: Gateway, body: dict[str, Any]) -> None:
+    id = gateway.mq.queue_message(QUEUE, 1)
+    (delivery,) = claim(gateway)
+    assert settle(gateway, delivery, "fail", **body).status_code == 400
+    assert gateway.mq.get_message(QUEUE, id).status == Status.INPROGRESS
+
+
+def test_a_renewal_shows_progress_and_moves_the_deadline(gateway: Gateway) -> None:
+    id = gateway.mq.queue_message(QUEUE, 1)
+    (delivery,) = claim(gateway)
+    lapse(gateway)
+    answer = settle(gateway, delivery, "renew", progress={"done": 0.5})
+    assert answer.status_code == 200
+    assert answer.json()["lease"] == 30
+    assert answer.json()["deadline"] >= delivery["deadline"]
+    assert gateway.mq.get_message(QUEUE, id).progress == {"done": 0.5}
+    assert settle(gateway, delivery, "renew").status_code == 200
+    assert gateway.mq.get_message(QUEUE, id).progress == {"done": 0.5}
+    assert settle(gateway, delivery, "renew", progress=2**70).status_code == 400
+    gateway.mq.delete_message(QUEUE, id)
+    assert settle(gateway, delivery, "renew").json()["error"]["code"] == "lease_lost"
+
+
+def test_a_released_message_is_claimed_again_uncharged(gateway: Gateway) -> None:
+    id = gateway.mq.queue_message(QUEUE, 1)
+    (delivery,) = claim(gateway)
+    assert settle(gateway, delivery, "release").status_code == 204
+    assert settle(gateway, delivery, "release").status_code == 204
+    (again,) = claim(gateway)
+    assert (again["id"], again["attempt"]) == (id, 2)
+    assert [one.event for one in gateway.mq.get_message(QUEUE, id).history] == ["released"]
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "code"), [(RESULT_TOO_LARGE, 413, "message_too_large"), (2**70, 422, "invalid_message")]
+)
+def test_a_result_that_cannot_be_stored_ends_the_message(gateway: Gateway, result: Any, status: int, code: str) -> None:
+    gateway.mq.define(QUEUE, max_bytes=1000)
+    id = gateway.mq.queue_message(QUEUE, 1)
+    (delivery,) = claim(gateway)
+    for _ in range(2):
+        answer = settle(gateway, delivery, "complete", result=result)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    message = gateway.mq.get_message(QUEUE, id)
+    assert message.status == Status.ERROR
+    assert message.error is not None
+    assert message.error["reason"] == "rejected"
+
+
+def test_a_body_beyond_what_is_read_leaves_the_message_in_progress(make_gateway: MakeGateway, gateway: Gateway) -> None:
+    gateway.mq.define(QUEUE, max_bytes=1000)
+    id = gateway.mq.queue_message(QUEUE, 1)
+    (delivery,) = claim(gateway)
+    assert settle(gateway, delivery, "complete", result="x" * 4_000_000).status_code == 413
+    assert gateway.mq.get_message(QUEUE, id).status == Status.INPROGRESS
+
+
+def test_a_message_that_cannot_be_read_is_dead_and_not_delivered(gateway: Gateway) -> None:
+    ids = [gateway.mq.queue_message(QUEUE, n) for n in range(2)]
+    settings = gateway.context.settings
+    with Redis.from_url(settings.url) as redis:
+        bodies = f"{settings.namespace}:1:{{{QUEUE}}}:messages"
+        name = bytes.fromhex(ids[0].replace("-", ""))
+        redis.hset(bodies, name, redis.hget(bodies, name)[:-1] + b"\x09\xc1")
+    assert [one["id"] for one in claim(gateway, max=2)] == ids[1:]
+    end = time.monotonic() + 10
+    while not (letters := gateway.mq.dead_letters(QUEUE)) and time.monotonic() < end:
+        claim(gateway)
+    assert [letter.id for letter in letters] == ids[:1]
+
+
+def test_values_that_json_does_not_know_are_written_as_elsewhere(gateway: Gateway) -> None:
+    gateway.mq.queue_message(QUEUE, {"raw": b"\x00\xff"})
+    assert claim(gateway)[0]["request"] == {"raw": base64.b64encode(b"\x00\xff").decode()}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"max": 0},
+        {"max": 101},
+        {"max": True},
+        {"max": "1"},
+        {"wait": -1},
+        {"wait": 31},
+        {"wait": "1"},
+        {"wait": True},
+        {"maximum": 1},
+        {"worker": ""},
+        {"worker": "a b"},
+        {"worker": "x" * 65},
+        {"claim": "AAAAAAAAAAAA"},
+        {"worker": "w", "claim": "short"},
+        [],
+        "text",
+    ],
+)
+def test_a_malformed_claim_takes_nothing(gateway: Gateway, body: Any) -> None:
+    gateway.mq.queue_message(QUEUE, 1)
+    refused = gateway.call("POST", f"/{QUEUE}/_claim", json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_request")
+    assert gateway.mq.stats(QUEUE).ready == 1
+
+
+def test_a_claim_takes_json_alone(gateway: Gateway) -> None:
+    refused = gateway.call("POST", f"/{QUEUE}/_claim", content=b"max=1", headers={"Content-Type": "text/plain"})
+    assert refused.status_code == 415
+    assert gateway.call("POST", f"/{QUEUE}/_claim?wait=1").status_code == 400
+
+
+def test_work_is_what_a_token_has_to_allow(gateway: Gateway) -> None:
+    gateway.mq.queue_message(QUEUE, 1)
+    (delivery,) = claim(gateway)
+    token = gateway.token(ops=["queue", "get", "delete", "stats", "admin"])
+    elsewhere = gateway.token(ops=["work"], queues=["other*"])
+    for how in ("_claim", *(f"{delivery['id']}/_{how}" for how in ("complete", "fail", "renew", "release"))):
+        for given, status in ((token, 403), (elsewhere, 403), (None, 401)):
+            answer = gateway.call("POST", f"/{QUEUE}/{how}", token=given, json={"receipt": delivery["receipt"]})
+            assert answer.status_code == status, how
+    assert gateway.mq.get_message(QUEUE, delivery["id"]).status == Status.INPROGRESS
+    assert settle(gateway, delivery, "complete").status_code == 204
+
+
+def test_what_is_no_id_is_not_found(gateway: Gateway) -> None:
+    answer = gateway.call("POST", f"/{QUEUE}/none/_release", json={"receipt": "1.AAAAAAAAAAAA"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "message_not_found")
+
+
+# --- Claims that may be repeated ---
+
+AGAIN = {"worker": "node-1", "claim": "abcdefghijkl"}
+
+
+def test_a_repeated_claim_gets_the_same_deliveries(gateway: Gateway) -> None:
+    ids = [gateway.mq.queue_message(QUEUE, n) for n in range(4)]
+    first = claim(gateway, max=2, **AGAIN)
+    assert [one["id"] for one in first] == ids[:2]
+    lapse(gateway)  # they lay on the way for long; a repeat renews them
+    again = claim(gateway, max=2, **AGAIN)
+    assert [{**one, "deadline": ""} for one in again] == [{**one, "deadline": ""} for one in first]
+    assert settle(gateway, first[0], "complete").status_code == 204
+    assert [one["id"] for one in claim(gateway, max=2, **AGAIN)] == ids[1:2]
+    assert settle(gateway, first[1], "release").status_code == 204
+    assert claim(gateway, max=2, wait=20, **AGAIN) == []  # at once: nothing is left of that claim
+    assert len(claim(gateway, max=10, **{**AGAIN, "claim": "AAAAAAAAAAAA"})) == 3
+
+
+def test_a_claim_is_repeated_by_its_own_application_alone(gateway: Gateway) -> None:
+    gateway.mq.queue_message(QUEUE, 1)
+    (delivery,) = claim(gateway, **AGAIN)
+    lapse(gateway)
+    settings = gateway.context.settings
+    with Redis.from_url(settings.url) as redis:
+        assert redis.hkeys(f"{settings.namespace}:1:{{{QUEUE}}}:workers") == [b"tests:node-1"]
+    assert settle(gateway, delivery, "renew").status_code == 200
+
+
+def test_a_claim_of_nothing_may_be_repeated_until_there_is_something(gateway: Gateway) -> None:
+    assert claim(gateway, **AGAIN) == []
+    id = gateway.mq.queue_message(QUEUE, 1)
+    assert [one["id"] for one in claim(gateway, **AGAIN)] == [id]
+
+
+# --- Lapsed leases ---
+
+
+def test_a_lapsed_lease_is_taken_over_once_it_was_seen_lapsed(make_gateway: MakeGateway, gateway: Gateway) -> None:
+    gateway.mq.define(QUEUE, lease=0.3)
+    id = gateway.mq.queue_message(QUEUE, 1)
+    (first,) = claim(gateway)
+    lapse(gateway)
+    assert claim(gateway) == []  # this gateway may have come up at the end of an outage
+    end = time.monotonic() + 20
+    again: list[dict[str, Any]] = []
+    while not again and time.monotonic() < end:
+        again = claim(gateway, wait=2)
+    assert [(one["id"], one["attempt"]) for one in again] == [(id, 2)]
+    assert settle(gateway, first, "complete").status_code == 409
+    events = [(one.event, one.attempt) for one in gateway.mq.get_message(QUEUE, id).history]
+    assert events == [("lost", 1), ("reclaimed", 2)]
