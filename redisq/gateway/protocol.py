@@ -182,6 +182,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         if self._reading is Reading.NOTHING:
             self._expect(Reading.HEAD)
+            self._size = 1  # at least
 
     def on_headers_complete(self) -> None:
         """Check the head, and start the request or put it behind those before it."""
