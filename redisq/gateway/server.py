@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import signal
 import ssl
@@ -55,7 +56,7 @@ def serve(
 @asynccontextmanager
 async def running(app: Any, options: GatewaySettings, stopping: Stopping | None = None) -> AsyncIterator[str]:
     """Serve an ASGI application on the loop that runs, and give the address; at the end, stop as `serve` does."""
-    server = Server(app, options, stopping or Stopping())
+    server = Server(app, options, Stopping() if stopping is None else stopping)
     await server.start()
     try:
         yield server.address
@@ -108,6 +109,8 @@ class Server:
 
     def _config(self) -> Config:
         options = self._options
+        if options.private_key and not options.certificate:
+            raise InvalidSettings("REDISQ_HTTP_PRIVATE_KEY is set, but REDISQ_HTTP_CERTIFICATE is not.")
         config = Config(
             self._app,
             http=Connection,
@@ -139,14 +142,14 @@ class Server:
                 ssl_shutdown_timeout=options.write_timeout if config.ssl else None,
             )
         except OSError as error:
-            reason = (error.strerror or str(error)).partition("(")[0].strip()
+            reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
             raise InvalidSettings(f"REDISQ_HTTP_HOST, REDISQ_HTTP_PORT: cannot listen there: {reason}") from None
         host, port = self._listener.sockets[0].getsockname()[:2]
         self.address = f"http{'s' * bool(config.ssl)}://{f'[{host}]' if ':' in host else host}:{port}"
 
     def interrupt(self) -> None:
         """Stop; the second time, without waiting for requests."""
-        if self.stopping:
+        if self.stopping.is_set:
             self._hurry.set()
         self.stopping.set()
 
