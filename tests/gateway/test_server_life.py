@@ -251,8 +251,7 @@ def certificate(authority: trustme.CA, tmp_path: Path) -> dict[str, Any]:
     return {"certificate": tmp_path / "certificate.pem", "private_key": tmp_path / "key.pem"}
 
 
-@each_loop
-def test_tls(authority: trustme.CA, certificate: dict[str, Any], loop: Any) -> None:
+def test_tls(authority: trustme.CA, certificate: dict[str, Any]) -> None:
     context = ssl.create_default_context()
     authority.configure_trust(context)
 
@@ -264,17 +263,67 @@ def test_tls(authority: trustme.CA, certificate: dict[str, Any], loop: Any) -> N
             client.send(b"GET / HTTP/1.1\r\n\r\n")
             assert [answer.status for answer in await client.answers()] == [400]
 
-    run(main(), loop)
+    run(main())
 
 
-@each_loop
-def test_a_handshake_that_does_not_come_is_cut(certificate: dict[str, Any], loop: Any) -> None:
+def test_a_handshake_that_does_not_come_is_cut(certificate: dict[str, Any]) -> None:
     async def main() -> None:
         async with running(Tiny(), GatewaySettings(port=0, head_timeout=0.3, **certificate)) as address:
             client = await Client.to(address)
             assert await client.closed() == b""
 
-    run(main(), loop)
+    run(main())
+
+
+def test_connections_count_before_they_have_shaken_hands(certificate: dict[str, Any]) -> None:
+    async def main() -> None:
+        options = GatewaySettings(port=0, connections_per_address=3, **certificate)
+        async with running(Tiny(), options) as address:
+            clients = [await Client.to(address) for _ in range(3)]
+            turned_away = await Client.to(address)
+            assert await turned_away.closed() == b""
+            for client in clients:
+                client.close()
+
+    run(main())
+
+
+def test_a_request_that_comes_with_the_end_of_the_handshake(authority: trustme.CA, certificate: dict[str, Any]) -> None:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+
+    async def main() -> None:
+        async with running(Tiny(), GatewaySettings(port=0, **certificate)) as address:
+            client = await Client.to(address)
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+            while not shaken(tls):
+                client.send(outgoing.read())
+                incoming.write(await client.reader.read(65_536))
+            tls.write(get("/early"))
+            client.send(outgoing.read())  # the handshake's end and the request, at once
+            read = plaintext(tls)
+            while b'"/early"' not in read:
+                incoming.write(await client.reader.read(65_536))
+                read += plaintext(tls)
+            client.close()
+
+    run(main())
+
+
+def shaken(tls: ssl.SSLObject) -> bool:
+    try:
+        tls.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    return True
+
+
+def plaintext(tls: ssl.SSLObject) -> bytes:
+    try:
+        return tls.read(65_536)
+    except ssl.SSLWantReadError:
+        return b""
 
 
 def test_a_certificate_that_cannot_be_used_is_told_plainly(certificate: dict[str, Any], tmp_path: Path) -> None:
