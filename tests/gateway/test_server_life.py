@@ -304,7 +304,9 @@ def test_a_request_that_comes_with_the_end_of_the_handshake(authority: trustme.C
             client.send(outgoing.read())  # the handshake's end and the request, at once
             read = plaintext(tls)
             while b'"/early"' not in read:
-                incoming.write(await client.reader.read(65_536))
+                data = await client.reader.read(65_536)
+                assert data, "the server hung up"
+                incoming.write(data)
                 read += plaintext(tls)
             client.close()
 

@@ -26,6 +26,8 @@ SHORT: dict[str, Any] = {
     "slowest_rate": 1e9,  # no time beyond the limits
     "request_timeout": 30,
 }
+# A machine that stands still for that long may cut anybody, before the first byte even; so nobody here insists on an
+# answer, but in tests that have heard from the server before.
 DRIP = 0.05  # seconds between two bytes, so that no pause is long
 BODY = b"POST /body HTTP/1.1\r\nHost: gateway\r\nContent-Length: 1000\r\n\r\n"
 
@@ -50,7 +52,7 @@ async def silent(client: Client) -> None:
 
 async def half_a_head(client: Client) -> None:
     client.send(get("/half")[:-2])
-    assert b" 408 " in await client.closed()
+    await client.closed()
 
 
 async def dripping_head(client: Client) -> None:
@@ -63,7 +65,7 @@ async def empty_lines(client: Client) -> None:
 
 async def half_a_body(client: Client) -> None:
     client.send(BODY + b"half")
-    assert b" 408 " in await client.closed()
+    await client.closed()
 
 
 async def dripping_body(client: Client) -> None:
@@ -78,14 +80,12 @@ async def dripping_chunks(client: Client) -> None:
 
 async def idle_after_an_answer(client: Client) -> None:
     client.send(get("/idle"))
-    assert (await client.closed()).startswith(b"HTTP/1.1 200 OK")
+    await client.closed()
 
 
 async def half_a_second_head(client: Client) -> None:
     client.send(get("/whole") + get("/half")[:-2])
-    read = await client.closed()
-    assert read.startswith(b"HTTP/1.1 200 OK")
-    assert b" 408 " in read
+    await client.closed()
 
 
 async def not_reading(client: Client) -> None:
@@ -144,6 +144,26 @@ async def nothing_left(app: Tiny, tasks: int) -> bool:
     return app.under_way == 0 and len(asyncio.all_tasks()) <= tasks + 1
 
 
+@each_loop
+@pytest.mark.parametrize(
+    "half", [get("/half")[:-2], BODY + b"half", CHUNKED + b"5\r\nhel"], ids=["head", "body", "chunk"]
+)
+def test_who_began_and_does_not_go_on_is_told(half: bytes, loop: Any) -> None:
+    async def main() -> None:
+        options = GatewaySettings(port=0, **{**SHORT, "keep_alive": 3600})
+        async with running(Tiny(), options) as address:
+            client, answer = await Client.to(address), None
+            while answer is None:  # it may have been too slow
+                client.close()
+                client = await Client.to(address)
+                client.send(get("/first"))
+                answer = await client.answer()
+            client.send(half)
+            assert [answer.status for answer in await client.answers()] == [408]
+
+    run(main(), loop)
+
+
 def test_healthy_requests_go_on_among_many_slow_clients(
     server: Process, scaled: Callable[[int, int], int], figure: Callable[[str], None]
 ) -> None:
@@ -157,8 +177,13 @@ def test_healthy_requests_go_on_among_many_slow_clients(
         client = await Client.to(server.address)
         while not until_done.is_set():
             began = time.perf_counter()
-            assert (await client.ask(get("/healthy"))).status == 200
-            took.append(time.perf_counter() - began)
+            client.send(get("/healthy"))
+            if answer := await client.answer():
+                assert answer.status == 200
+                took.append(time.perf_counter() - began)
+            else:  # this very process stood still between two requests
+                client.close()
+                client = await Client.to(server.address)
             await asyncio.sleep(0.01)
         client.close()
 
@@ -249,6 +274,22 @@ def test_an_answer_before_the_body_is_the_last_one(loop: Any) -> None:
         assert app.executed == []
 
     run(main(), loop)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/body", 200), ("/deaf", 401)])
+def test_a_client_that_asks_first_sends_no_body_in_vain(path: str, status: int) -> None:
+    async def main() -> None:
+        async with running(Tiny(), GatewaySettings(port=0)) as address:
+            client = await Client.to(address)
+            head = f"POST {path} HTTP/1.1\r\nHost: gateway\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+            answer = await client.ask(head.encode())
+            if status == 200:
+                assert answer.status == 100
+                answer = await client.ask(b"hello")
+            assert answer.status == status
+            client.close()
+
+    run(main())
 
 
 @each_loop
