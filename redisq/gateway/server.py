@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import signal
 import ssl
@@ -16,12 +17,15 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 
 from uvicorn.config import Config
 
 from redisq.errors import InvalidSettings, RedisQError
-from redisq.gateway.protocol import Connection, Crowd
+from redisq.gateway.crowd import Crowd, Peer
+from redisq.gateway.handshake import Handshake
+from redisq.gateway.protocol import Connection
 from redisq.gateway.refusals import Refused
 from redisq.gateway.settings import GatewaySettings
 from redisq.gateway.stopping import Stopping
@@ -48,14 +52,14 @@ def serve(
         RedisQError: the application could not start.
     """
     _make_room(options.connections + _FILES)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=_loop_factory(options)) as runner:
         return runner.run(_serve(Server(app, options, stopping), on_ready))
 
 
 @asynccontextmanager
 async def running(app: Any, options: GatewaySettings, stopping: Stopping | None = None) -> AsyncIterator[str]:
     """Serve an ASGI application on the loop that runs, and give the address; at the end, stop as `serve` does."""
-    server = Server(app, options, stopping or Stopping())
+    server = Server(app, options, Stopping() if stopping is None else stopping)
     await server.start()
     try:
         yield server.address
@@ -108,6 +112,8 @@ class Server:
 
     def _config(self) -> Config:
         options = self._options
+        if options.private_key and not options.certificate:
+            raise InvalidSettings("REDISQ_HTTP_PRIVATE_KEY is set, but REDISQ_HTTP_CERTIFICATE is not.")
         config = Config(
             self._app,
             http=Connection,
@@ -127,26 +133,26 @@ class Server:
         return config
 
     async def _listen(self, config: Config) -> None:
-        options, loop, state = self._options, asyncio.get_running_loop(), self._lifespan.state
+        options, loop, crowd, tls = self._options, asyncio.get_running_loop(), self._crowd, config.ssl
+
+        def connect(peer: Peer | None = None) -> Connection:
+            return Connection(config, crowd, self._lifespan.state, loop, peer)
+
+        if tls is not None and not isinstance(loop, asyncio.BaseEventLoop):
+            raise RuntimeError("TLS needs asyncio's own event loop; see redisq.gateway.handshake")
+        factory = connect if tls is None else partial(Handshake, tls, crowd, connect)
         try:
-            self._listener = await loop.create_server(
-                lambda: Connection(config, self._crowd, state, loop),
-                options.host,
-                options.port,
-                ssl=config.ssl,
-                backlog=_BACKLOG,
-                ssl_handshake_timeout=options.head_timeout if config.ssl else None,
-                ssl_shutdown_timeout=options.write_timeout if config.ssl else None,
-            )
+            self._listener = await loop.create_server(factory, options.host, options.port, backlog=_BACKLOG)
         except OSError as error:
-            reason = (error.strerror or str(error)).partition("(")[0].strip()
+            number = error.errno or 0
+            reason = os.strerror(number) if number > 0 else error.strerror  # a name that is not found has none
             raise InvalidSettings(f"REDISQ_HTTP_HOST, REDISQ_HTTP_PORT: cannot listen there: {reason}") from None
         host, port = self._listener.sockets[0].getsockname()[:2]
-        self.address = f"http{'s' * bool(config.ssl)}://{f'[{host}]' if ':' in host else host}:{port}"
+        self.address = f"http{'s' * bool(tls)}://{f'[{host}]' if ':' in host else host}:{port}"
 
     def interrupt(self) -> None:
         """Stop; the second time, without waiting for requests."""
-        if self.stopping:
+        if self.stopping.is_set:
             self._hurry.set()
         self.stopping.set()
 
@@ -155,7 +161,9 @@ class Server:
         self.stopping.set()
         self._crowd.stopping = True
         self._listener.close()
-        for connection in self._crowd.members():
+        for handshake in self._crowd.handshakes:
+            handshake.cancel()
+        for connection in self._members():
             connection.shutdown()
         busy = list(self._crowd.tasks)
         if busy:
@@ -167,14 +175,18 @@ class Server:
             await self._all_ended(_CUT)
         self._care.cancel()
         await asyncio.gather(self._care, return_exceptions=True)
-        for connection in self._crowd.members():
+        for connection in self._members():
             connection.transport.abort()
+        await asyncio.gather(*self._crowd.handshakes, return_exceptions=True)
         await self._listener.wait_closed()
         await self._lifespan.shutdown()
         return clean
 
+    def _members(self) -> list[Connection]:
+        return [connection for connection in self._crowd.connections if isinstance(connection, Connection)]
+
     def _cut(self) -> None:
-        for connection in self._crowd.members():
+        for connection in self._members():
             connection.cut(Refused(503, "the server is being stopped"))
 
     async def _all_ended(self, seconds: float) -> bool:
@@ -196,7 +208,7 @@ class Server:
             await asyncio.sleep(pause)
             self._set_date()
             now = loop.time()
-            for connection in self._crowd.members():
+            for connection in self._members():
                 try:
                     connection.look(now)
                 except Exception:
@@ -229,8 +241,10 @@ def _make_room(files: int) -> None:
             log.warning("%d open files are allowed, fewer than REDISQ_HTTP_CONNECTIONS needs", most)
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Give uvloop's factory when it is installed."""
+def _loop_factory(options: GatewaySettings) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Give uvloop's factory when it is installed, but for TLS, see `Handshake`."""
+    if options.certificate:
+        return None
     try:
         import uvloop
     except ImportError:

@@ -15,7 +15,9 @@ class Stopping:
     def __init__(self) -> None:
         self.event = asyncio.Event()
 
-    def __bool__(self) -> bool:
+    @property
+    def is_set(self) -> bool:
+        """Whether the gateway is being stopped."""
         return self.event.is_set()
 
     def set(self) -> None:
@@ -33,4 +35,4 @@ class Stopping:
                 await self.event.wait()
         except TimeoutError:
             pass
-        return bool(self)
+        return self.is_set

@@ -327,6 +327,7 @@ def test_a_queue_that_is_not_registered(shop: Shop) -> None:
     shop.redis.delete(f"{shop.raw.settings.namespace}:1:queues")
     shop.redis.set(f"{shop.raw.settings.namespace}:1:{{orders}}:attic", 1)
     shop.redis.set(f"{shop.raw.settings.namespace}:1:{{orders}}:queue", 1)
+    shop.redis.set(f"{shop.raw.settings.namespace}:1:rates:shop", 1)  # an application's rate belongs to no queue
     assert "queue-unregistered" not in {finding.code for finding in shop.mq.doctor_server()}
 
     def found(**how: Any) -> dict[str, Finding]:

@@ -191,6 +191,11 @@ def loops() -> list[Any]:
 
 
 def run(main: Coroutine[Any, Any, T], loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> T:
-    """Run on a loop of this kind."""
+    """Run on a loop of this kind; what never ends has failed."""
+
+    async def patiently() -> T:
+        async with asyncio.timeout(2 * PATIENCE):
+            return await main
+
     with asyncio.Runner(loop_factory=loop) as runner:
-        return runner.run(main)
+        return runner.run(patiently())

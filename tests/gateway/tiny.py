@@ -26,7 +26,7 @@ class Tiny:
     """The application. `executed` holds the paths of requests that came as a whole."""
 
     def __init__(self, stopping: Stopping | None = None) -> None:
-        self.stopping = stopping or Stopping()
+        self.stopping = Stopping() if stopping is None else stopping
         self.executed: list[str] = []
         self.under_way = 0
         self.gone = 0

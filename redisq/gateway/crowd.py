@@ -1,0 +1,55 @@
+"""How many connections there are, in all and of each address."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+
+from uvicorn.protocols.utils import get_remote_addr
+from uvicorn.server import ServerState
+
+from redisq.gateway import addresses
+from redisq.gateway.settings import GatewaySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end: its address and port, under what it is counted, and whether it is a trusted proxy."""
+
+    client: tuple[str, int] | None
+    counted: str
+    trusted: bool
+
+
+class Crowd(ServerState):
+    """What the connections of one server share: its limits, and how many there are in all and of each address."""
+
+    def __init__(self, options: GatewaySettings) -> None:
+        super().__init__()
+        self.options = options
+        self.stopping = False
+        self.count = 0
+        self.of: Counter[str] = Counter()
+        self.handshakes: set[asyncio.Task[None]] = set()
+
+    def enter(self, transport: asyncio.Transport) -> Peer | None:
+        """Count a new connection; None when there are too many. A trusted proxy stands for many clients."""
+        options, told = self.options, get_remote_addr(transport)
+        host = told[0] if told else ""
+        trusted = addresses.trusted(addresses.parse(host), options.trusted_proxies)
+        counted = addresses.neighbourhood(host)
+        if self.stopping or self.count >= options.connections:
+            return None
+        if not trusted and self.of[counted] >= options.connections_per_address:
+            return None
+        self.count += 1
+        self.of[counted] += 1
+        return Peer((addresses.plain(host), told[1]) if told else None, counted, trusted)
+
+    def leave(self, peer: Peer) -> None:
+        """Count a connection no more."""
+        self.count -= 1
+        self.of[peer.counted] -= 1
+        if not self.of[peer.counted]:
+            del self.of[peer.counted]
