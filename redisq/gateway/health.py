@@ -55,7 +55,7 @@ class _Health:
     async def ready(self, request: Request) -> Response:
         """Tell whether requests can be served: Redis answers a script, and the applications are known."""
         query(request)
-        if self._context.stopping:
+        if self._context.stopping.is_set:
             raise Unavailable("The gateway is being stopped.")
         if self._looking is None or self._looking.done():  # however many ask, one looks
             self._looking = asyncio.ensure_future(self._look())
