@@ -172,17 +172,37 @@ def test_an_application_has_its_rate(make_gateway: MakeGateway) -> None:
 def test_long_waits_of_a_token_are_counted(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(waits_per_token=1)
     id, token = gateway.mq.queue_message(QUEUE, 1), gateway.token()
-    narrowed = tokens.narrow(token, ops=["get"])
+    narrowed = tokens.narrow(token, queues=["orders", "other"])
 
-    async def wait(http: httpx.AsyncClient, token: str, wait: str) -> int:
-        return (await http.get(f"/orders/{id}?wait={wait}", headers={"Authorization": f"Bearer {token}"})).status_code
+    async def wait(http: httpx.AsyncClient, token: str) -> int:
+        return (await http.get(f"/orders/{id}?wait=0.5", headers={"Authorization": f"Bearer {token}"})).status_code
 
-    async def both() -> list[int]:
+    async def claim(http: httpx.AsyncClient, token: str) -> int:
+        headers = {"Authorization": f"Bearer {token}"}
+        return (await http.post("/other/_claim", json={"wait": 0.5}, headers=headers)).status_code
+
+    async def both(first: Any, second: Any) -> list[int]:
         transport = httpx.ASGITransport(gateway.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
-            return list(await asyncio.gather(wait(http, token, "0.5"), wait(http, narrowed, "0.5")))
+            return list(await asyncio.gather(first(http, token), second(http, narrowed)))
 
-    assert gateway.runner.run(both()) == [200, 429]
+    for first, second in ((wait, wait), (wait, claim), (claim, wait), (claim, claim)):
+        assert gateway.runner.run(both(first, second)) == [200, 429]
+
+
+def test_who_shows_no_token_is_not_counted_as_one(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(waits_per_token=1, waits_per_address=2)
+    gateway.mq.define("open", security="none")
+
+    async def claim(client: str) -> int:
+        transport = httpx.ASGITransport(gateway.app, client=(client, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
+            return (await http.post("/open/_claim", json={"wait": 0.5})).status_code
+
+    async def all() -> list[int]:
+        return list(await asyncio.gather(*map(claim, ("192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.1"))))
+
+    assert gateway.runner.run(all()) == [200, 200, 200, 429]
 
 
 # --- Open queues ---
