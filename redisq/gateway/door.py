@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from starlette.requests import Request
@@ -13,6 +14,8 @@ from redisq.gateway.definitions import Definitions
 from redisq.gateway.edge import APPLICATION
 from redisq.gateway.limits import Limits
 from redisq.tokens import MAX_TTL, OPS, Grant
+
+log = logging.getLogger("redisq.gateway")
 
 #: What anybody may do on a queue whose `security` is none; never to change it, nor to look at it as a whole.
 OPEN = frozenset({"queue", "get", "delete", "work"})
@@ -84,6 +87,7 @@ class Door:
         try:
             grant = self._context.verifier.verify(token, time.time())
         except InvalidToken as error:
+            log.debug("a token from %s does not count: %s", address, error.reason)
             if error.reason not in _GENUINE:
                 self.limits.failed(address)
             raise

@@ -40,6 +40,7 @@ class Gate:
             "REDISQ_NAMESPACE": settings.namespace,
             "REDISQ_MASTER_KEY": MASTER.text(),
             "REDISQ_HTTP_PORT": str(self.port),
+            "REDISQ_HTTP_FAILURES": "1000000",  # who asks again and again whether a token counts yet is shut out else
             **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None
