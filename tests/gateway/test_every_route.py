@@ -70,6 +70,7 @@ class Bearer:
     office: Office
     good: Credentials
     disabled: Credentials
+    poor: Credentials
     stranger: Credentials
 
     def sign(self, credentials: Credentials | None = None, **how: Any) -> str:
@@ -83,13 +84,22 @@ class Bearer:
         self.office.change(directory.revoke(settings, self.good.app, token))
         return token
 
+    def rotated(self) -> str:
+        """A token of a key that is cut off."""
+        settings = self.office.gateway.context.settings
+        name = f"r{uuid.uuid4().hex[:8]}"
+        token = self.sign(self.office.create(name, f"{','.join(sorted(OPS))}:*"))
+        self.office.change(directory.rotate(settings, name, 0))
+        return token
+
 
 @pytest.fixture
 def bearer(office: Office) -> Bearer:
     everything = f"{','.join(sorted(OPS))}:*"
     good, disabled = office.create("good", everything), office.create("disabled", everything)
     office.change(directory.switch(office.gateway.context.settings, "disabled", disabled=True))
-    return Bearer(office, good, disabled, Credentials.generate("good"))
+    poor = office.create("poor", f"{','.join(sorted(OPS))}:other")
+    return Bearer(office, good, disabled, poor, Credentials.generate("good"))
 
 
 Token = Callable[[Bearer, str], str | None]
@@ -111,6 +121,8 @@ CASES: dict[str, tuple[Token, int, str]] = {
     "revoked": (lambda b, _: b.revoked(), 401, "invalid_token"),
     "narrowed from a revoked one": (lambda b, _: tokens.narrow(b.revoked(), queues=["*"]), 401, "invalid_token"),
     "disabled": (lambda b, _: b.sign(b.disabled), 401, "invalid_token"),
+    "of a key that was rotated": (lambda b, _: b.rotated(), 401, "invalid_token"),
+    "allowed to another queue": (lambda b, _: b.sign(b.poor), 403, "forbidden"),
 }
 
 
@@ -126,6 +138,9 @@ def test_who_has_no_right_is_refused_everywhere(bearer: Bearer, case: str) -> No
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), (method, path)
         if token:
             assert token not in answer.text
+        if method == "GET":
+            bare = gateway.call("HEAD", path, token=token)
+            assert (bare.status_code, bare.text) == (status, ""), path
     assert gateway.mq.queues() == []
 
 
