@@ -21,11 +21,12 @@ from typing import Any, cast
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
 from redisq.gateway import addresses, heads
+from redisq.gateway.line import Lined
 from redisq.gateway.outlet import Outlet
 from redisq.gateway.refusals import Refused
 from redisq.gateway.settings import GatewaySettings
@@ -76,7 +77,7 @@ class Crowd(ServerState):
             del self.of[address]
 
 
-class Connection(HttpToolsProtocol):
+class Connection(Lined):
     """A connection that is strict with what comes, and cut when something takes too long."""
 
     server_state: Crowd
@@ -141,6 +142,7 @@ class Connection(HttpToolsProtocol):
 
     def eof_received(self) -> None:
         """Let the transport close: a client that says no more is gone."""
+        super().eof_received()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless nothing more is parsed."""
