@@ -11,7 +11,7 @@ from starlette.requests import Request
 from redisq.gateway.errors import BadRequest
 
 _MOST = 16
-_SECONDS = re.compile(r"[0-9]{1,8}(\.[0-9]{1,6})?")
+_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,20})?([eE]-?[0-9]{1,3})?")
 _PREFERRED = re.compile(r"\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,9}")
 

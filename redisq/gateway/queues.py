@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from redisq.aclient import AsyncRedisQ
-from redisq.dead_letters import REASONS
+from redisq.dead_letters import Selection
 from redisq.gateway.bodies import JSON, Body, empty, parse_json, type_of
 from redisq.gateway.context import Context
 from redisq.gateway.door import Door
@@ -123,7 +123,9 @@ class _Queues:
         changes = parse_json(await Body(request, _DOCUMENT).whole())
         if not isinstance(changes, dict):
             raise BadRequest("A definition is an object of settings and their values.")
-        return await self._defined(mq, queue, {**rest, **changes})
+        return await self._defined(
+            mq, queue, {**rest, **{name: _whole(name, value) for name, value in changes.items()}}
+        )
 
     async def _defined(self, mq: AsyncRedisQ, queue: str, changes: Mapping[str, Any]) -> Response:
         try:
@@ -132,9 +134,22 @@ class _Queues:
             self._door.definitions.forget(queue)
 
 
+def _whole(name: str, value: Any) -> Any:
+    """Take 3.0 for the whole number that it is in JSON."""
+    if isinstance(value, float) and value.is_integer() and name not in Definition.SECONDS:
+        return int(value)
+    return value
+
+
 def _chosen(found: dict[str, str]) -> dict[str, Any]:
     """Read which dead letters are meant."""
-    reason = found.get("reason")
-    if reason not in (None, *REASONS):
-        raise BadRequest(f"reason takes one of {', '.join(REASONS)}.")
-    return {"reason": reason, "min_age": seconds(found, "min_age"), "max_age": seconds(found, "max_age")}
+    chosen: dict[str, Any] = {
+        "reason": found.get("reason"),
+        "min_age": seconds(found, "min_age"),
+        "max_age": seconds(found, "max_age"),
+    }
+    try:
+        Selection(**chosen)
+    except ValueError as error:
+        raise BadRequest(str(error).replace("=", "", 1) + ".") from None
+    return chosen

@@ -155,7 +155,8 @@ def test_a_time(gateway: Gateway) -> None:
     [
         "delay=-1",
         "delay=x",
-        "delay=1e3",
+        "delay=1e9",
+        "delay=e3",
         "delay=",
         "delay",
         "delay=1&delay=1",
@@ -269,7 +270,7 @@ def test_a_wait_ends_with_the_message_as_it_stands(gateway: Gateway) -> None:
     assert gateway.call("GET", f"/orders/{id}?wait=0").json()["status"] == "PENDING"
 
 
-@pytest.mark.parametrize("wait", ["31", "30.1", "-1", "x", "", "nan", "1e1"])
+@pytest.mark.parametrize("wait", ["31", "30.1", "-1", "x", "", "nan", "1e2"])
 def test_a_wait_has_bounds(gateway: Gateway, wait: str) -> None:
     assert code(gateway.call("GET", f"/orders/{queued(gateway)}?wait={wait}")) == (400, "bad_request")
 

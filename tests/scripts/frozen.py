@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from redisq.keys import queues_key, rate_key
+from redisq.keys import apps_key, queues_key, rate_key
 from tests.scripts.conftest import Orders
 
 Command = tuple[Any, ...]
 
-#: of a queue's keys, of the registry and of the rate of the application "tests", by name
+#: of a queue's keys, of the registries and of the rate of the application "tests", by name
 TYPES = {
     **dict.fromkeys(("stream", "finished", "tombstones"), "stream"),
-    **dict.fromkeys(("messages", "states", "workers", "counters", "config", "queues"), "hash"),
+    **dict.fromkeys(("messages", "states", "workers", "counters", "config", "queues", "apps"), "hash"),
     **dict.fromkeys(("scheduled", "leases", "dead"), "zset"),
     "bell": "list",
     "rate": "string",
@@ -57,6 +57,7 @@ _WELL_FORMED = {
     "config": re.compile(rb"\d{1,15}"),
     "queues": re.compile(rb"\d{1,15}"),
     "rate": re.compile(rb"\d{1,15}\.\d{3}"),
+    "apps": re.compile(rb".+", re.S),  # what a record says its tag proves
 }
 
 
@@ -69,11 +70,15 @@ class Frozen:
 
 
 class Freezer:
-    """Takes the keys of one queue, and the registry, and puts them back as they were."""
+    """Takes the keys of one queue, and the registries, and puts them back as they were."""
 
     def __init__(self, orders: Orders) -> None:
         namespace = orders.raw.settings.namespace
-        others = {"queues": queues_key(namespace), "rate": rate_key(namespace, "tests")}
+        others = {
+            "queues": queues_key(namespace),
+            "apps": apps_key(namespace),
+            "rate": rate_key(namespace, "tests"),
+        }
         self.keys = {name: others.get(name) or getattr(orders.keys, name) for name in TYPES}
         self._redis = orders.redis
         self._script = orders.redis.script_load(_FREEZE)

@@ -11,7 +11,7 @@ from tests.scripts.conftest import Orders
 def test_nothing_is_left(orders: Orders) -> None:
     put = everything(orders)
     orders.run(calls.drop(orders.keys))
-    assert orders.names() == {"queues"}
+    assert orders.names() == {"queues", "apps"}
     with orders.unchanged():
         (refusal,) = orders.complete(put.held)
         assert isinstance(refusal, LeaseLost)

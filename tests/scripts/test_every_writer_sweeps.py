@@ -8,7 +8,7 @@ from tests.scripts.cases import CASES, READING, everything
 from tests.scripts.conftest import DEAD, Orders
 
 #: They touch no queue's keys, leave nothing behind, or shall change nothing but what is wrong.
-OTHERS = {"register", "unregister", "drop", "sweep", "audit", "take"}
+OTHERS = {"application", "register", "unregister", "drop", "sweep", "audit", "take"}
 
 
 @pytest.mark.parametrize("name", sorted(CASES.keys() - READING - OTHERS))

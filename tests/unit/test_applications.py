@@ -81,7 +81,7 @@ def test_master_keys_survive_their_text() -> None:
 )
 def test_weak_master_keys_are_refused_unquoted(text: str) -> None:
     for whole in (text, f"{NEW.text()},{text}"):
-        with pytest.raises(InvalidCredentials, match="master") as caught:
+        with pytest.raises(InvalidCredentials, match="REDISQ_MASTER_KEY") as caught:
             MasterKeys.parse(whole)
         assert NEW.text() not in str(caught.value)
         assert not text or text not in str(caught.value)
@@ -325,6 +325,30 @@ def test_an_expired_token_is_expired_whatever_else() -> None:
     app = made().switched(disabled=True, now=NOW)
     with pytest.raises(TokenExpired):
         check(registry(app), token_of(app), NOW + 931)
+
+
+def test_a_token_that_was_good_before_is_good_for_as_long_as_it_would_be_anyway(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shop = made()
+    where, token = registry(shop), token_of(shop, ttl=600)
+    grant = check(where, token)
+    with monkeypatch.context() as patch:
+        patch.setattr("redisq.tokens.verify", lambda *_, **__: pytest.fail("it was verified before"))
+        assert check(where, token, NOW + 60) == grant
+    assert refused(where, token, NOW + 700) == "expired"
+    assert check(where, token) == grant
+    with pytest.raises(InvalidToken):
+        where.verify(token, NOW, "redisq:elsewhere")
+    for changed in (
+        shop.revoked_all(NOW + 1),
+        shop.switched(disabled=True, now=NOW),
+        shop.revoked(grant.jti, None, NOW),
+    ):
+        assert refused(registry(changed, before=where), token) == "revoked"
+    retired = registry(shop.rotated(MASTERS, 30, NOW, "new"))
+    assert check(retired, token, NOW + 30) == grant
+    assert refused(retired, token, NOW + 31) == "unknown_key"
 
 
 def test_a_rotation_at_a_time() -> None:

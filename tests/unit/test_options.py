@@ -102,13 +102,13 @@ def test_a_key_and_an_id_together_are_refused() -> None:
 def sent(monkeypatch: pytest.MonkeyPatch, operations: Operations, **options: Any) -> NewMessage:
     """Give the message that a flow wants to send."""
     made: list[NewMessage] = []
-    build = calls.queue
-    monkeypatch.setattr(calls, "queue", lambda where, limits, new: made.extend(new) or build(where, limits, new))
+    build = calls.put
+    monkeypatch.setattr(calls, "put", lambda where, limits, new: made.append(new) or build(where, limits, new))
     flow = operations.queue_message("orders", {"sku": "A-1"}, None, **options)
     assert isinstance(next(flow), Call)  # the registry
     assert isinstance(flow.send(1), Call)
     with pytest.raises(StopIteration):
-        flow.send([None])
+        flow.send([True])
     return made[0]
 
 

@@ -142,6 +142,29 @@ def test_a_secret_is_never_shown() -> None:
     assert key not in repr(settings.credentials())
 
 
+def test_master_keys_are_read_and_never_shown() -> None:
+    settings = Settings(master_key=f"{MASTER_KEY}, {OLD_MASTER_KEY}")
+    masters = settings.master_keys()
+    assert masters is not None
+    assert [key.text() for key in masters.keys] == [MASTER_KEY, OLD_MASTER_KEY]
+    shown = repr(settings) + str(settings.model_dump()) + settings.model_dump_json() + repr(masters)
+    assert not any(text.rpartition(".")[2] in shown for text in (MASTER_KEY, OLD_MASTER_KEY))
+    assert Settings().master_keys() is None
+    for bad in ("", MASTER_KEY[:-3], f"{MASTER_KEY},", CREDENTIALS.secret()):
+        with pytest.raises(InvalidCredentials, match="REDISQ_MASTER_KEY") as refused:
+            Settings(master_key=bad)
+        assert not bad or bad.strip(",") not in str(refused.value)
+
+
+def test_settings_of_the_registry_need_no_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDISQ_APP_ID", "half of a pair")
+    assert Settings.of_registry(None) is None
+    monkeypatch.setenv("REDISQ_MASTER_KEY", MASTER_KEY)
+    found = Settings.of_registry("redis://other")
+    assert found is not None
+    assert (found.url, found.credentials()) == ("redis://other", None)
+
+
 def test_a_bad_secret_is_not_quoted() -> None:
     bad = CREDENTIALS.secret()[:-3]
     for values in ({"app_id": CREDENTIALS.app}, {"app_id": CREDENTIALS.app, "lease": -1}):

@@ -95,4 +95,3 @@ def test_of_many_queues_each_is_asked_about_more_rarely(operations: Operations) 
     first.next_call(b"0 0 0")
     first.next_call(b"0 0 0")
     assert first.pauses == [0.25]
-

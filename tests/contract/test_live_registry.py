@@ -1,0 +1,213 @@
+"""The gateway's view of the registry: it follows every change, and lets nobody in when it is too old."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from redisq import AsyncRedisQ, RedisQ, directory, embedded, tokens
+from redisq.applications import MasterKey
+from redisq.directory import Issued
+from redisq.errors import InvalidCredentials, InvalidSettings, InvalidToken, Unavailable
+from redisq.gateway.registry import LiveRegistry
+from redisq.gateway.settings import GatewaySettings
+from redisq.keys import apps_key
+from redisq.scopes import Scopes
+from redisq.settings import Settings
+from tests.conftest import Raw, settings_for
+from tests.proxy import Proxy, script
+
+MASTER = MasterKey.generate().text()
+OPTIONS = GatewaySettings(registry_poll=0.02)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Gateway:
+    """A live registry with all around it, of one test."""
+
+    def __init__(self, settings: Settings, office: RedisQ) -> None:
+        self.settings, self.office = settings, office
+        self.clock = Clock()
+        self.mq = AsyncRedisQ(settings=settings)
+        self.live = LiveRegistry(self.mq, OPTIONS, clock=self.clock)
+
+    def create(self, name: str = "shop") -> Issued:
+        return self.office._run(directory.create(self.settings, name, Scopes.parse(["get:orders"])))
+
+    def change(self, flow: Any) -> Any:
+        return self.office._run(flow)
+
+    def token(self, issued: Issued) -> str:
+        audience = self.settings.token_audience
+        return tokens.sign(issued.credentials, audience=audience, ops=["get"], queues=["*"], now=time.time())
+
+    def state(self, token: str) -> str:
+        """What verifying says."""
+        try:
+            return self.live.verify(token, time.time()).app
+        except InvalidToken as error:
+            return error.reason
+        except Unavailable:
+            return "unavailable"
+
+    async def until(self, token: str, state: str) -> None:
+        async with asyncio.timeout(30):
+            while self.state(token) != state:
+                await asyncio.sleep(0.005)
+
+    def run(self, part: Callable[[], Awaitable[None]]) -> None:
+        async def whole() -> None:
+            try:
+                await part()
+            finally:
+                await self.live.stop()
+                await self.mq.close()
+
+        asyncio.run(whole())
+
+
+@pytest.fixture
+def gateway_on() -> Iterator[Callable[[str, str], Gateway]]:
+    """Make gateways on a server, whose office reaches it another way."""
+    offices: list[RedisQ] = []
+
+    def make(url: str, namespace: str, office_url: str | None = None) -> Gateway:
+        settings = settings_for(url, namespace, master_key=MASTER, retry_deadline=0)
+        offices.append(RedisQ(settings=settings.model_copy(update={"url": office_url or url})))
+        return Gateway(settings, offices[-1])
+
+    yield make
+    for office in offices:
+        office.close()
+
+
+@pytest.fixture
+def gateway(gateway_on: Callable[..., Gateway], raw: Raw) -> Gateway:
+    return gateway_on(raw.settings.url, raw.settings.namespace)
+
+
+def test_it_follows_what_changes(gateway: Gateway) -> None:
+    settings = gateway.settings
+
+    async def part() -> None:
+        await gateway.live.start()
+        shop = gateway.create()
+        token = gateway.token(shop)
+        await gateway.until(token, "shop")
+        assert gateway.live.authenticate("shop", shop.credentials.secret(), time.time()).name == "shop"
+        gateway.change(directory.switch(settings, "shop", disabled=True))
+        await gateway.until(token, "revoked")
+        gateway.change(directory.switch(settings, "shop", disabled=False))
+        await gateway.until(token, "shop")
+        gateway.change(directory.revoke(settings, "shop", token))
+        await gateway.until(token, "revoked")
+        new = gateway.change(directory.rotate(settings, "shop", 0))
+        await gateway.until(token, "unknown_key")
+        assert gateway.state(gateway.token(new)) == "shop"
+        with pytest.raises(InvalidCredentials):
+            gateway.live.authenticate("shop", shop.credentials.secret(), time.time())
+
+    gateway.run(part)
+
+
+def test_what_is_there_at_the_start_counts_at_once(gateway: Gateway) -> None:
+    token = gateway.token(gateway.create())
+
+    async def part() -> None:
+        assert gateway.state(token) == "unavailable"
+        await gateway.live.refresh()
+        assert gateway.state(token) == "shop"
+
+    gateway.run(part)
+
+
+def test_39_one_that_was_not_seen_for_too_long_lets_nobody_in(gateway: Gateway) -> None:
+    shop = gateway.create()
+    token = gateway.token(shop)
+
+    async def part() -> None:
+        await gateway.live.refresh()
+        gateway.clock.now += OPTIONS.registry_stale_after
+        assert gateway.state(token) == "shop"
+        gateway.clock.now += 0.1
+        assert gateway.state(token) == gateway.state("rq1.nonsense") == "unavailable"
+        with pytest.raises(Unavailable, match="registry of applications cannot be read"):
+            gateway.live.authenticate("shop", shop.credentials.secret(), time.time())
+        await gateway.live.refresh()
+        assert gateway.state(token) == "shop"
+
+    gateway.run(part)
+
+
+def test_a_redis_that_is_away_and_comes_back(
+    gateway_on: Callable[..., Gateway], proxy: Proxy, real_server: embedded.EmbeddedServer, namespace: str
+) -> None:
+    gateway = gateway_on(proxy.url, namespace, real_server.url)
+    token = gateway.token(gateway.create())
+
+    async def part() -> None:
+        proxy.reset(script("applications"), times=1_000_000)
+        await gateway.live.start()
+        assert gateway.state(token) == "unavailable"
+        proxy.heal()
+        await gateway.until(token, "shop")
+        proxy.reset(script("applications"), times=1_000_000)
+        with pytest.raises(Unavailable):
+            await gateway.live.refresh()
+        assert gateway.state(token) == "shop", "what was seen holds for a while"
+        gateway.clock.now += OPTIONS.registry_stale_after + 1
+        assert gateway.state(token) == "unavailable"
+        proxy.heal()
+        await gateway.until(token, "shop")
+
+    gateway.run(part)
+
+
+def test_records_that_do_not_count_are_told_of_once(
+    gateway: Gateway, raw: Raw, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = gateway.create()
+    token = gateway.token(shop)
+    apps = apps_key(raw.settings.namespace)
+    old = raw.redis.hget(apps, "shop")
+    caplog.set_level(logging.WARNING, "redisq.gateway")
+
+    async def part() -> None:
+        await gateway.live.refresh()
+        gateway.change(directory.revoke_all(gateway.settings, "shop"))
+        await gateway.live.refresh()
+        assert gateway.state(token) == "revoked"
+        raw.redis.hset(apps, mapping={"shop": old, "odd": "rqa1.forged", "#": "another"})
+        await gateway.live.refresh()
+        await gateway.live.refresh()
+        assert gateway.state(token) == "unknown_key"
+
+    gateway.run(part)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    assert "the record of application odd does not verify" in told[0]
+    assert "the record of application shop is older than one seen before" in told[1]
+    assert "rqa1" not in "".join(told)
+
+
+def test_it_needs_a_master_key(raw: Raw) -> None:
+    with pytest.raises(InvalidSettings, match="REDISQ_MASTER_KEY"):
+        LiveRegistry(AsyncRedisQ(settings=raw.settings), OPTIONS)
+
+
+def test_its_settings_are_bounded() -> None:
+    assert (GatewaySettings().registry_poll, GatewaySettings().registry_stale_after) == (2, 30)
+    for values in ({"registry_poll": 5.1}, {"registry_poll": 0}, {"registry_stale_after": 1}):
+        with pytest.raises(InvalidSettings, match="REDISQ_HTTP_REGISTRY"):
+            GatewaySettings(**values)

@@ -1,0 +1,94 @@
+"""Queues as a whole: what they hold, their settings, their dead letters; pause, resume, purge."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from redisq import Definition, calls, codec
+from redisq.connection import Link
+from redisq.keys import partition_keys
+from redisq.model import Failure
+from redisq.operations import limits_of
+from tests.gateway.conftest import QUEUE, Gateway
+
+NONE = asdict(Definition())
+
+
+def test_what_a_queue_holds(gateway: Gateway) -> None:
+    gateway.mq.queue_messages(QUEUE, [1, 2])
+    found = gateway.call("GET", "/orders").json()
+    assert (found["ready"], found["queued"], found["queue"]) == (2, 2, QUEUE)
+    assert gateway.call("GET", "/unknown").json() == gateway.mq.stats("unknown").to_dict()
+    assert gateway.mq.queues() == [QUEUE]
+
+
+def test_settings_are_shown_replaced_and_changed(gateway: Gateway) -> None:
+    assert gateway.call("GET", "/orders/_config").json() == NONE
+    assert gateway.mq.queues() == []
+    put = gateway.call("PUT", "/orders/_config", message={"lease": 60, "paused": True})
+    assert put.json() == {**NONE, "lease": 60, "paused": True}
+    patched = gateway.call("PATCH", "/orders/_config", message={"max_attempts": 7.0})
+    assert patched.json() == {**NONE, "lease": 60, "paused": True, "max_attempts": 7}
+    assert gateway.call("GET", "/orders/_config").json() == patched.json() == asdict(gateway.mq.define(QUEUE))
+    assert gateway.call("PUT", "/orders/_config", message=patched.json()).json() == patched.json()
+    assert gateway.call("PATCH", "/orders/_config", message={"lease": None}).json()["lease"] is None
+    assert gateway.call("PUT", "/orders/_config", message={}).json() == NONE
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"lease": -1}, {"nonsense": 1}, {"security": "open"}, {"max_length": 1.5}, [], None, {"paused": 1}],
+    ids=repr,
+)
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_a_setting_that_cannot_be_is_refused(gateway: Gateway, method: str, change: Any) -> None:
+    gateway.mq.define(QUEUE, max_attempts=7)
+    refused = gateway.call(method, "/orders/_config", message=change)
+    assert (refused.status_code, refused.json()["error"]["code"]) in [(400, "invalid_definition"), (400, "bad_request")]
+    assert gateway.mq.define(QUEUE) == Definition(max_attempts=7)
+
+
+def test_a_queue_is_paused_resumed_and_purged(gateway: Gateway) -> None:
+    gateway.mq.queue_messages(QUEUE, [1, 2, 3])
+    assert gateway.call("POST", "/orders/_pause").json()["paused"] is True
+    assert gateway.call("POST", "/orders/_resume").json()["paused"] is False
+    assert gateway.call("POST", "/orders/_purge").json() == {"purged": 3}
+    assert gateway.call("POST", "/orders/_purge", content=b"x").status_code == 400
+    assert gateway.mq.stats(QUEUE).ready == 0
+
+
+def test_dead_letters_are_listed_and_redriven(gateway: Gateway) -> None:
+    gateway.mq.queue_messages(QUEUE, [1, 2])
+    die(gateway)
+    found = gateway.call("GET", "/orders/_dead").json()["messages"]
+    assert sorted((letter["request"], letter["error"]["reason"]) for letter in found) == [(1, "failed"), (2, "failed")]
+    assert len(gateway.call("GET", "/orders/_dead?limit=1").json()["messages"]) == 1
+    assert gateway.call("GET", "/orders/_dead?reason=expired").json() == {"messages": []}
+    assert gateway.call("POST", "/orders/_redrive?reason=expired").json() == {"redriven": 0}
+    assert gateway.call("POST", "/orders/_redrive?max_age=3600").json() == {"redriven": 2}
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=1001", "reason=x", "min_age=31536001", "max_age=-1", "max_age=x", "age=1"]
+)
+def test_a_choice_that_cannot_be_is_refused(gateway: Gateway, query: str) -> None:
+    for method, path in (("GET", "_dead"), ("POST", "_redrive")):
+        refused = gateway.call(method, f"/orders/{path}?{query}")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_request")
+
+
+def die(gateway: Gateway) -> None:
+    """Let a worker fail all that waits, for good."""
+    settings = gateway.context.settings
+    link = Link(settings)
+    keys, limits = partition_keys(settings.namespace, QUEUE), limits_of(settings)
+    try:
+        claimed = link.call(calls.claim(keys, limits, "w", calls.new_nonce(), 10)).deliveries
+        error = codec.encode({"type": "Broken", "message": "it is broken"})
+        failures = [Failure(one.receipt, error, final=True) for one in claimed]
+        assert link.call(calls.fail(keys, limits, failures)) == [None] * len(failures)
+    finally:
+        link.close()
