@@ -86,9 +86,10 @@ CASES: dict[str, Case] = {
     "audit": damaged,
     "look": lambda o, _: calls.look(o.keys, "states", b"0", 100, 1_000_000),
     "survey": lambda o, _: calls.survey(o.keys, o.limits),
+    "page": lambda o, _: calls.page(o.keys, "stream", "0", 10, 1000),
     "info": lambda o, _: calls.info(queues_key(o.raw.settings.namespace)),
     "scan": lambda o, _: calls.scan(queues_key(o.raw.settings.namespace), "*", b"0"),
 }
 #: scripts that a full server refuses
 BRING_IN = {"queue", "define", "register"}
-READING = {"get", "stats", "registry", "dead", "survey", "look", "info", "scan"}
+READING = {"get", "stats", "registry", "dead", "survey", "look", "page", "info", "scan"}

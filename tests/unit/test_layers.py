@@ -21,7 +21,7 @@ ROWS: list[set[str]] = [
     {"settings", "replies"},
     {"calls", "endpoint"},
     {"coalescing", "operations", "conversation"},
-    {"connection", "batches", "dead_letters", "doctor"},
+    {"connection", "batches", "dead_letters", "doctor", "listing"},
     {"client", "aclient"},
     {"worker"},
     {"gateway"},
