@@ -221,7 +221,7 @@ class RedisQ:
     def list_messages(
         self, queue: str, which: str, token: str | None = None, *, cursor: str | None = None, limit: int = 100
     ) -> Page:
-        """List a page of up to `limit` (<= 500) messages: those `ready`, `scheduled`, `in_progress`, `dead` or `finished`.
+        """List up to `limit` (<= 500) messages that are `ready`, `scheduled`, `in_progress`, `dead` or `finished`.
 
         What is next comes first; of what is dead or finished (that is complete), the last. The page's `next` is the
         `cursor` of the next one. A request of more than 4 KiB is left out: look the message up. The token needs the

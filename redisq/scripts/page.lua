@@ -48,11 +48,23 @@ local function page_of_zset(key, latest_first)
   if #found == 2 * limit then reply[1] = string.format('%d', last + 1) end
 end
 
-if cursor ~= '0' and not string.find(cursor, '^%d+%-?%d*$') then refuse('cursor') end
+local function entry_after(start)
+  local ms, sequence = string.match(cursor, '^(%d+)%-(%d+)$')
+  if cursor ~= '0' and not (is_whole(ms) and is_whole(sequence)) then refuse('cursor') end
+  return cursor == '0' and start or '(' .. cursor
+end
+
+redis.call('XLEN', stream)
+redis.call('ZCARD', scheduled)
+redis.call('ZCARD', leases)
+redis.call('ZCARD', dead)
+redis.call('XLEN', finished)
+redis.call('HLEN', states)
+redis.call('HLEN', messages)
 if structure == 'stream' then
-  page_of_stream(redis.call('XRANGE', stream, cursor == '0' and '-' or '(' .. cursor, '+', 'COUNT', limit))
+  page_of_stream(redis.call('XRANGE', stream, entry_after('-'), '+', 'COUNT', limit))
 elseif structure == 'finished' then
-  page_of_stream(redis.call('XREVRANGE', finished, cursor == '0' and '+' or '(' .. cursor, '-', 'COUNT', limit))
+  page_of_stream(redis.call('XREVRANGE', finished, entry_after('+'), '-', 'COUNT', limit))
 elseif structure == 'scheduled' then
   page_of_zset(scheduled, false)
 elseif structure == 'leases' then
