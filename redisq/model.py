@@ -68,23 +68,24 @@ class Message:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON-ready values: times in ISO 8601, bytes in base64."""
-        return {field.name: _json_ready(getattr(self, field.name)) for field in fields(self)}
+        return {field.name: json_ready(getattr(self, field.name)) for field in fields(self)}
 
 
-def _json_ready(value: Any) -> Any:
+def json_ready(value: Any) -> Any:
+    """Give a value as JSON can hold it: times in ISO 8601, bytes in base64."""
     match value:
         case datetime():
             return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         case bytes():
             return base64.b64encode(value).decode("ascii")
         case Transition():
-            return {field.name: _json_ready(getattr(value, field.name)) for field in fields(value)}
+            return {field.name: json_ready(getattr(value, field.name)) for field in fields(value)}
         case Mapping():
-            return {str(key): _json_ready(item) for key, item in value.items()}
+            return {str(key): json_ready(item) for key, item in value.items()}
         case str():
             return str(value)
         case list() | tuple():
-            return [_json_ready(item) for item in value]
+            return [json_ready(item) for item in value]
         case _:
             return value
 
@@ -255,7 +256,7 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON-ready values."""
-        return {field.name: _json_ready(getattr(self, field.name)) for field in fields(self)}
+        return {field.name: json_ready(getattr(self, field.name)) for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
