@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from redisq.aclient import AsyncRedisQ
     from redisq.client import RedisQ
     from redisq.errors import (
+        ApplicationConflict,
+        ApplicationNotFound,
         BatchError,
         Forbidden,
         Indeterminate,
+        InvalidApplication,
         InvalidCredentials,
         InvalidDefinition,
         InvalidMessage,
@@ -54,9 +57,12 @@ _HOME = {
     "Reject": "worker",
     "Retry": "worker",
     "Worker": "worker",
+    "ApplicationConflict": "errors",
+    "ApplicationNotFound": "errors",
     "BatchError": "errors",
     "Forbidden": "errors",
     "Indeterminate": "errors",
+    "InvalidApplication": "errors",
     "InvalidCredentials": "errors",
     "InvalidDefinition": "errors",
     "InvalidMessage": "errors",
@@ -76,6 +82,8 @@ _HOME = {
 }
 
 __all__ = [
+    "ApplicationConflict",
+    "ApplicationNotFound",
     "AsyncRedisQ",
     "BatchError",
     "Credentials",
@@ -84,6 +92,7 @@ __all__ = [
     "Finding",
     "Forbidden",
     "Indeterminate",
+    "InvalidApplication",
     "InvalidCredentials",
     "InvalidDefinition",
     "InvalidMessage",

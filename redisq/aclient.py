@@ -205,6 +205,11 @@ def acting_for(mq: AsyncRedisQ, application: str) -> AsyncRedisQ:
     return other
 
 
+async def put(mq: AsyncRedisQ, queue: str, message: Any, **options: Any) -> tuple[str, bool]:
+    """Queue a message as `queue_message` does, and tell its id and whether it is new: False for a repeat."""
+    return await mq._run(mq._operations.put_message(queue, message, None, **options))
+
+
 async def drive(flow: Flow[T], link: AsyncLink | Coalescer) -> T:
     """Run a flow's calls on a link, and give its answer or raise its error."""
     send, value = flow.send, None

@@ -29,6 +29,7 @@ from redisq.model import (
     Page,
     QueueStats,
     Receipt,
+    Records,
     Survey,
 )
 from redisq.replies import Outcome
@@ -133,12 +134,22 @@ def _script(name: str) -> tuple[scripts.Script, Callable[[PartitionKeys], tuple[
 
 def queue(keys: PartitionKeys, limits: Limits, messages: Sequence[NewMessage]) -> Call[list[Outcome[None]]]:
     """Queue up to BATCH messages; a repeat with the same id and body succeeds and changes nothing."""
+    return _call("queue", keys, _queue_args(limits, messages), _done, head=5, size=5)
+
+
+def put(keys: PartitionKeys, limits: Limits, message: NewMessage) -> Call[list[Outcome[bool]]]:
+    """Queue one message, as `queue` does. The only outcome says whether it is new: False for a repeat."""
+    decode = partial(replies.outcomes, replies.is_new)
+    return _call("queue", keys, _queue_args(limits, (message,)), decode, head=5, size=5)
+
+
+def _queue_args(limits: Limits, messages: Sequence[NewMessage]) -> list[Argument]:
     args: list[Argument] = [limits.max_length, limits.max_bytes, *_periods(limits)]
     for message in messages:
         delay_ms = milliseconds(message.delay) if message.delay else 0
         expires_ms = milliseconds(message.expires_in) if message.expires_in else 0
         args += (message.id, message.digest, message.body, delay_ms, expires_ms)
-    return _call("queue", keys, args, _done, head=5, size=5)
+    return args
 
 
 def get(keys: PartitionKeys, ids: Sequence[bytes]) -> Call[list[Outcome[Message]]]:
@@ -279,6 +290,20 @@ def register(queues: str, queue_name: str, partitions: int) -> Call[int]:
 def registry(queues: str) -> Call[dict[str, int]]:
     """List all queues with their numbers of partitions."""
     return Call(scripts.load("registry"), (queues,), (), replies.numbers)
+
+
+def applications(apps: str, generation: bytes = b"-") -> Call[Records | None]:
+    """Read the records of all applications; None when they are those of this generation."""
+    return Call(scripts.load("applications"), (apps,), (generation,), replies.records)
+
+
+def application(apps: str, name: str, before: bytes, record: str, most: int) -> Call[Outcome[None]]:
+    """Write an application's record, if the one there is `before`, b"" for none; a repeat succeeds.
+
+    There may be `most` applications.
+    """
+    args = (name, before, record, new_nonce(), most)
+    return Call(scripts.load("application"), (apps,), args, replies.outcome)
 
 
 def leave(keys: PartitionKeys, limits: Limits, worker: str) -> Call[None]:

@@ -14,6 +14,9 @@
     ├── LeaseLost
     ├── MissingCredentials
     ├── InvalidCredentials
+    ├── InvalidApplication
+    ├── ApplicationNotFound
+    ├── ApplicationConflict
     ├── InvalidToken
     │   └── TokenExpired
     ├── Forbidden
@@ -150,11 +153,29 @@ class InvalidCredentials(RedisQError, ValueError):
     code = "invalid_credentials"
 
 
+class InvalidApplication(RedisQError, ValueError):
+    """This cannot be done with the application: a value is not valid, or there is too much of something."""
+
+    code = "invalid_application"
+
+
+class ApplicationNotFound(RedisQError):
+    """There is no application of this name in this namespace. `redisq app list` lists them."""
+
+    code = "application_not_found"
+
+
+class ApplicationConflict(RedisQError):
+    """The application's record was changed by somebody else meanwhile; nothing was changed. Try again."""
+
+    code = "application_conflict"
+
+
 class InvalidToken(RedisQError):
     """The token is not valid. Make a new one.
 
     `reason` says which check refused it: malformed, too_large, version, unknown_key, bad_mac, claim_missing,
-    claim_type, claim_unknown, not_yet, ttl, audience, app, caveat or expired. It is for logs;
+    claim_type, claim_unknown, not_yet, ttl, audience, app, caveat, revoked or expired. It is for logs;
     tell a stranger only that the token is not valid.
     """
 

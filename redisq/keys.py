@@ -3,6 +3,7 @@
     {namespace}:1:{orders}:stream        a queue's key; "1" is the layout's version
     {namespace}:1:{orders#3}:stream      the same of partition 3, for a queue that has more than one
     {namespace}:1:queues                 the registry of queues
+    {namespace}:1:apps                   the registry of applications
 
 The braces are Redis Cluster's hash tag: all keys of one partition share a slot, so that one script may touch them.
 """
@@ -110,6 +111,11 @@ def others(queue: str, known: Sequence[str]) -> str:
 def queues_key(namespace: str) -> str:
     """Spell the key of the registry of queues."""
     return f"{namespace}:{LAYOUT}:queues"
+
+
+def apps_key(namespace: str) -> str:
+    """Spell the key of the registry of applications."""
+    return f"{namespace}:{LAYOUT}:apps"
 
 
 def partition_of(message: bytes, partitions: int) -> int:

@@ -138,6 +138,14 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Records:
+    """What the registry of applications holds, name -> record, and the word that changes whenever it does."""
+
+    generation: bytes
+    records: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class DeadPage:
     """Which dead letters to list: from when (milliseconds since 1970), how many to pass over, ages in seconds."""
 
@@ -308,6 +316,7 @@ class Definition:
     """A queue's own settings, for all services at once; None means the default of `Settings`. Times are seconds.
 
     `max_length` counts waiting messages, ready and scheduled; 0 is no limit. `paused` stops claims, not queueing.
+    `security` is for the HTTP gateway: with "none" it lets anybody queue, get, delete and work on messages there.
     """
 
     max_length: int | None = None
@@ -321,6 +330,7 @@ class Definition:
     dead_retention: float | None = None
     dedup_window: float | None = None
     paused: bool | None = None
+    security: str | None = None
 
     SECONDS = frozenset({"backoff_base", "backoff_cap", "lease", "retention", "dead_retention", "dedup_window"})
 
@@ -339,6 +349,8 @@ DEFINITION_BOUNDS: Mapping[str, tuple[float, float]] = {
     "dead_retention": (0, 31_536_000),
     "dedup_window": (0, 31_536_000),
 }
+#: What `security` may say, stored as 0 and 1.
+SECURITY = ("token", "none")
 NOT_BUILT_YET = {
     "schema": "requests are not checked against a schema",
     "durability": "queueing waits for Redis' memory only",
@@ -372,6 +384,10 @@ def _check_setting(name: str, value: Any) -> None:
     if name == "paused":
         if not isinstance(value, bool):
             raise InvalidDefinition("paused takes true or false.")
+        return
+    if name == "security":
+        if value not in SECURITY:
+            raise InvalidDefinition("security takes token or none.")
         return
     low, high = DEFINITION_BOUNDS[name]
     wanted = (int, float) if name in Definition.SECONDS else int

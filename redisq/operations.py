@@ -29,6 +29,7 @@ from redisq.errors import (
 from redisq.keys import PartitionKeys
 from redisq.model import (
     MAX_BYTES_CEILING,
+    SECURITY,
     Definition,
     Message,
     QueueStats,
@@ -122,7 +123,7 @@ class Operations:
     def authorise_all(self, op: str, token: str | None) -> None:
         """Check that the token, or this process' own, allows `op` on every queue; raises as `authorise` does."""
         grant = self._grant(token, time.time())
-        if grant is not None and not (op in grant.ops and "*" in grant.queues):
+        if grant is not None and not grant.allows_everywhere(op):
             raise Forbidden(f"The token does not allow {op} on every queue. Name one queue, or use one that does.")
 
     def _grant(self, token: str | None, now: float) -> tokens.Grant | None:
@@ -144,7 +145,13 @@ class Operations:
                 reason="unknown_key",
             )
         known = {self.credentials.kid: self.credentials}
-        return tokens.verify(token, known, audience=self.settings.token_audience, now=now)
+        grant = tokens.verify(token, known, audience=self.settings.token_audience, now=now)
+        if grant.addresses:
+            raise Forbidden(
+                "The token is bound to addresses, and this process cannot see whose call it is: only the HTTP gateway "
+                "can. Use a token that is bound to none."
+            )
+        return grant
 
     def own_token(self, now: float) -> str:
         """Sign a token for everything this application may do, for `token_ttl` seconds."""
@@ -174,6 +181,28 @@ class Operations:
         idempotency_key: str | None = None,
     ) -> Flow[str]:
         """Queue one message; the answer is its id."""
+        flow = self.put_message(
+            queue, message, token, id=id, delay=delay, at=at, expires_in=expires_in, idempotency_key=idempotency_key
+        )
+        name, _ = yield from flow
+        return name
+
+    def put_message(
+        self,
+        queue: str,
+        message: object,
+        token: str | None,
+        *,
+        id: str | uuid.UUID | None = None,
+        delay: float = 0.0,
+        at: datetime | None = None,
+        expires_in: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Flow[tuple[str, bool]]:
+        """Queue one message; the answer is its id, and whether it is new: False for a repeat.
+
+        When the reply to a first sending was lost, and the call sent again, that counts as a repeat.
+        """
         where = self.keys_of(queue)
         self.authorise("queue", queue, token)
         chosen = options.id_of(id, idempotency_key, self.application, queue)
@@ -182,8 +211,8 @@ class Operations:
         name = keys.id_text(new.id)
         try:
             yield from self.register(queue, len(new.body))
-            (outcome,) = yield calls.queue(where, self.limits, [new])
-            _raise(outcome)
+            (outcome,) = yield calls.put(where, self.limits, new)
+            return name, _raise(outcome)
         except Indeterminate as error:
             raise Indeterminate(str(error), id=name) from error
         except MessageConflict:
@@ -192,7 +221,6 @@ class Operations:
             raise MessageConflict(
                 "This idempotency_key was used in this queue before, with another body. A new body takes a new key."
             ) from None
-        return name
 
     def new_message(
         self, message: object, id: bytes, delay: float = 0.0, expires_in: float | None = None
@@ -333,6 +361,8 @@ def _stored(name: str, value: Any) -> str:
         return ""
     if name in Definition.SECONDS:
         return str(milliseconds(value))
+    if name == "security":
+        return str(SECURITY.index(value))
     return str(int(value))
 
 
@@ -342,6 +372,8 @@ def _definition(stored: Mapping[str, str]) -> Definition:
     for name, text in stored.items():
         if name == "paused":
             values[name] = text == "1"
+        elif name == "security":
+            values[name] = dict(zip("01", SECURITY, strict=True)).get(text)
         elif name in Definition.__dataclass_fields__ and (number := stored_number(text)) is not None:
             values[name] = number / 1000 if name in Definition.SECONDS else number
     return Definition(**values)

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias, TypeVar
 
 from redisq import codec
 from redisq.errors import (
+    ApplicationConflict,
+    InvalidApplication,
     InvalidMessage,
     LeaseLost,
     MessageConflict,
@@ -29,6 +31,7 @@ from redisq.model import (
     Page,
     QueueStats,
     Receipt,
+    Records,
     Status,
     Survey,
     Transition,
@@ -43,12 +46,28 @@ def nothing(_reply: Any) -> None:
     return None
 
 
+def is_new(reply: bytes) -> bool:
+    return reply != b"SAME"
+
+
 def seconds(reply: int) -> float:
     return reply / 1000
 
 
 def retry_delay(reply: int) -> float | None:
     return None if reply < 0 else reply / 1000
+
+
+def outcome(reply: Any) -> RedisQError | None:
+    return _refusal(reply) if isinstance(reply, list) else None
+
+
+def records(reply: Sequence[bytes]) -> Records | None:
+    if not reply:
+        return None
+    fields = dict(zip(reply[1::2], reply[2::2], strict=True))
+    fields.pop(b"#", None)
+    return Records(reply[0], {name.decode(errors="backslashreplace"): record for name, record in fields.items()})
 
 
 def outcomes(decode: Callable[[Any], T], reply: Sequence[Any]) -> list[Outcome[T]]:
@@ -72,6 +91,10 @@ def _refusal(words: Sequence[bytes]) -> RedisQError:
             return QueueFull(
                 f"The queue is at its max_length of {int(words[1]):,} waiting messages. Queue again later."
             )
+        case b"RECORD_CHANGED":
+            return ApplicationConflict()
+        case b"TOO_MANY_APPLICATIONS":
+            return InvalidApplication(f"There are {int(words[1]):,} applications already: no more can be registered.")
         case word:
             return RedisQError(f"A script answered with an unknown word, {word!r}: is a newer redisq at work?")
 

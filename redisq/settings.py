@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from redisq.applications import MasterKeys
 from redisq.errors import InvalidCredentials, InvalidSettings
 from redisq.keys import check_namespace
 from redisq.model import DEFINITION_BOUNDS
@@ -40,6 +41,8 @@ class Settings(BaseSettings):
     """who this process is: `redisq app create NAME` prints both halves"""
     app_secret: SecretStr | None = None
     """the other half, `rqs1.<kid>.<43 characters>`"""
+    master_key: SecretStr | None = None
+    """what the secrets of registered applications are made with: `redisq app master-key` makes one. Newest first"""
     audience: str | None = None
     """whom tokens are for; "redisq:<namespace>" when not set"""
     auth: Literal["token", "none"] = "token"
@@ -98,6 +101,7 @@ class Settings(BaseSettings):
             raise InvalidSettings(problems) from None
         check_namespace(self.namespace)
         self.credentials()
+        self.master_keys()
 
     @classmethod
     def merged(cls, settings: Self | None, url: str | None) -> Self:
@@ -120,6 +124,14 @@ class Settings(BaseSettings):
                 f"{missing} is not set, but its other half is. `redisq app create NAME` prints both."
             )
         return Credentials.parse(self.app_id, self.app_secret.get_secret_value())
+
+    def master_keys(self) -> MasterKeys | None:
+        """Give the master keys, None when there is none.
+
+        Raises:
+            InvalidCredentials: one is not one that redisq made.
+        """
+        return None if self.master_key is None else MasterKeys.parse(self.master_key.get_secret_value())
 
     @property
     def token_audience(self) -> str:

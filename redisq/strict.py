@@ -12,6 +12,7 @@ import hmac
 import json
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, NoReturn
 
 from redisq.errors import InvalidToken
@@ -20,8 +21,10 @@ MAX_TOKEN_BYTES = 2048
 MAX_CAVEATS = 8
 
 KID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+KEY_BYTES = 32  # exactly: to HMAC a key and the key + b"\0" are the same
 
 _VERSION = "rq1"
+_ONE_CASE = re.compile(r"[a-z_-]+|[A-Z_-]+")
 _MAX_DEPTH = 4  # objects and lists inside each other
 
 
@@ -40,6 +43,7 @@ _REMEDIES = {
     "bad_mac": "it was changed after it was made.",
     "audience": "it was made for another REDISQ_NAMESPACE or REDISQ_AUDIENCE than this process has.",
     "version": "redisq's tokens begin with rq1; this is none, or one of a later redisq.",
+    "revoked": "it was revoked, or its application was disabled. Ask who runs the gateway.",
     "malformed": "it is no whole token of redisq. Was it cut when it was copied?",
 }
 
@@ -186,3 +190,16 @@ def hkdf(secret: bytes, *, info: bytes, salt: bytes = b"", length: int = 32) -> 
         block = hmac.digest(extracted, block + info + bytes([counter]), "sha256")
         output += block
     return output[:length]
+
+
+def is_key(value: object) -> bool:
+    """Tell whether this is 32 bytes, not visibly made up; beside each test, how likely a random key fails it."""
+    if not isinstance(value, bytes) or len(value) != KEY_BYTES:
+        return False
+    steps = {(after - before) % 256 for before, after in pairwise(value)}
+    return (
+        len(set(value)) >= 17  # 2e-15; not one byte or a short word, repeated
+        and len(steps) >= 17  # 3e-14; not 0, 1, 2, 3, ...
+        and not all(0x20 <= byte <= 0x7E for byte in value)  # 2e-14; not a passphrase, nor hex digits
+        and not _ONE_CASE.fullmatch(encode(value))  # 7e-16; nor a passphrase instead of the base64url text
+    )

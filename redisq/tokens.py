@@ -18,29 +18,26 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redisq import strict
 from redisq.errors import Forbidden, InvalidCredentials, TokenExpired
+from redisq.scopes import OPS as OPS
+from redisq.scopes import Scopes, intersect, is_among, is_pair, is_pattern, is_queue
 from redisq.strict import MAX_CAVEATS as MAX_CAVEATS
 from redisq.strict import MAX_TOKEN_BYTES as MAX_TOKEN_BYTES
 
-OPS = frozenset({"queue", "get", "delete", "work", "stats", "admin"})
+if TYPE_CHECKING:
+    from redisq.addresses import Network
 
 LEEWAY = 30.0  # seconds two clocks may disagree
 DEFAULT_TTL = 900.0  # seconds
 WORKER_TTL = 86_400.0  # seconds; a worker asks rarely and runs long
 MAX_TTL = 30 * 86_400.0  # seconds; a retired key must stay known until its last token has expired
 
-_APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_JTI = re.compile(r"[A-Za-z0-9_-]{1,64}")
+APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+JTI = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NOT_EMPTY = re.compile(r".+", re.DOTALL)
-_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_ONE_CASE = re.compile(r"[a-z_-]+|[A-Z_-]+")
-_PATTERN = re.compile(rf"\*|{_QUEUE.pattern}\*?")
-
-_KEY_BYTES = 32  # exactly: to HMAC a key and the key + b"\0" are the same
 _MAX_TIME = 2**53  # seconds; up to here a float is exact
 _CLAIMS = frozenset({"app", "aud", "iat", "nbf", "exp", "jti", "ops", "q"})
 
@@ -59,11 +56,11 @@ class Credentials:
     _token_key: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not _fits(_APP, self.app):
+        if not _fits(APP, self.app):
             raise InvalidCredentials("An application id is 1 to 64 of A-Z a-z 0-9 . _ -, a letter or digit first.")
         if not _fits(strict.KID, self.kid):
             raise InvalidCredentials("A key id is 1 to 32 of A-Z a-z 0-9 _ -.")
-        if not _is_key(self.key):
+        if not strict.is_key(self.key):
             raise InvalidCredentials("A key is 32 random bytes: `redisq app create NAME` makes one.")
         info = strict.length_prefixed("redisq/token/v1", self.app, self.kid)
         object.__setattr__(self, "_token_key", strict.hkdf(self.key, info=info))
@@ -86,29 +83,19 @@ class Credentials:
     @classmethod
     def generate(cls, app_id: str) -> Credentials:
         """Make new credentials: a random key under a random key id."""
-        return cls(app_id, secrets.token_hex(8), secrets.token_bytes(_KEY_BYTES))
+        return cls(app_id, secrets.token_hex(8), secrets.token_bytes(strict.KEY_BYTES))
 
     def secret(self) -> str:
         """Return the secret as text, for printing once."""
         return f"rqs1.{self.kid}.{strict.encode(self.key)}"
 
 
-def _is_key(value: object) -> bool:
-    """Tell whether this is 32 bytes, not visibly made up; beside each test, how likely a random key fails it."""
-    if not isinstance(value, bytes) or len(value) != _KEY_BYTES:
-        return False
-    steps = {(after - before) % 256 for before, after in pairwise(value)}
-    return (
-        len(set(value)) >= 17  # 2e-15; not one byte or a short word, repeated
-        and len(steps) >= 17  # 3e-14; not 0, 1, 2, 3, ...
-        and not all(0x20 <= byte <= 0x7E for byte in value)  # 2e-14; not a passphrase, nor hex digits
-        and not _ONE_CASE.fullmatch(strict.encode(value))  # 7e-16; nor a passphrase instead of the base64url text
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a verified token allows, its caveats applied: `queues` are names and prefixes, times whole seconds."""
+    """What a verified token allows, its caveats applied: `queues` are names and prefixes, times whole seconds.
+
+    Each of `scopes` has to allow, too, what `ops` and `queues` allow. With `addresses` it is good from those alone.
+    """
 
     app: str
     ops: frozenset[str]
@@ -116,10 +103,25 @@ class Grant:
     issued_at: int
     expires_at: int
     jti: str
+    addresses: tuple[Network, ...] = ()
+    scopes: tuple[Scopes, ...] = ()
 
     def allows(self, op: str, queue: str) -> bool:
         """Tell whether `op` is allowed on `queue`. Whatever is not a queue's name is not allowed."""
-        return op in self.ops and _fits(_QUEUE, queue) and _is_among(queue, self.queues)
+        if not (op in self.ops and is_queue(queue) and is_among(queue, self.queues)):
+            return False
+        return not self.scopes or all(scopes.allows(op, queue) for scopes in self.scopes)
+
+    def allows_everywhere(self, op: str) -> bool:
+        """Tell whether `op` is allowed on every queue there is and will be."""
+        return op in self.ops and "*" in self.queues and all("*" in scopes.patterns(op) for scopes in self.scopes)
+
+    def effective(self) -> Scopes:
+        """Give all that is allowed, as pairs."""
+        found = Scopes.product(self.ops, self.queues)
+        for scopes in self.scopes:
+            found = found.intersection(scopes)
+        return found
 
     def require(self, op: str, queue: str, now: float) -> None:
         """Return only if `op` is allowed on `queue` at `now`.
@@ -132,25 +134,17 @@ class Grant:
         if not self.allows(op, queue):
             raise Forbidden(f"The token does not allow {op} on queue {queue[:128]!r}. Use one that allows it.")
 
+    def require_address(self, address: str) -> None:
+        """Return only if the token is good from `address`, the IPv4 or IPv6 address of who brought it.
 
-def _within(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """Return those names, or whole patterns, that `patterns` match."""
-    return [name for name in names if _is_among(name, patterns)]
+        Raises:
+            Forbidden: it is bound to others.
+        """
+        if self.addresses:
+            from redisq.addresses import contains  # for the rare case, as it takes its time to load
 
-
-def _is_among(name: str, patterns: Sequence[str]) -> bool:
-    for pattern in patterns:  # noqa: SIM110 - done for each call, where a generator takes three times as long
-        if name == pattern or (pattern[-1] == "*" and name.startswith(pattern[:-1])):
-            return True
-    return False
-
-
-def _intersect(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, ...]:
-    """Return patterns for exactly the names that both match.
-
-    Of two patterns that match one name, one matches all that the other does: the other is what they have in common.
-    """
-    return tuple(dict.fromkeys(_within(ours, theirs) + _within(theirs, ours)))
+            if not contains(self.addresses, address):
+                raise Forbidden("The token is not good from this address. Use one that is bound to it, or to none.")
 
 
 def sign(
@@ -172,7 +166,7 @@ def sign(
     if not 0 < lifetime <= MAX_TTL:
         raise ValueError(f"ttl must be more than 0 and at most {MAX_TTL:.0f} seconds")
     jti = secrets.token_urlsafe(16) if jti is None else jti
-    if not (_fits(_NOT_EMPTY, audience) and _fits(_JTI, jti)):
+    if not (_fits(_NOT_EMPTY, audience) and _fits(JTI, jti)):
         raise ValueError("audience must be a text that is not empty, jti 1 to 64 of A-Z a-z 0-9 _ -")
     issued_at = int(_seconds("now", now))
     payload = {
@@ -196,10 +190,14 @@ def narrow(
     queues: Iterable[str] | None = None,
     expires_at: float | None = None,
     not_before: float | None = None,
+    scope: Iterable[str] | None = None,
+    addresses: Iterable[str] | None = None,
 ) -> str:
     """Return a token that allows only what both `token` and each argument given allow. Needs no secret.
 
     Each argument adds one caveat. One that would widen the token has no effect. The token itself is not verified.
+    `scope` names pairs of an operation and a queue or prefix, `get:orders`; `addresses` are IPv4 and IPv6 ones, and
+    networks like 10.0.0.0/8, of those who may use it: the HTTP gateway sees them, a process in direct mode cannot.
 
     Raises:
         InvalidToken: `token` cannot be read.
@@ -210,6 +208,8 @@ def narrow(
         "q": None if queues is None else _checked("queues", queues, _is_queues),
         "exp": None if expires_at is None else math.floor(_seconds("expires_at", expires_at)),
         "nbf": None if not_before is None else math.ceil(_seconds("not_before", not_before)),
+        "scope": None if scope is None else _checked("scope", scope, _is_scope),
+        "ip": None if addresses is None else _checked("addresses", addresses, _is_addresses),
     }
     caveats = [strict.seal({claim: value}) for claim, value in claims.items() if value is not None]
     kid, sealed, tag_text = strict.split(token)
@@ -233,7 +233,7 @@ def verify(token: str, keys: Mapping[str, Credentials], *, audience: str, now: f
     kid, sealed, tag_text = strict.split(token)
     owner = keys.get(kid)
     *bodies, tag = strict.decode_all([*sealed, tag_text])
-    key = owner._token_key if owner else bytes(_KEY_BYTES)  # an unknown key takes as long as a known one
+    key = owner._token_key if owner else bytes(strict.KEY_BYTES)  # an unknown key takes as long as a known one
     genuine = hmac.compare_digest(tag, strict.mac(key, kid, sealed))
     if owner is None:
         strict.refuse("unknown_key")
@@ -260,7 +260,7 @@ def _check_claims(payload: dict[str, Any], *, app: str, audience: str, now: floa
     if not payload.keys() >= _CLAIMS:
         strict.refuse("claim_missing")
     iat, nbf, exp = times = payload["iat"], payload["nbf"], payload["exp"]
-    named = _fits(_JTI, payload["jti"]) and _is_ops(payload["ops"]) and _is_queues(payload["q"])
+    named = _fits(JTI, payload["jti"]) and _is_ops(payload["ops"]) and _is_queues(payload["q"])
     if not (named and all(map(_is_time, times))):
         strict.refuse("claim_type")
     if payload.keys() != _CLAIMS:
@@ -279,6 +279,8 @@ def _apply(caveats: Sequence[dict[str, Any]], payload: dict[str, Any], now: floa
     """Return what is left of a payload after its caveats, each of which can only take away."""
     nbf, exp = payload["nbf"], payload["exp"]
     ops, queues = frozenset(payload["ops"]), tuple(payload["q"])
+    scopes: tuple[Scopes, ...] = ()
+    bound: list[list[str]] = []
     for caveat in caveats:
         match [*caveat.items()]:
             case [("nbf", value)] if _is_time(value):
@@ -288,12 +290,29 @@ def _apply(caveats: Sequence[dict[str, Any]], payload: dict[str, Any], now: floa
             case [("ops", value)] if _is_ops(value):
                 ops = ops.intersection(value)
             case [("q", value)] if _is_queues(value):
-                queues = _intersect(queues, value)
+                queues = intersect(queues, value)
+            case [("scope", value)] if _is_scope(value):
+                scopes += (Scopes.parse(value),)
+            case [("ip", value)] if _is_addresses(value):
+                bound.append(value)
             case _:
                 strict.refuse("caveat")
     _check_start(nbf, now)
     _check_expiry(exp, now)
-    return Grant(payload["app"], ops, queues, payload["iat"], exp, payload["jti"])
+    addresses = _addresses(bound) if bound else ()
+    if bound and not addresses:
+        ops = frozenset()  # no address is in all of them: the token allows nothing to anybody
+    return Grant(payload["app"], ops, queues, payload["iat"], exp, payload["jti"], addresses, scopes)
+
+
+def _addresses(bound: Sequence[Sequence[str]]) -> tuple[Network, ...]:
+    """Give the networks that all caveats have in common."""
+    from redisq.addresses import intersect, network  # for the rare case, as it takes its time to load
+
+    first, *others = [tuple(dict.fromkeys(map(network, texts))) for texts in bound]
+    for other in others:
+        first = intersect(first, other)
+    return first
 
 
 def _check_start(starts_at: int, now: float) -> None:
@@ -315,7 +334,17 @@ def _is_ops(value: object) -> bool:
 
 
 def _is_queues(value: object) -> bool:
-    return isinstance(value, list) and value != [] and all(_fits(_PATTERN, pattern) for pattern in value)
+    return isinstance(value, list) and value != [] and all(map(is_pattern, value))
+
+
+def _is_scope(value: object) -> bool:
+    return isinstance(value, list) and value != [] and all(map(is_pair, value))
+
+
+def _is_addresses(value: object) -> bool:
+    from redisq.addresses import is_network  # for the rare case, as it takes its time to load
+
+    return isinstance(value, list) and value != [] and all(map(is_network, value))
 
 
 def _fits(pattern: re.Pattern[str], value: object) -> bool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from redisq.model import Definition
     from redisq.settings import Settings
 
+_NO_SETTING = ("paused", "security")  # `Settings` has no default for these
 _DEFAULT = "default"  # as a value: take the setting out of the definition
 
 
@@ -60,6 +61,9 @@ def define(
     dead_retention: Annotated[str | None, _setting("SECONDS", "How long dead letters are kept.")] = None,
     dedup_window: Annotated[str | None, _setting("SECONDS", "How long the ids of messages are remembered.")] = None,
     paused: Annotated[str | None, _setting("true|false", "Whether workers claim nothing.")] = None,
+    security: Annotated[
+        str | None, _setting("token|none", "Whether the HTTP gateway asks for a token: none lets anybody in.")
+    ] = None,
     schema: Annotated[str | None, _unbuilt()] = None,
     durability: Annotated[str | None, _unbuilt()] = None,
     partitions: Annotated[str | None, _unbuilt()] = None,
@@ -86,6 +90,7 @@ def define(
         "dead_retention": dead_retention,
         "dedup_window": dedup_window,
         "paused": paused,
+        "security": security,
         "schema": schema,
         "durability": durability,
         "partitions": partitions,
@@ -113,7 +118,7 @@ def _value(name: str, text: str) -> Any:
 
     if text == _DEFAULT:
         return None
-    if name in NOT_BUILT_YET:
+    if name in NOT_BUILT_YET or name == "security":
         return text
     kind: Callable[[str], Any]
     if name == "paused":
@@ -137,7 +142,7 @@ def _explained(own: Definition, settings: Settings) -> dict[str, dict[str, Any]]
 
 
 def _default(name: str, settings: Settings) -> Any:
-    return False if name == "paused" else getattr(settings, name)
+    return {"paused": False, "security": "token"}[name] if name in _NO_SETTING else getattr(settings, name)
 
 
 def _difference(queue: str, new: bool, before: Definition, changes: Mapping[str, Any], settings: Settings) -> str:
@@ -176,6 +181,8 @@ def _shown(name: str, value: Any) -> str:
         return f"{value:,.3f}".rstrip("0").rstrip(".") + " s"
     if name == "max_length" and value == 0:
         return "no limit"
+    if name == "security":
+        return str(value)
     return f"{value:,}"
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from redisq.aclient import AsyncRedisQ, acting_for
 from redisq.gateway.settings import GatewaySettings
+from redisq.gateway.stopping import Stopping
+from redisq.gateway.waits import Waits
 from redisq.settings import Settings
 from redisq.tokens import Grant
+
+_MOST = 10_000  # clients; each is small
 
 
 class Verifier(Protocol):
@@ -25,13 +29,24 @@ class Verifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The client that all of the gateway shares, which checks no token; who checks them; and the settings."""
+    """The client that all of the gateway shares, which checks no token; who checks them; and the settings.
+
+    When `stopping` is set, all `waits` end.
+    """
 
     mq: AsyncRedisQ
     verifier: Verifier
     settings: Settings
     options: GatewaySettings
+    waits: Waits = field(default_factory=Waits)
+    stopping: Stopping = field(default_factory=Stopping)
+    _clients: dict[str, AsyncRedisQ] = field(default_factory=dict, repr=False)
 
     def acting_for(self, application: str) -> AsyncRedisQ:
         """Give a client that acts in the name of an application whose grant has been checked."""
-        return acting_for(self.mq, application)
+        found = self._clients.get(application)
+        if found is None:
+            if len(self._clients) >= _MOST:
+                self._clients.clear()
+            found = self._clients[application] = acting_for(self.mq, application)
+        return found

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from redisq.errors import InvalidSettings
+from redisq.gateway.addresses import Network, networks
+
+
+def _networks(value: Any) -> Any:
+    return networks(value) if isinstance(value, str) else value
+
+
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+def _separated(value: Any) -> Any:
+    """Read a list as an environment variable has it: separated by commas."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 class GatewaySettings(BaseSettings):
@@ -25,6 +39,46 @@ class GatewaySettings(BaseSettings):
     """address to listen on"""
     port: int = Field(default=8080, ge=0, le=65_535)
     """port to listen on; 0 takes a free one"""
+    certificate: Path | None = None
+    """PEM file with the certificate and those of its issuers: the gateway speaks TLS"""
+    private_key: Path | None = None
+    """PEM file with the certificate's key, where it is not in the same file"""
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = ()
+    """networks of proxies whose X-Forwarded-For and -Proto are believed, with commas between; of nobody else's"""
+
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)] = ()
+    """origins whose scripts may call the gateway from a browser, separated by commas; * is any"""
+    metrics_allow: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = ()
+    """networks that may read /_metrics without a token, separated by commas"""
+    registry_poll: float = Field(default=2, gt=0, le=5)
+    """the registry of applications is read this often, so a revocation takes as long to count"""
+    registry_stale_after: float = Field(default=30, ge=5, le=300)
+    """a gateway that could not read the registry for this long lets nobody in"""
+
+    head_bytes: int = Field(default=16_384, ge=1024, le=1_048_576)
+    """bytes of a request's first line and headers"""
+    head_fields: int = Field(default=100, ge=8, le=10_000)
+    """headers of a request"""
+    head_timeout: Seconds = 10
+    """a connection's first request, and each next one from its first byte, must be there as a whole head"""
+    body_idle_timeout: Seconds = 10
+    """longest pause within a body"""
+    body_timeout: Seconds = 60
+    """a whole body must have come by then, later by a second for each `slowest_rate` bytes of it"""
+    slowest_rate: float = Field(default=4096, gt=0)
+    """bytes per second at which a client must send a long body and read a long answer"""
+    write_timeout: Seconds = 10
+    """a client must have read all that was sent, later by a second for each `slowest_rate` bytes of it"""
+    keep_alive: Seconds = 15
+    """longest pause between two requests of a connection"""
+    request_timeout: Seconds = 45
+    """longest time from the end of a request to the begin of its answer, long waits (30 s at most) included"""
+    connections: int = Field(default=4096, ge=1, le=1_000_000)
+    """connections in all; further ones are turned away"""
+    connections_per_address: int = Field(default=512, ge=1, le=1_000_000)
+    """connections of one IPv4 address or one /64 of IPv6; trusted proxies are exempt"""
+    grace: float = Field(default=25, ge=0, le=86_400)
+    """requests under way get this long to end after SIGTERM; long waits end at once"""
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -17,7 +17,7 @@
 -- ARGV[4]  window        default for the queue's own deduplication window, in milliseconds
 -- ARGV[5]  dead          default for the queue's own retention of dead letters, in milliseconds
 -- ARGV[6+] id, digest, body, delay_ms, expires_ms   per message; one that expires in 0 ms never does
--- REPLY    per message 'OK': it is in the queue, now or since it was queued before with the same body
+-- REPLY    per message 'OK': it is in the queue now; 'SAME': it was queued before, with the same body
 -- ERROR    MESSAGE_CONFLICT   this id has another body
 -- ERROR    MESSAGE_TOO_LARGE  with the limit in bytes
 -- ERROR    QUEUE_FULL         with the limit in messages
@@ -72,7 +72,7 @@ for i = 6, #ARGV, 5 do
   local before = seen[id] or known(id)
   local answer = 'OK'
   if before then
-    if before ~= digest then answer = {'MESSAGE_CONFLICT'} end
+    answer = before == digest and 'SAME' or {'MESSAGE_CONFLICT'}
   elseif #body > max_bytes then
     answer = {'MESSAGE_TOO_LARGE', string.format('%d', max_bytes)}
   elseif #accepted >= room then

@@ -513,6 +513,7 @@ def test_a_definition_is_stored_changed_and_taken_back(mq: Any, make_client: Any
         "dead_retention": 7200,
         "dedup_window": 0,
         "paused": True,
+        "security": "none",
     }
     assert mq.define(QUEUE, **changes) == Definition(**changes)
     other = make_client(mq.settings)
@@ -543,6 +544,8 @@ def test_a_definition_is_stored_changed_and_taken_back(mq: Any, make_client: Any
         {"retention": float("inf")},
         {"dedup_window": -1},
         {"paused": 1},
+        {"security": "open"},
+        {"security": 1},
     ],
     ids=repr,
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from redisq import calls
 from redisq.calls import Call
-from redisq.keys import queues_key
+from redisq.keys import apps_key, queues_key
 from redisq.model import DeadPage, Failure, Receipt
 from tests.scripts.conftest import DEAD, ERROR, YEAR, Orders, new
 
@@ -40,6 +40,7 @@ def everything(orders: Orders) -> Everything:
     orders.pass_time(DEAD + 1)
     orders.redis.zadd(orders.keys.leases, {held.id: orders.now_ms() + 30_000})
     orders.redis.hset(queues_key(orders.raw.settings.namespace), "orders", 1)
+    orders.redis.hset(apps_key(orders.raw.settings.namespace), mapping={"shop": "rqa1.k.old.tag", "#": "first"})
     return Everything(ready, due, delayed, held, lapsed, done.id, dead.id, gone.id)
 
 
@@ -87,9 +88,13 @@ CASES: dict[str, Case] = {
     "look": lambda o, _: calls.look(o.keys, "states", b"0", 100, 1_000_000),
     "survey": lambda o, _: calls.survey(o.keys, o.limits),
     "page": lambda o, _: calls.page(o.keys, "stream", "0", 10, 1000),
+    "applications": lambda o, _: calls.applications(apps_key(o.raw.settings.namespace)),
+    "application": lambda o, _: calls.application(
+        apps_key(o.raw.settings.namespace), "shop", b"rqa1.k.old.tag", "rqa1.k.new.tag", 1000
+    ),
     "info": lambda o, _: calls.info(queues_key(o.raw.settings.namespace)),
     "scan": lambda o, _: calls.scan(queues_key(o.raw.settings.namespace), "*", b"0"),
 }
 #: scripts that a full server refuses
 BRING_IN = {"queue", "define", "register"}
-READING = {"get", "stats", "registry", "dead", "survey", "look", "page", "info", "scan"}
+READING = {"applications", "get", "stats", "registry", "dead", "survey", "look", "page", "info", "scan"}

@@ -25,10 +25,11 @@ NUMBERS = {
     *("max_length", "max_bytes", "max_attempts", "max_lost", "lease", "retention", "window", "dead"),
     *("backoff_base", "backoff_cap", "count", "limit", "memory", "bytes", "lapsed", "room", "delay_ms", "expires_ms"),
     *("jitter", "value", "partitions", "from", "skip", "min_age", "max_age", "slices", "slice"),
-    *("alone", "letters", "bodies", "fix"),
+    *("alone", "letters", "bodies", "fix", "most"),
 }
 TEXTS = {
     *("id", "digest", "body", "worker", "nonce", "who", "name", "queue", "cause", "error", "progress", "result"),
+    *("before", "record", "generation"),
     *("attempt", "pattern", "cursor", "structure", "at"),  # compared, or taken as the server takes it
 }
 #: what Lua, C or Python may take for a number, and what nobody does
@@ -56,6 +57,7 @@ TOO_FAR = {
     **{name: [b"0", b"501"] for name in ("count", "limit")},
     **{name: [b"2"] for name in ("alone", "letters", "bodies", "fix")},
     "partitions": [b"0"],
+    "most": [b"0"],
     "slices": [b"0"],
     "slice": [b"1"],
     "jitter": [b"1000001"],

@@ -8,7 +8,7 @@ import pytest
 
 from redisq import calls, embedded
 from redisq.errors import QueueFull
-from redisq.keys import queues_key
+from redisq.keys import apps_key, queues_key
 from redisq.model import Status
 from tests.conftest import REAL_SERVERS, start
 from tests.scripts.cases import CASES, Everything, everything
@@ -67,6 +67,13 @@ def test_a_registered_queue_stays_registered(orders: Orders, fill: Fill) -> None
     assert orders.define() == {}
 
 
+def test_a_new_application_is_refused_whole(orders: Orders, fill: Fill) -> None:
+    everything(orders)
+    fill()
+    with orders.unchanged(), pytest.raises(QueueFull, match="out of memory"):
+        orders.run(calls.application(apps_key(orders.raw.settings.namespace), "billing", b"", "rqa1.k.new.tag", 1000))
+
+
 def test_a_definition_goes_back_to_its_defaults(orders: Orders, fill: Fill) -> None:
     orders.define(max_length="5")
     fill()
@@ -85,6 +92,7 @@ WENT_ON: dict[str, Callable[[Orders, Everything], None]] = {
     "stats": lambda o, _: _counts(o),
     "audit": lambda o, e: _is(o, e.lapsed.id, Status.ERROR),
     "survey": lambda o, _: _counts(o),
+    "application": lambda o, _: _revoked(o),
 }
 
 
@@ -99,6 +107,10 @@ def _gone(orders: Orders, id: bytes) -> None:
 
 def _no_claims(orders: Orders) -> None:
     assert orders.redis.hlen(orders.keys.workers) == 0
+
+
+def _revoked(orders: Orders) -> None:
+    assert orders.redis.hget(apps_key(orders.raw.settings.namespace), "shop") == b"rqa1.k.new.tag"
 
 
 def _counts(orders: Orders) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from redisq import calls
 from redisq.errors import MessageConflict, MessageTooLarge, QueueFull
 from redisq.keys import new_id
 from tests.scripts.conftest import DEAD, RETENTION, WINDOW, YEAR, Orders, new
@@ -36,6 +37,14 @@ def test_a_repeat_changes_nothing(orders: Orders) -> None:
     orders.queue(message)
     with orders.unchanged():
         assert orders.queue(message) == [None]
+
+
+def test_the_reply_tells_a_new_message_from_a_repeat(orders: Orders) -> None:
+    message = new()
+    put = calls.put(orders.keys, orders.limits, message)
+    assert orders.run(put) == [True]
+    with orders.unchanged():
+        assert orders.run(put) == [False]
 
 
 def test_a_repeat_in_one_batch_is_one_message(orders: Orders) -> None:

@@ -80,13 +80,13 @@ def test_define_shows_what_changes_and_changes_it(shell: Shell, producer: RedisQ
 
 
 def test_define_has_an_option_for_every_setting(shell: Shell, producer: RedisQ) -> None:
-    values = {name: "true" if name == "paused" else "7" for name in Definition.__dataclass_fields__}
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
+    values = {**dict.fromkeys(Definition.__dataclass_fields__, 7), "paused": True, "security": "none"}
+    options = [f"--{name.replace('_', '-')}={str(value).lower()}" for name, value in values.items()]
     found = shell.json("queues", "define", "orders", *options)
     assert (found["queue"], found["created"]) == ("orders", True)
     assert found["changes"]["backoff_cap"] == {"before": None, "after": 7.0}
-    assert found["definition"] == {name: {"value": True if name == "paused" else 7, "own": True} for name in values}
-    assert producer.define("orders") == Definition(**{**dict.fromkeys(values, 7), "paused": True})
+    assert found["definition"] == {name: {"value": value, "own": True} for name, value in values.items()}
+    assert producer.define("orders") == Definition(**values)
     found = shell.json("queues", "define", "orders", *(f"{option.partition('=')[0]}=default" for option in options))
     assert not any(setting["own"] for setting in found["definition"].values())
     assert producer.define("orders") == Definition()

@@ -16,12 +16,13 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 #: The lowest row first. A module, or a package as a whole, imports only from rows below its own.
 ROWS: list[set[str]] = [
     {"errors", "supervisor"},
-    {"keys", "model", "strict", "faults", "gate", "embedded", "failpoints", "packing"},
+    {"addresses", "keys", "model", "scopes", "strict", "faults", "gate", "embedded", "failpoints", "packing"},
     {"codec", "findings", "options", "server", "tokens", "scripts"},
+    {"applications"},
     {"settings", "replies"},
     {"calls", "endpoint"},
     {"coalescing", "operations", "conversation"},
-    {"connection", "batches", "dead_letters", "doctor", "listing"},
+    {"connection", "batches", "dead_letters", "directory", "doctor", "listing"},
     {"client", "aclient"},
     {"worker"},
     {"gateway"},
@@ -44,8 +45,11 @@ ENVIRONMENT = {
 WALL_CLOCK = {
     "operations.py": "tokens, and at= of a new message, which becomes a delay",
     "cli/tokens.py": "tokens",
+    "directory.py": "tokens: from when on they count, until when a key does",
     "doctor.py": "this machine's clock, compared with the server's",
     "cli/dead.py": "how long ago a dead letter died, for people",
+    "gateway/page/session.py": "tokens",
+    "gateway/page/views.py": "how long ago something was, for people",
     "worker/consumer.py": "Delivery.deadline, from the lease that the claim gave",
     "worker/schedule.py": "the ticks of schedules; the ids of their messages make workers agree",
     "worker/heartbeat.py": "Delivery.deadline, from the lease that the renewal gave",

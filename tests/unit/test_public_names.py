@@ -20,6 +20,7 @@ ERRORS = {
     *("InvalidDefinition", "InvalidSettings"),
     *("MessageNotFound", "MessageConflict", "QueueFull", "BatchError", "LeaseLost"),
     *("MissingCredentials", "InvalidCredentials", "InvalidToken", "TokenExpired", "Forbidden"),
+    *("InvalidApplication", "ApplicationNotFound", "ApplicationConflict"),
     *("Unavailable", "Indeterminate"),
 }
 HEAVY = ["asyncio", "redis", "msgpack", "pydantic", "pydantic_settings", "typer"]

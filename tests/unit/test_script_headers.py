@@ -16,7 +16,7 @@ import pytest
 
 from redisq import calls, replies, scripts
 from redisq.errors import RedisQError
-from redisq.keys import partition_keys, queues_key
+from redisq.keys import apps_key, partition_keys, queues_key
 
 lua = pytest.importorskip("lupa.lua51", reason="lupa comes with fakeredis[lua]")
 
@@ -112,7 +112,8 @@ def test_the_header_is_whole(name: str) -> None:
 def test_keys_have_the_shape_that_keys_py_spells(name: str) -> None:
     of_queue = partition_keys("{ns}", "orders")
     for _, key, shape in header_of(name).keys:
-        assert shape == (queues_key("{ns}") if key == "queues" else getattr(of_queue, key))
+        own = {"queues": queues_key("{ns}"), "apps": apps_key("{ns}")}
+        assert shape == (own.get(key) or getattr(of_queue, key))
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

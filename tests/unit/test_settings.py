@@ -8,8 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from redisq import Credentials, InvalidCredentials, InvalidSettings, Settings
+from redisq.applications import MasterKey
 
 CREDENTIALS = Credentials.generate("billing")
+MASTER_KEY, OLD_MASTER_KEY = MasterKey.generate().text(), MasterKey.generate().text()
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +38,7 @@ def test_each_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "NAMESPACE": "staging",
         "APP_ID": CREDENTIALS.app,
         "APP_SECRET": CREDENTIALS.secret(),
+        "MASTER_KEY": f"{MASTER_KEY},{OLD_MASTER_KEY}",
         "AUDIENCE": "redisq:production",
         "AUTH": "none",
         "TOKEN_TTL": "600.5",

@@ -31,7 +31,8 @@ def routes(context: Context, door: Door) -> list[BaseRoute]:
     """Give the page's routes."""
     sessions = Sessions(context, door)
     pages = Pages(sessions, context.settings.namespace)
-    views, actions = Views(context, pages, History(context.mq.stats)), Actions(context, pages)
+    history = History(context.acting_for("").stats, context.stopping)
+    views, actions = Views(context, pages, history), Actions(context, pages)
     entrance = _Entrance(pages)
     queue, message = f"{ROOT}/queues/{{queue}}", f"{ROOT}/queues/{{queue}}/messages/{{id}}"
     there: list[tuple[str, Callable[[Request], Awaitable[Response]], str]] = [

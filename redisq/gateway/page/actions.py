@@ -1,4 +1,4 @@
-"""What can be done on the page. A GET asks whether it is meant, a POST does it, and then the page that shows it follows."""
+"""What can be done on the page. A GET asks whether it is meant, a POST does it, and the page that shows it follows."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ OF_QUEUE: Mapping[str, Action] = {
     "pause": Action(
         "admin",
         "Pause this queue?",
-        "Workers get nothing more from it until it is resumed. Queueing goes on, and what is in progress ends as usual.",
+        "Workers get nothing more from it until it is resumed. Queueing goes on; what is in progress ends as usual.",
         "Pause",
         "paused",
         _pause,
@@ -72,7 +72,7 @@ OF_QUEUE: Mapping[str, Action] = {
     "redrive": Action(
         "admin",
         "Redrive all dead letters?",
-        "Each is queued anew, keeps its id and its history, and has all its attempts before it again. Redrive when what "
+        "Each is queued anew, keeps its id and its history, and has all its attempts before it again. Do it when what "
         "made them fail is mended.",
         "Redrive all",
         "redriven",
@@ -121,10 +121,9 @@ class Actions:
         there = f"{ROOT}/queues/{queue}" + (f"/messages/{id}" if id else "")
         if request.method != "POST":
             values = {"queue": queue, "id": id, "action": action, "back": there}
-            return self._pages.show(request, "confirm.html", visitor, **values)
+            return self._pages.show(request, "confirm.html", visitor, values)
         await form_of(request, visitor)
-        mq = self._context.mq if visitor.grant is None else self._context.acting_for(visitor.application)
-        count = await action.do(mq, queue, id)
+        count = await action.do(self._context.acting_for(visitor.application), queue, id)
         return self._pages.go(request, f"{ROOT}/queues/{queue}" if action.grave else there, action.done, count)
 
 

@@ -1,7 +1,7 @@
 """Charts as numbers: paths for SVG and labels for its axes. Pure.
 
-A chart's lines are drawn in a box of WIDTH by HEIGHT that is stretched to where it stands; labels are text beside it, so
-that they keep their size on any screen.
+A chart's lines are drawn in a box of WIDTH by HEIGHT that is stretched to where it stands; labels are text beside it,
+so that they keep their size on any screen.
 """
 
 from __future__ import annotations

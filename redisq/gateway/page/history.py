@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from redisq.errors import RedisQError
+from redisq.gateway.stopping import Stopping
 from redisq.model import QueueStats
 
 EVERY = 2.0  # seconds between samples
@@ -93,13 +94,17 @@ class _Track:
 class History:
     """Samples of the queues that were looked at of late.
 
-    `stats` asks for one queue's figures; `clock` gives seconds that only go forward.
+    `stats` asks for one queue's figures; sampling ends with `stopping`; `clock` gives seconds that only go forward.
     """
 
     def __init__(
-        self, stats: Callable[[str], Awaitable[QueueStats]], clock: Callable[[], float] = time.monotonic
+        self,
+        stats: Callable[[str], Awaitable[QueueStats]],
+        stopping: Stopping,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stats = stats
+        self._stopping = stopping
         self._clock = clock
         self._tracks: dict[str, _Track] = {}  # in the order in which they were looked at
         self._task: asyncio.Task[None] | None = None
@@ -137,13 +142,6 @@ class History:
         """The time of the clock that samples have."""
         return self._clock()
 
-    async def stop(self) -> None:
-        """Stop sampling; the next look begins it again."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
     async def _ask(self, name: str) -> None:
         """Ask for a queue's figures, once for all who want them now."""
         task = self._asking.get(name)
@@ -167,7 +165,8 @@ class History:
         due = self._clock()
         while True:
             due = max(due + EVERY, self._clock())
-            await asyncio.sleep(due - self._clock())
+            if await self._stopping.wait_or(due - self._clock()):
+                return
             now = self._clock()
             names = [name for name, track in self._tracks.items() if now - track.looked < _LOOKED]
             if not names:

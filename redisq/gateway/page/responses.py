@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, wraps
 from importlib.resources import files
@@ -63,15 +63,17 @@ _TROUBLES: tuple[tuple[type[RedisQError], Trouble], ...] = (
     (BadForm, Trouble(403, "This form cannot be taken", BadForm.__doc__ or "")),
     (
         Forbidden,
-        Trouble(403, "Your token does not allow this", "Sign in with a token that does. Which queues exist is not told."),
+        Trouble(
+            403, "Your token does not allow this", "Sign in with a token that does. Which queues exist is not told."
+        ),
     ),
     (
         MessageNotFound,
         Trouble(
             404,
             "There is no such message",
-            "It never was in this queue, it was deleted, or its retention has passed. An id is the lower-case text of a "
-            "UUID.",
+            "It never was in this queue, it was deleted, or its retention has passed. An id is the lower-case text of "
+            "a UUID.",
         ),
     ),
     (InvalidQueueName, Trouble(404, "There is no such queue", f"{InvalidQueueName.__doc__}")),
@@ -80,8 +82,8 @@ _TROUBLES: tuple[tuple[type[RedisQError], Trouble], ...] = (
         Trouble(
             503,
             "Redis is away",
-            "The gateway cannot reach it, or it cannot serve now. Nothing is known to have changed. This page tries again "
-            "by itself where scripts run, and shows what it should as soon as Redis is back.",
+            "The gateway cannot reach it, or it cannot serve now. Nothing is known to have changed. Where scripts run, "
+            "this page tries again by itself, and shows what it should as soon as Redis is back.",
         ),
     ),
     (
@@ -110,7 +112,9 @@ class Pages:
         self._templates.filters.update(shown.FILTERS)
         self._templates.globals["static"] = _static_address
 
-    def show(self, request: Request, template: str, visitor: Visitor | None, status: int = 200, **values: Any) -> Response:
+    def show(
+        self, request: Request, template: str, visitor: Visitor | None, values: Mapping[str, Any], status: int = 200
+    ) -> Response:
         """Answer with a page, and with the notice of what was just done."""
         told = _notice_of(request)
         common = {"root": ROOT, "namespace": self._namespace, "visitor": visitor, "notice": told}
@@ -131,14 +135,17 @@ class Pages:
     def trouble(self, request: Request, visitor: Visitor | None, found: Trouble) -> Response:
         """Answer with an error."""
         request_id = request.scope.get("redisq.request_id", "")
-        response = self.show(request, "trouble.html", visitor, found.status, trouble=found, request_id=request_id)
+        response = self.show(
+            request, "trouble.html", visitor, {"trouble": found, "request_id": request_id}, found.status
+        )
         if found.status == 503:
             response.headers["Retry-After"] = "2"
         return response
 
     def sign_in(self, request: Request, status: int = 200, problem: str = "", next: str = "") -> Response:
         """Answer with the form to sign in; `next` is where it leads."""
-        return self.show(request, "sign_in.html", None, status, problem=problem, next=next or request.url.path)
+        values = {"problem": problem, "next": next or request.url.path}
+        return self.show(request, "sign_in.html", None, values, status)
 
     def guarded(self, view: View) -> View:
         """Turn what a view raises into a page: no token leads to signing in."""

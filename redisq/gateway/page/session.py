@@ -35,7 +35,7 @@ _PURPOSE = b"redisq/page/form/v1"
 
 
 class BadForm(Forbidden):
-    """The form did not come from this page, or it is an old one. Go back, load the page again, and send it once more."""
+    """The form did not come from this page, or is an old one. Go back, load the page again, and send it once more."""
 
 
 @dataclass(frozen=True, slots=True)

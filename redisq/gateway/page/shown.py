@@ -11,8 +11,10 @@ from redisq.model import json_ready
 
 LONGEST = 100_000  # characters of one value on a page
 _BRIEF = 140  # characters of one in a list
-#: Signs that show nothing, or turn the text around them: shown by their numbers, so that nothing reads as what it is not.
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+#: Signs that show nothing, or turn the text around them, are shown by their numbers: nothing reads as what it is not.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
 
 
 def plain(text: object) -> str:
@@ -89,6 +91,4 @@ def iso(at: datetime) -> str:
     return str(json_ready(at))
 
 
-FILTERS = {
-    made.__name__: made for made in (plain, content, brief, number, rate, duration, size, instant, since, iso)
-}
+FILTERS = {made.__name__: made for made in (plain, content, brief, number, rate, duration, size, instant, since, iso)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -30,22 +30,34 @@ _LISTS = {
     "finished": "Complete",
 }
 _DEPTHS = (("Ready", "a", 1), ("In progress", "e", 3), ("Scheduled", "c", 2))
-_STYLES = {event: "bad" for event in ("failed", "rejected", "unreadable", "lost", "expired")}
+_NEVER = datetime.max.replace(tzinfo=UTC)
+_STYLES = dict.fromkeys(("failed", "rejected", "unreadable", "lost", "expired"), "bad")
 _SPEEDS = (("Queued", "a", 1), ("Completed", "b", 2), ("Failed or lost", "d", 3))
+
+
+class _Step(NamedTuple):
+    """Something that happened to a message."""
+
+    at: datetime | None
+    what: str
+    attempt: int = 0
+    by: str = ""
+    style: str = ""
 
 
 class Views:
     """Answers with what there is to see."""
 
     def __init__(self, context: Context, pages: Pages, history: History) -> None:
-        self._context = context
+        self._mq = context.acting_for("")  # the door has been passed before it is asked for anything
+        self._settings = context.settings
         self._pages = pages
         self._history = history
 
     async def queues(self, request: Request) -> Response:
         """Show the queues that the token may see, some on each page."""
         visitor = self._pages.sessions.visitor(request)
-        names = [name for name in await self._context.mq.queues() if visitor.allows("stats", name)]
+        names = [name for name in await self._mq.queues() if visitor.allows("stats", name)]
         sought = request.query_params.get("q", "")[:128]
         found = [name for name in names if sought.lower() in name.lower()]
         number = _number(request.query_params.get("page"), 1, max(1, -(-len(found) // _QUEUES)))
@@ -53,7 +65,8 @@ class Views:
         rows = [self._row(stats) for stats in await self._history.look(shown)]
         last = number * _QUEUES >= len(found)
         paging = {"number": number, "last": last, "count": len(found), "all": len(names), "sought": sought}
-        return self._pages.show(request, "queues.html", visitor, rows=rows, totals=_totals(rows), paging=paging)
+        values = {"rows": rows, "totals": _totals(rows), "paging": paging}
+        return self._pages.show(request, "queues.html", visitor, values)
 
     async def queue(self, request: Request) -> Response:
         """Show one queue: figures, charts, a list of messages, its definition."""
@@ -67,21 +80,28 @@ class Views:
         chosen = chosen if chosen in _LISTS else _fullest(stats)
         lists = [(word, name, getattr(stats, word)) for word, name in _LISTS.items()]
         lists[-1] = ("finished", _LISTS["finished"], stats.finished - stats.dead)
-        values = {"lists": lists, "chosen": chosen, "page": await self._listed(request, visitor, queue, chosen)}
-        drawn = {"charts": self._charts(queue, _RANGES[span]), "ranges": list(_RANGES), "range": span}
-        at = {"now": datetime.now(UTC), "later": "after" in request.query_params}
-        row, definition = self._row(stats), await self._definition(visitor, queue)
-        return self._pages.show(
-            request, "queue.html", visitor, queue=queue, row=row, definition=definition, **values, **drawn, **at
-        )
+        values = {
+            "queue": queue,
+            "row": self._row(stats),
+            "lists": lists,
+            "chosen": chosen,
+            "page": await self._listed(request, visitor, queue, chosen),
+            "later": "after" in request.query_params,
+            "now": datetime.now(UTC),
+            "charts": self._charts(queue, _RANGES[span]),
+            "ranges": list(_RANGES),
+            "range": span,
+            "definition": await self._definition(queue),
+        }
+        return self._pages.show(request, "queue.html", visitor, values)
 
     async def message(self, request: Request) -> Response:
         """Show one message with all that is known of it."""
         queue, visitor = check_queue_name(request.path_params["queue"]), self._pages.sessions.visitor(request)
         self._pages.sessions.require(request, visitor, "get", queue)
-        message = await self._context.mq.get_message(queue, request.path_params["id"])
+        message = await self._mq.get_message(queue, request.path_params["id"])
         values = {"queue": queue, "message": message, "steps": _life(message), "dead": message.status is Status.ERROR}
-        return self._pages.show(request, "message.html", visitor, **values)
+        return self._pages.show(request, "message.html", visitor, values)
 
     async def find(self, request: Request) -> Response:
         """Go to the message of an id that was typed."""
@@ -98,14 +118,14 @@ class Views:
             return None
         cursor = request.query_params.get("after") or None
         try:
-            return await self._context.mq.list_messages(queue, which, cursor=cursor, limit=_LISTED)
+            return await self._mq.list_messages(queue, which, cursor=cursor, limit=_LISTED)
         except ValueError:  # a cursor of another list, or none at all
-            return await self._context.mq.list_messages(queue, which, limit=_LISTED)
+            return await self._mq.list_messages(queue, which, limit=_LISTED)
 
-    async def _definition(self, visitor: Visitor, queue: str) -> Sequence[tuple[str, Any, bool]]:
+    async def _definition(self, queue: str) -> Sequence[tuple[str, Any, bool]]:
         """Give the settings in force, each with whether it is the queue's own."""
-        own = await self._context.mq.define(queue)
-        settings: Mapping[str, Any] = self._context.settings.model_dump(exclude={"url", "app_secret"})
+        own = await self._mq.define(queue)
+        settings: Mapping[str, Any] = self._settings.model_dump(exclude={"url", "app_secret"})
         found = []
         for field in fields(Definition):
             value = getattr(own, field.name)
@@ -123,7 +143,9 @@ class Views:
         fine = seconds <= _SPARK
         samples = self._history.fine(queue) if fine else self._history.coarse(queue)
         rates, now = rates_of(samples, EVERY if fine else 5 * EVERY), self._history.now()
-        depth = [(name, style, [(sample.at, float(sample[index])) for sample in samples]) for name, style, index in _DEPTHS]
+        depth = [
+            (name, style, [(sample.at, float(sample[index])) for sample in samples]) for name, style, index in _DEPTHS
+        ]
         speed = [(name, style, [(rate.at, rate[index]) for rate in rates]) for name, style, index in _SPEEDS]
         return [
             charts.chart("Depth", "messages", depth, seconds, now, least=4.0),
@@ -157,19 +179,20 @@ def _fullest(stats: QueueStats) -> str:
     return next((word for word in ("ready", "in_progress", "dead", "scheduled") if getattr(stats, word)), "finished")
 
 
-def _life(message: Message) -> list[dict[str, Any]]:
+def _life(message: Message) -> list[_Step]:
     """Give what happened to a message, in the order of time, and how it stands now."""
-    steps = [(message.queued_at, "Queued", 0, "", "")]
-    steps += [(past.at, past.event.capitalize(), past.attempt, past.by, _STYLES.get(past.event, "")) for past in message.history]
-    now = (message.started_at, "Started", message.attempts, "", "now" if message.status is Status.INPROGRESS else "")
-    steps.append(now)
+    steps: list[_Step] = [_Step(message.queued_at, "Queued")]
+    steps += [
+        _Step(past.at, past.event.capitalize(), past.attempt, past.by, _STYLES.get(past.event, ""))
+        for past in message.history
+    ]
+    running = "now" if message.status is Status.INPROGRESS else ""
+    steps.append(_Step(message.started_at, "Started", message.attempts, "", running))
     if message.status is Status.PENDING and message.available_at != message.queued_at:
-        steps.append((message.available_at, "Available", 0, "", "now"))
-    end = ("Complete", "good") if message.status is Status.COMPLETE else ("Error", "bad")
-    steps.append((message.finished_at, end[0], message.attempts, "", end[1]))
-    known = [step for step in steps if step[0] is not None]
-    names = ("at", "what", "attempt", "by", "style")
-    return [dict(zip(names, step, strict=True)) for step in sorted(known, key=lambda step: step[0])]
+        steps.append(_Step(message.available_at, "Available", 0, "", "now"))
+    ended, style = ("Complete", "good") if message.status is Status.COMPLETE else ("Error", "bad")
+    steps.append(_Step(message.finished_at, ended, message.attempts, "", style))
+    return sorted((step for step in steps if step.at is not None), key=lambda step: step.at or _NEVER)
 
 
 def _number(text: str | None, low: int, high: int) -> int:

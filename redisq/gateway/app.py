@@ -1,0 +1,101 @@
+"""The gateway as an ASGI application, put together from its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
+
+from redisq.errors import RedisQError
+from redisq.gateway import messages, page, queues
+from redisq.gateway.context import Context
+from redisq.gateway.door import Door
+from redisq.gateway.edge import Edge
+from redisq.gateway.errors import HttpError, refused, unrouted
+from redisq.gateway.metrics import Meters
+
+_READABLE = ["Location", "Preference-Applied", "Retry-After", "X-Request-Id"]  # by scripts of other origins
+
+
+class _Queue(Convertor[str]):
+    """A queue's name in a path. Everything that is no queue begins with an underscore."""
+
+    regex = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+class _Id(_Queue):
+    """What may be a message's id."""
+
+    regex = r"[A-Za-z0-9][A-Za-z0-9-]{0,63}"
+
+
+register_url_convertor("queue", _Queue())
+register_url_convertor("id", _Id())
+
+
+def create_app(context: Context) -> Starlette:
+    """Make the application; `app.state.context` is what it was made with."""
+    door, meters = Door(context), Meters()
+    app = Starlette(
+        routes=_routes(context, door, meters),
+        middleware=[Middleware(Edge, meters=meters), *_cors(context.options.cors_origins)],
+        exception_handlers={HTTPException: unrouted, HttpError: refused, RedisQError: refused},
+        lifespan=_lifespan,
+    )
+    app.router.redirect_slashes = False
+    app.state.context = context
+    return app
+
+
+def _routes(context: Context, door: Door, meters: Meters) -> list[BaseRoute]:
+    """Put the routes together, those that are asked for most at first."""
+    return [*messages.routes(context, door), *queues.routes(context, door), *page.routes(context, door)]
+
+
+def _cors(origins: tuple[str, ...]) -> list[Middleware]:
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Prefer", "X-Request-Id"],
+            expose_headers=_READABLE,
+        )
+    ]
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    """Start what knows the applications, and end it and the client's connections with the server."""
+    context: Context = app.state.context
+    start, stop = (getattr(context.verifier, name, None) for name in ("start", "stop"))
+    if start is not None:
+        await start()
+    drain = asyncio.create_task(_drain(context))
+    try:
+        yield
+    finally:
+        drain.cancel()
+        if stop is not None:
+            await stop()
+        await context.mq.close()
+
+
+async def _drain(context: Context) -> None:
+    await context.stopping.wait()
+    context.waits.drain()

@@ -1,0 +1,164 @@
+"""Bodies of requests: of one of the types that a route takes, read up to a limit, and strictly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NoReturn
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from redisq import codec
+from redisq.errors import InvalidMessage, MessageTooLarge
+from redisq.gateway.errors import BadRequest, ClientGone, HttpError
+
+JSON, MSGPACK, NDJSON = "application/json", "application/msgpack", "application/x-ndjson"
+
+#: JSON takes more bytes than the msgpack that max_bytes counts: "\u0436" is 6 bytes of JSON and 2 of msgpack.
+_TIMES = {JSON: 3, NDJSON: 3, MSGPACK: 1}
+_HEADROOM = 16 * 1024  # bytes, for white space
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """Give the only header of a name, None when there is none.
+
+    Raises:
+        BadRequest: there are two.
+    """
+    found = [value for known, value in scope["headers"] if known == name]
+    if len(found) > 1:
+        raise BadRequest(f"There are two headers {name.decode('ascii')}.")
+    return str(found[0], "latin-1") if found else None
+
+
+def type_of(scope: Scope, *accepted: str) -> str:
+    """Give the type of the request's body, one of those that the route accepts.
+
+    Raises:
+        HttpError: it is another one, or it is encoded in some way.
+    """
+    encoding = header(scope, b"content-encoding")
+    if encoding is not None and encoding.lower() != "identity":
+        raise _unsupported("The body must not be encoded: send it without Content-Encoding.", accepted)
+    given = header(scope, b"content-type") or ""
+    if given not in accepted:
+        kind, _, parameter = given.partition(";")
+        kind, parameter = kind.strip().lower(), parameter.strip().lower().replace('"', "")
+        if kind not in accepted or parameter not in ("", "charset=utf-8") or (kind == MSGPACK and parameter):
+            raise _unsupported(f"The body must be {' or '.join(accepted)}, as its Content-Type says.", accepted)
+        return kind
+    return given
+
+
+def _unsupported(text: str, accepted: Sequence[str]) -> HttpError:
+    return HttpError(415, "unsupported_media_type", text, {"Accept": ", ".join(accepted)})
+
+
+def limit_of(kind: str, max_bytes: int) -> int:
+    """Give how many bytes a body of a type may have, for a message of at most `max_bytes`."""
+    return max_bytes * _TIMES[kind] + _HEADROOM
+
+
+class Body:
+    """A request's body, read in pieces: no more of it is held than the limit."""
+
+    def __init__(self, request: Request, limit: int) -> None:
+        self._request = request
+        self.limit = limit
+        length = header(request.scope, b"content-length")
+        self.length = int(length) if length and length.isascii() and length.isdecimal() and len(length) < 16 else None
+
+    async def whole(self) -> bytes:
+        """Read all of it.
+
+        Raises:
+            MessageTooLarge: it has more bytes than the limit, or says so.
+            ClientGone: it was never whole.
+        """
+        if (self.length or 0) > self.limit:
+            raise too_large(self.limit)
+        parts: list[bytes] = []
+        size = 0
+        async for part in self.pieces():
+            size += len(part)
+            if size > self.limit:
+                raise too_large(self.limit)
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Read it as it comes, without a limit to the whole."""
+        receive, more = self._request.receive, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            more = message.get("more_body", False)
+            if part := message.get("body", b""):
+                yield part
+
+
+async def empty(request: Request) -> None:
+    """Read the body of a request that has none.
+
+    Raises:
+        BadRequest: it has one.
+    """
+    async for _ in Body(request, 0).pieces():
+        raise BadRequest("The request takes no body.")
+
+
+def too_large(limit: int) -> MessageTooLarge:
+    """Say that a body is larger than what is read of it."""
+    return MessageTooLarge(f"The body has more than {limit:,} bytes. Send a reference to its data, or raise max_bytes.")
+
+
+def parse(kind: str, raw: bytes) -> Any:
+    """Read a message.
+
+    Raises:
+        InvalidMessage: it is malformed, or says something twice.
+    """
+    return codec.decode(raw) if kind == MSGPACK else parse_json(raw)
+
+
+def parse_json(raw: bytes) -> Any:
+    """Read a JSON document, UTF-8 and without a byte order mark.
+
+    Raises:
+        InvalidMessage: it is none, or has a key twice, or NaN, or what no message can hold.
+    """
+    try:
+        return _JSON.decode(raw.decode())
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno} " * (error.lineno > 1)
+        raise InvalidMessage(f"The body is not JSON ({error.msg}, {line}column {error.colno}).") from None
+    except UnicodeDecodeError as error:
+        raise InvalidMessage(f"The body is not UTF-8 (byte {error.start}).") from None
+    except RecursionError:
+        raise InvalidMessage("The body is nested too deeply.") from None
+    except ValueError as error:  # a number of thousands of digits; a repeated key; NaN
+        raise InvalidMessage(f"The body cannot be read: {_reason(error)}.") from None
+
+
+def _reason(error: ValueError) -> str:
+    return str(error) if isinstance(error, _Refusal) else "a number in it is far too long"
+
+
+class _Refusal(ValueError):
+    """What a JSON document holds that no message can."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Refusal("an object has the same key twice")
+    return found
+
+
+def _refuse(name: str) -> NoReturn:
+    raise _Refusal(f"{name} is no JSON")
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)

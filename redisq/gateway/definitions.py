@@ -1,0 +1,44 @@
+"""What queues define themselves, remembered for seconds: the gateway asks for it when a stranger comes."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+
+from redisq.aclient import AsyncRedisQ
+from redisq.model import Definition
+
+_REMEMBERED = 2.0  # seconds
+_MOST = 10_000  # names from strangers must not grow a process without end
+
+
+class Definitions:
+    """The definitions of queues, each read at most once in a while, however many ask."""
+
+    def __init__(self, mq: AsyncRedisQ) -> None:
+        self._mq = mq
+        self._found: dict[str, tuple[float, asyncio.Task[Definition]]] = {}
+
+    async def of(self, queue: str) -> Definition:
+        """Give a queue's own definition, which is seconds old at most; that of an unknown queue is empty.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        now = time.monotonic()
+        read_at, task = self._found.get(queue, (-math.inf, None))
+        if task is None or now > read_at + _REMEMBERED or _failed(task):
+            if len(self._found) >= _MOST:
+                self._found.clear()
+            task = asyncio.ensure_future(self._mq.define(queue))
+            self._found[queue] = now, task
+        return await asyncio.shield(task)  # who goes away takes it from nobody else
+
+    def forget(self, queue: str) -> None:
+        """Read a queue's definition anew at the next time: it was changed."""
+        self._found.pop(queue, None)
+
+
+def _failed(task: asyncio.Task[Definition]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)

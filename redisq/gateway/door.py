@@ -1,0 +1,103 @@
+"""Who may do what: every request of a queue passes here, with its token, before anything else is looked at."""
+
+from __future__ import annotations
+
+import time
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from redisq.errors import Forbidden, InvalidToken
+from redisq.gateway.context import Context
+from redisq.gateway.definitions import Definitions
+from redisq.gateway.edge import APPLICATION
+from redisq.tokens import MAX_TTL, OPS, Grant
+
+#: What anybody may do on a queue whose `security` is none; never to change it, nor to look at it as a whole.
+OPEN = frozenset({"queue", "get", "delete", "work"})
+_FOR_NOBODY = ""  # the application of who shows no token
+
+
+class Door:
+    """Admits requests by their tokens."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.definitions = Definitions(context.acting_for(_FOR_NOBODY))
+
+    async def admit(self, request: Request, op: str, queue: str) -> Grant:
+        """Let a request do `op` on a queue, and give what its token allows.
+
+        Raises:
+            InvalidToken, TokenExpired: there is no token, or it is not good.
+            Forbidden: it does not allow this.
+            Unavailable: it cannot be told, as Redis does not answer.
+        """
+        scope = request.scope
+        token = bearer(scope)
+        if token is not None:
+            grant = self.admit_token(token, op, queue, address_of(scope))
+        elif op in OPEN and not self._asks_nobody and (await self.definitions.of(queue)).security == "none":
+            grant = _everybody(OPEN, queue)
+        else:
+            grant = self._nobody(queue)
+        scope[APPLICATION] = grant.app
+        return grant
+
+    def admit_token(self, token: str, op: str, queue: str, address: str) -> Grant:
+        """Let who holds a token do `op` on a queue; raises as `admit` does."""
+        grant = self.verified(token, address)
+        grant.require(op, queue, time.time())
+        return grant
+
+    async def admit_all(self, request: Request, op: str) -> Grant:
+        """Let a request do `op` on all queues; raises as `admit` does."""
+        token = bearer(request.scope)
+        grant = self._nobody("*") if token is None else self.verified(token, address_of(request.scope))
+        if not grant.allows_everywhere(op):
+            raise Forbidden(f"The token does not allow {op} on every queue. Name one queue, or use one that does.")
+        request.scope[APPLICATION] = grant.app
+        return grant
+
+    @property
+    def _asks_nobody(self) -> bool:
+        return self._context.settings.auth == "none"
+
+    def verified(self, token: str, address: str) -> Grant:
+        """Give what a token allows to who holds it at an address; raises as `admit` does."""
+        if self._asks_nobody:
+            return _everybody(OPS, "*")
+        grant = self._context.verifier.verify(token, time.time())
+        grant.require_address(address)
+        return grant
+
+    def _nobody(self, queue: str) -> Grant:
+        if self._asks_nobody:
+            return _everybody(OPS, queue)
+        raise InvalidToken(reason="missing")
+
+
+def _everybody(ops: frozenset[str], queue: str) -> Grant:
+    now = int(time.time())
+    return Grant(_FOR_NOBODY, ops, (queue,), now, now + int(MAX_TTL), "")
+
+
+def bearer(scope: Scope) -> str | None:
+    """Give the token of the request's only Authorization header; None when there is no such header.
+
+    Raises:
+        InvalidToken: there are two of them, or it is of another scheme.
+    """
+    given = [value for name, value in scope["headers"] if name == b"authorization"]
+    if not given:
+        return None
+    scheme, space, token = given[0].partition(b" ")
+    if len(given) > 1 or not space or scheme.lower() != b"bearer" or not token.isascii():
+        raise InvalidToken
+    return str(token, "ascii")
+
+
+def address_of(scope: Scope) -> str:
+    """Give the address that a request came from, "" when it is not known."""
+    client = scope.get("client")
+    return client[0] if client else ""

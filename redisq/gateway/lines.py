@@ -1,0 +1,116 @@
+"""A stream of messages, one JSON document a line, answered line by line while it is still being read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from redisq.errors import BatchError, InvalidMessage, RedisQError, Unavailable
+from redisq.gateway.bodies import NDJSON, Body, parse_json, too_large
+from redisq.gateway.context import Context
+from redisq.gateway.door import Door
+from redisq.gateway.errors import described
+
+_HEADERS = [(b"content-type", NDJSON.encode()), (b"x-accel-buffering", b"no")]  # nginx passes each line on at once
+
+
+class Lines(Response):
+    """The answer to a stream: `{"id"}` or `{"error"}` for each of its lines, in their order.
+
+    What comes in one read is queued as one batch, and answered before more is read; so a client that does not read
+    answers is not read from either, and no more is held than one line and what came in one read. The stream ends early,
+    after the answers to what was read, when Redis cannot be reached or the token is not good any more. A client that
+    goes away is noticed at the next read: what was read until then is in the queue.
+    """
+
+    def __init__(self, context: Context, door: Door, request: Request, queue: str, limit: int) -> None:
+        self._context = context
+        self._door = door
+        self._request = request
+        self._queue = queue
+        self._limit = limit
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Answer."""
+        started = False
+        async for lines in self._read():
+            answers, goes_on = await self._answer(lines)
+            if not started:
+                await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS]})
+                started = True
+            await send({"type": "http.response.body", "body": _written(answers), "more_body": True})
+            if not goes_on:
+                break
+        if not started:
+            await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _read(self) -> AsyncIterator[list[bytes | None]]:
+        """Give the lines that came in one read; None for each that is too long, of which nothing is kept."""
+        rest, over = bytearray(), False
+        async for part in Body(self._request, self._limit).pieces():
+            *ends, last = part.split(b"\n")
+            lines: list[bytes | None] = []
+            for end in ends:
+                over = over or len(rest) + len(end) > self._limit
+                lines.append(None if over else bytes(rest + end))
+                rest, over = bytearray(), False
+            over = over or len(rest) + len(last) > self._limit
+            rest = bytearray() if over else rest + last
+            if lines:
+                yield lines
+        if rest or over:
+            yield [None if over else bytes(rest)]
+
+    async def _answer(self, lines: Sequence[bytes | None]) -> tuple[list[dict[str, Any]], bool]:
+        """Queue what can be read, and give an answer to each line, and whether to go on."""
+        answers: list[dict[str, Any]] = [{} for _ in lines]
+        places: list[int] = []
+        messages: list[Any] = []
+        for place, line in enumerate(lines):
+            try:
+                messages.append(self._parse(line))
+                places.append(place)
+            except InvalidMessage as error:
+                answers[place] = _refusal(error)
+        ids, errors = await self._queue_all(messages)
+        for index, place in enumerate(places):
+            refused, id = errors.get(index), ids[index] if ids else None
+            answers[place] = {"id": id} if refused is None else _refusal(refused, id)
+        return answers, not any(_ends(error) for error in errors.values())
+
+    def _parse(self, line: bytes | None) -> Any:
+        if line is None:
+            raise too_large(self._limit)
+        return parse_json(line)
+
+    async def _queue_all(self, messages: Sequence[Any]) -> tuple[list[str], dict[int, RedisQError]]:
+        if not messages:
+            return [], {}
+        try:
+            grant = await self._door.admit(self._request, "queue", self._queue)
+            return await self._context.acting_for(grant.app).queue_messages(self._queue, messages), {}
+        except BatchError as error:
+            return error.ids, error.errors
+        except RedisQError as error:
+            return [], dict.fromkeys(range(len(messages)), error)
+
+
+def _ends(error: RedisQError) -> bool:
+    """Tell whether an error is not of its message alone."""
+    return isinstance(error, Unavailable) or error.code in ("invalid_token", "token_expired", "forbidden")
+
+
+def _refusal(error: RedisQError, id: str | None = None) -> dict[str, Any]:
+    """Say why a line was refused; with its id when it may be in the queue all the same."""
+    known = {"id": id} if id is not None and isinstance(error, Unavailable) else {}
+    return {"error": {**described(error), **known}}
+
+
+def _written(answers: Sequence[dict[str, Any]]) -> bytes:
+    return "".join(f"{json.dumps(answer, ensure_ascii=False)}\n" for answer in answers).encode()

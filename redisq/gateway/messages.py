@@ -1,0 +1,135 @@
+"""The routes of messages: queue, look up and delete one; queue a stream of them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from redisq import aclient
+from redisq.gateway.bodies import JSON, MSGPACK, NDJSON, Body, empty, header, limit_of, parse, type_of
+from redisq.gateway.context import Context
+from redisq.gateway.door import Door
+from redisq.gateway.errors import BadRequest, reply
+from redisq.gateway.lines import Lines
+from redisq.gateway.queries import moment, query, seconds
+from redisq.gateway.waits import LONGEST
+
+_PREFERRED = re.compile(r"\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*", re.IGNORECASE)
+_OPTIONS = ("delay", "at", "expires_in", "priority")
+
+
+def routes(context: Context, door: Door) -> list[Route]:
+    """Give the routes."""
+    messages = _Messages(context, door)
+    return [
+        Route("/{queue:queue}", messages.post, methods=["POST"]),
+        Route("/{queue:queue}/{id:id}", messages.get, methods=["GET"]),
+        Route("/{queue:queue}/{id:id}", messages.put, methods=["PUT"]),
+        Route("/{queue:queue}/{id:id}", messages.delete, methods=["DELETE"]),
+    ]
+
+
+class _Messages:
+    """What the routes do."""
+
+    def __init__(self, context: Context, door: Door) -> None:
+        self._context = context
+        self._door = door
+
+    async def post(self, request: Request) -> Response:
+        """Queue a message, or a stream of them."""
+        queue = request.path_params["queue"]
+        grant = await self._door.admit(request, "queue", queue)
+        kind = type_of(request.scope, JSON, MSGPACK, NDJSON)
+        key = header(request.scope, b"idempotency-key")
+        if kind == NDJSON:
+            query(request)
+            if key is not None:
+                raise BadRequest("A stream takes no Idempotency-Key: which message would it belong to?")
+            return Lines(self._context, self._door, request, queue, await self._limit(queue, kind))
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise BadRequest("Idempotency-Key takes printable ASCII.")
+        options = _options(request)
+        message = await self._message(request, queue, kind)
+        mq = self._context.acting_for(grant.app)
+        id = await mq.queue_message(queue, message, idempotency_key=key, **options)
+        return _queued(queue, id, 201)
+
+    async def put(self, request: Request) -> Response:
+        """Queue a message under an id of the client's."""
+        queue, id = request.path_params["queue"], request.path_params["id"]
+        grant = await self._door.admit(request, "queue", queue)
+        kind = type_of(request.scope, JSON, MSGPACK)
+        options = _options(request)
+        message = await self._message(request, queue, kind)
+        mq = self._context.acting_for(grant.app)
+        name, new = await aclient.put(mq, queue, message, id=id, **options)
+        return _queued(queue, name, 201 if new else 200)
+
+    async def get(self, request: Request) -> Response:
+        """Look a message up, at once or when it has finished."""
+        queue, id = request.path_params["queue"], request.path_params["id"]
+        grant = await self._door.admit(request, "get", queue)
+        wait, headers = _wait(request)
+        mq = self._context.acting_for(grant.app)
+        message = None
+        if wait:
+            message = await self._context.waits.run(request.receive, mq.get_message(queue, id, wait=wait))
+            await self._door.admit(request, "get", queue)  # the token may have expired, or been revoked, meanwhile
+        if message is None:
+            message = await mq.get_message(queue, id)
+        return reply(message.to_dict(), headers=headers)
+
+    async def delete(self, request: Request) -> Response:
+        """Delete a message."""
+        queue, id = request.path_params["queue"], request.path_params["id"]
+        grant = await self._door.admit(request, "delete", queue)
+        query(request)
+        await empty(request)
+        await self._context.acting_for(grant.app).delete_message(queue, id)
+        return Response(status_code=204)
+
+    async def _message(self, request: Request, queue: str, kind: str) -> Any:
+        """Read the message; what its queue allows beyond the settings' limit is asked for only when it matters."""
+        body = Body(request, limit_of(kind, self._context.settings.max_bytes))
+        if body.length is None or body.length > body.limit:
+            body.limit = await self._limit(queue, kind)
+        return parse(kind, await body.whole())
+
+    async def _limit(self, queue: str, kind: str) -> int:
+        own = (await self._door.definitions.of(queue)).max_bytes
+        return limit_of(kind, own or self._context.settings.max_bytes)
+
+
+def _queued(queue: str, id: str, status: int) -> Response:
+    return reply({"id": id}, status, {"Location": f"/{queue}/{id}"})
+
+
+def _options(request: Request) -> dict[str, Any]:
+    found = query(request, *_OPTIONS)
+    if not found:
+        return {}
+    if "priority" in found:
+        raise BadRequest("A message has no priority of its own: use a queue for each, and a worker's priority=.")
+    times = {"at": moment(found, "at"), "expires_in": seconds(found, "expires_in")}
+    return {"delay": seconds(found, "delay") or 0.0, **times}
+
+
+def _wait(request: Request) -> tuple[float, dict[str, str]]:
+    """Give the seconds to wait, by the query or else by a Prefer header, and the answer's headers that say so."""
+    wait = seconds(query(request, "wait"), "wait")
+    if wait is not None:
+        if wait > LONGEST:
+            raise BadRequest(f"wait takes at most {LONGEST:.0f} seconds. Ask again for more.")
+        return wait, {}
+    for name, value in request.scope["headers"]:
+        if name == b"prefer":
+            for preference in value.decode("latin-1").split(","):
+                if found := _PREFERRED.fullmatch(preference.partition(";")[0]):
+                    wait = min(float(found[1]), LONGEST)
+                    return wait, {"Preference-Applied": f"wait={wait:.0f}"}
+    return 0.0, {}

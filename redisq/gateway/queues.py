@@ -1,0 +1,140 @@
+"""The routes of queues as a whole: what they hold, how they are defined, their dead letters; pause, resume, purge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from redisq.aclient import AsyncRedisQ
+from redisq.dead_letters import REASONS
+from redisq.gateway.bodies import JSON, Body, empty, parse_json, type_of
+from redisq.gateway.context import Context
+from redisq.gateway.door import Door
+from redisq.gateway.errors import BadRequest, reply
+from redisq.gateway.queries import number, query, seconds
+from redisq.model import Definition
+
+_DOCUMENT = 1024 * 1024  # bytes of a definition
+_LETTERS, _MOST_LETTERS = 100, 1000
+_CHOICE = ("reason", "min_age", "max_age")
+
+
+def routes(context: Context, door: Door) -> list[Route]:
+    """Give the routes."""
+    queues = _Queues(context, door)
+    return [
+        Route("/{queue:queue}", queues.stats, methods=["GET"]),
+        Route("/_queues", queues.names, methods=["GET"]),
+        Route("/{queue:queue}/_config", queues.config, methods=["GET"]),
+        Route("/{queue:queue}/_config", queues.replace, methods=["PUT"]),
+        Route("/{queue:queue}/_config", queues.change, methods=["PATCH"]),
+        Route("/{queue:queue}/_dead", queues.dead, methods=["GET"]),
+        Route("/{queue:queue}/_redrive", queues.redrive, methods=["POST"]),
+        Route("/{queue:queue}/_purge", queues.purge, methods=["POST"]),
+        Route("/{queue:queue}/_pause", queues.pause, methods=["POST"]),
+        Route("/{queue:queue}/_resume", queues.resume, methods=["POST"]),
+    ]
+
+
+class _Queues:
+    """What the routes do."""
+
+    def __init__(self, context: Context, door: Door) -> None:
+        self._context = context
+        self._door = door
+
+    async def stats(self, request: Request) -> Response:
+        """Count what a queue holds."""
+        queue, mq = await self._admitted(request, "stats")
+        query(request)
+        return reply((await mq.stats(queue)).to_dict())
+
+    async def names(self, request: Request) -> Response:
+        """List the names of all queues."""
+        grant = await self._door.admit_all(request, "stats")
+        query(request)
+        return reply({"queues": await self._context.acting_for(grant.app).queues()})
+
+    async def config(self, request: Request) -> Response:
+        """Give a queue's own settings."""
+        queue, mq = await self._admitted(request, "stats")
+        query(request)
+        return reply(asdict(await mq.define(queue)))
+
+    async def replace(self, request: Request) -> Response:
+        """Give a queue these settings and no others."""
+        return await self._define(request, dict.fromkeys(Definition.__dataclass_fields__))
+
+    async def change(self, request: Request) -> Response:
+        """Change some settings of a queue."""
+        return await self._define(request, {})
+
+    async def dead(self, request: Request) -> Response:
+        """List dead letters, oldest first."""
+        queue, mq = await self._admitted(request, "admin")
+        found = query(request, "limit", *_CHOICE)
+        limit = number(found, "limit", 1, _MOST_LETTERS) or _LETTERS
+        letters = await mq.dead_letters(queue, limit=limit, **_chosen(found))
+        return reply({"messages": [letter.to_dict() for letter in letters]})
+
+    async def redrive(self, request: Request) -> Response:
+        """Queue dead letters anew."""
+        queue, mq = await self._admitted(request, "admin")
+        chosen = _chosen(query(request, *_CHOICE))
+        await empty(request)
+        return reply({"redriven": await mq.redrive(queue, **chosen)})
+
+    async def purge(self, request: Request) -> Response:
+        """Remove all waiting messages."""
+        queue, mq = await self._admitted(request, "admin")
+        query(request)
+        await empty(request)
+        return reply({"purged": await mq.purge(queue)})
+
+    async def pause(self, request: Request) -> Response:
+        """Let workers claim nothing."""
+        return await self._set_paused(request, True)
+
+    async def resume(self, request: Request) -> Response:
+        """Let workers claim again."""
+        return await self._set_paused(request, False)
+
+    async def _admitted(self, request: Request, op: str) -> tuple[str, AsyncRedisQ]:
+        queue: str = request.path_params["queue"]
+        grant = await self._door.admit(request, op, queue)
+        return queue, self._context.acting_for(grant.app)
+
+    async def _set_paused(self, request: Request, paused: bool) -> Response:
+        queue, mq = await self._admitted(request, "admin")
+        query(request)
+        await empty(request)
+        return await self._defined(mq, queue, {"paused": paused})
+
+    async def _define(self, request: Request, rest: Mapping[str, Any]) -> Response:
+        """Set what the body says, and the rest as given."""
+        queue, mq = await self._admitted(request, "admin")
+        query(request)
+        type_of(request.scope, JSON)
+        changes = parse_json(await Body(request, _DOCUMENT).whole())
+        if not isinstance(changes, dict):
+            raise BadRequest("A definition is an object of settings and their values.")
+        return await self._defined(mq, queue, {**rest, **changes})
+
+    async def _defined(self, mq: AsyncRedisQ, queue: str, changes: Mapping[str, Any]) -> Response:
+        try:
+            return reply(asdict(await mq.define(queue, **changes)))
+        finally:
+            self._door.definitions.forget(queue)
+
+
+def _chosen(found: dict[str, str]) -> dict[str, Any]:
+    """Read which dead letters are meant."""
+    reason = found.get("reason")
+    if reason not in (None, *REASONS):
+        raise BadRequest(f"reason takes one of {', '.join(REASONS)}.")
+    return {"reason": reason, "min_age": seconds(found, "min_age"), "max_age": seconds(found, "max_age")}

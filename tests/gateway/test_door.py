@@ -1,0 +1,184 @@
+"""Who gets in: headers, tokens, scopes, queues that are open to all. What is refused looks alike, changes nothing."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+import pytest
+
+from redisq import Credentials, tokens
+from redisq.tokens import OPS
+from tests.conftest import settings_for
+from tests.gateway.conftest import QUEUE, Gateway, MakeGateway
+
+OTHER = Credentials.generate("other")
+
+
+def bad_tokens(gateway: Gateway) -> dict[str, str]:
+    """Tokens that are none here, for every reason but expiry."""
+    good = gateway.token()
+    return {
+        "garbage": "x",
+        "empty": "",
+        "too large": "rq1." + "a" * 3000,
+        "a JWT": "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.",
+        "cut": good[:-1],
+        "changed": good[:-2] + ("A" if good[-2] != "A" else "B") + good[-1],
+        "unknown application": gateway.token(credentials=OTHER),
+        "other audience": gateway.token(audience="redisq:other"),
+        "not yet valid": gateway.token(now=time.time() + 3600),
+        "twice": f"{good} {good}",
+        "spaces": f" {good}",
+    }
+
+
+def shape(response: Any) -> Any:
+    """All of an answer but what names the request."""
+    body = response.json()
+    body["error"].pop("request_id")
+    return response.status_code, body, {k: v for k, v in response.headers.items() if k != "x-request-id"}
+
+
+def test_whatever_is_no_token_looks_alike(gateway: Gateway) -> None:
+    gateway.mq.queue_message(QUEUE, 1)
+    wanted = shape(gateway.call("GET", "/orders", token=None))
+    assert wanted[0] == 401
+    assert wanted[1]["error"]["code"] == "invalid_token"
+    assert wanted[2]["www-authenticate"] == 'Bearer realm="redisq", error="invalid_token"'
+    for why, token in bad_tokens(gateway).items():
+        header = {"Authorization": f"Bearer {token}"}
+        assert shape(gateway.call("GET", "/orders", token=None, headers=header)) == wanted, why
+    good = gateway.token()
+    for why, headers in {
+        "two headers": [("Authorization", f"Bearer {good}"), ("Authorization", f"Bearer {good}")],
+        "basic": [("Authorization", "Basic dXNlcjpwYXNz")],
+        "no scheme": [("Authorization", good)],
+        "a colon": [("Authorization", f"Bearer: {good}")],
+        "not ASCII": [("Authorization", "Bearer é".encode())],
+        "a cookie": [("Cookie", f"token={good}")],
+    }.items():
+        assert shape(gateway.call("GET", "/orders", token=None, headers=headers)) == wanted, why
+    assert shape(gateway.call("GET", f"/orders?access_token={good}", token=None)) == wanted
+    assert gateway.call("GET", f"/orders?access_token={good}").status_code == 400
+    assert gateway.call("GET", "/orders", token=None, headers={"Authorization": f"bearer {good}"}).status_code == 200
+
+
+def test_an_expired_token_is_told_so(gateway: Gateway) -> None:
+    old = gateway.token(now=time.time() - 3600, ttl=60)
+    refused = gateway.call("GET", "/orders", token=old)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "token_expired")
+
+
+def test_an_unknown_queue_looks_like_a_forbidden_one(gateway: Gateway) -> None:
+    gateway.mq.queue_message("secret1", 1)
+    for token in (None, gateway.token(queues=["orders"])):
+        known, unknown = (
+            gateway.call("GET", f"/{name}/{uuid.uuid4()}", token=token) for name in ("secret1", "secret2")
+        )
+        assert shape(known) == tuple(part if not isinstance(part, dict) else _renamed(part) for part in shape(unknown))
+
+
+def _renamed(part: Any) -> Any:
+    import json
+
+    return json.loads(json.dumps(part).replace("secret2", "secret1"))
+
+
+@pytest.mark.parametrize("op", sorted(OPS))
+def test_a_token_allows_its_operations_on_its_queues_alone(gateway: Gateway, op: str) -> None:
+    token = gateway.token(ops=[op], queues=["orders", "mail*"])
+    id = gateway.mq.queue_message(QUEUE, 1)
+    calls = {
+        "queue": ("PUT", f"/{{}}/{uuid.uuid4()}", {"message": 1}),
+        "get": ("GET", f"/{{}}/{id}", {}),
+        "stats": ("GET", "/{}", {}),
+        "admin": ("GET", "/{}/_dead", {}),
+        "delete": ("DELETE", f"/{{}}/{id}", {}),
+    }
+    for other, (method, path, how) in calls.items():
+        allowed = gateway.call(method, path.format("orders"), token=token, **how).status_code
+        assert (allowed < 300) is (other == op), other
+        if other == op:
+            assert gateway.call(method, path.format("mail.x"), token=token, **how).status_code in (200, 201, 404)
+        for queue in ("order", "orders2", "Mail", "mai"):
+            refused = gateway.call(method, path.format(queue), token=token, **how)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
+            assert "insufficient_scope" in refused.headers["WWW-Authenticate"]
+
+
+def test_a_narrowed_token_allows_less(gateway: Gateway) -> None:
+    narrowed = tokens.narrow(gateway.token(), ops=["queue"], queues=["orders"])
+    assert gateway.call("POST", "/orders", message=1, token=narrowed).status_code == 201
+    assert gateway.call("POST", "/other", message=1, token=narrowed).status_code == 403
+    assert gateway.call("GET", "/orders", token=narrowed).status_code == 403
+
+
+def test_all_queues_are_listed_for_who_may_see_all(gateway: Gateway) -> None:
+    gateway.mq.queue_message(QUEUE, 1)
+    assert gateway.call("GET", "/_queues").json() == {"queues": ["orders"]}
+    assert gateway.call("GET", "/_queues", token=gateway.token(queues=["o*", "orders"])).status_code == 403
+    assert gateway.call("GET", "/_queues", token=gateway.token(ops=["get"])).status_code == 403
+    assert gateway.call("GET", "/_queues", token=None).status_code == 401
+
+
+def test_the_token_is_checked_again_when_a_wait_returns(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of the door goes an hour ahead while the request waits: no sleep, and no message for it."""
+    id = gateway.mq.queue_message(QUEUE, 1)
+    token = gateway.token(ttl=60)
+    assert gateway.call("GET", f"/orders/{id}?wait=0.01", token=token).status_code == 200
+    times = iter([time.time(), time.time()])
+    monkeypatch.setattr("redisq.gateway.door.time.time", lambda: next(times, time.time_ns() / 1e9 + 3600))
+    refused = gateway.call("GET", f"/orders/{id}?wait=0.01", token=token)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "token_expired")
+    assert "request" not in refused.json()
+
+
+# --- Open queues ---
+
+
+def test_an_open_queue_takes_anybody_for_its_messages_alone(gateway: Gateway) -> None:
+    gateway.mq.define("open", security="none")
+    made = gateway.call("POST", "/open", token=None, message=1)
+    assert made.status_code == 201
+    path = made.headers["Location"]
+    assert gateway.call("GET", path, token=None).json()["request"] == 1
+    assert gateway.call("DELETE", path, token=None).status_code == 204
+    for method, route in (
+        ("GET", "/open"),
+        ("GET", "/open/_config"),
+        ("PATCH", "/open/_config"),
+        ("PUT", "/open/_config"),
+        ("GET", "/open/_dead"),
+        ("POST", "/open/_redrive"),
+        ("POST", "/open/_purge"),
+        ("POST", "/open/_pause"),
+        ("POST", "/open/_resume"),
+        ("GET", "/_queues"),
+        ("POST", "/orders"),
+    ):
+        assert gateway.call(method, route, token=None, message={}).status_code == 401, route
+    assert gateway.call("POST", "/open", token="garbage", message=1).status_code == 401
+    assert gateway.call("POST", "/open", token=gateway.token(queues=["orders"]), message=1).status_code == 403
+
+
+def test_a_queue_that_is_closed_again_is_closed(gateway: Gateway) -> None:
+    gateway.mq.define("open", security="none")
+    assert gateway.call("POST", "/open", token=None, message=1).status_code == 201
+    closed = gateway.call("PATCH", "/open/_config", message={"security": "token"})
+    assert closed.json()["security"] == "token"
+    assert gateway.call("POST", "/open", token=None, message=1).status_code == 401
+
+
+def test_a_stranger_makes_no_queue(gateway: Gateway) -> None:
+    assert gateway.call("POST", "/orders", token=None, message=1).status_code == 401
+    assert gateway.mq.queues() == []
+
+
+def test_without_tokens_nobody_is_asked(make_gateway: MakeGateway, real_server: Any, namespace: str) -> None:
+    gateway = make_gateway(settings_for(real_server.url, namespace, auth="none"))
+    path = gateway.call("POST", "/orders", token=None, message=1).headers["Location"]
+    assert gateway.call("GET", path, token="garbage").status_code == 200
+    assert gateway.call("GET", "/_queues", token=None).json() == {"queues": ["orders"]}
+    assert gateway.call("PATCH", "/orders/_config", token=None, message={"lease": 5}).json()["lease"] == 5
