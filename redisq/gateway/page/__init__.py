@@ -22,7 +22,7 @@ from redisq.gateway.page.responses import HEADERS, NO_SUCH_PAGE, Pages, static_f
 from redisq.gateway.page.session import ROOT, Sessions, form_of
 from redisq.gateway.page.views import Views
 
-_OWN_PATH = re.compile(rf"{ROOT}(/[A-Za-z0-9._-]+)*")
+_OWN_PATH = re.compile(rf"{ROOT}(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}  # each text of a file has an address of its own
 

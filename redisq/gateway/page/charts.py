@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 WIDTH, HEIGHT = 1000, 200
-_STEPS = (1, 2, 2.5, 5, 10)
+_STEPS = (1, 2, 4, 6, 8, 10)  # each halves into what is whole, from 2 on
+_SPANS = (30, 60, 120, 300, 900, 3600)  # seconds
 
 Points: TypeAlias = Sequence[tuple[float, float | None]]  # time and value; None is a gap
 
@@ -66,11 +67,15 @@ def path_of(points: Points, begin: float, end: float, top: float, width: int = W
     return "".join(parts)
 
 
-def sparkline(points: Points, begin: float, end: float) -> tuple[str, str]:
-    """Draw a small line of 100 by 20, and the area below it; both are empty without two points."""
-    known = [(at, value) for at, value in points if value is not None and at >= begin]
+def sparkline(points: Points, seconds: float, end: float) -> tuple[str, str]:
+    """Draw a small line of 100 by 20, and the area below it; both are empty without two points.
+
+    It shows up to `seconds` before `end`: while less is known, half a minute or what there is.
+    """
+    known = [(at, value) for at, value in points if value is not None and at >= end - seconds]
     if len(known) < 2:
         return "", ""
+    begin = min(known[0][0], end - _SPANS[0])
     top = max(value for _, value in known) or 1.0
     line = path_of(known, begin, end, top * 1.1, 100, 20)
     first, last = ((at - begin) / (end - begin) * 100 for at in (known[0][0], known[-1][0]))
@@ -80,7 +85,12 @@ def sparkline(points: Points, begin: float, end: float) -> tuple[str, str]:
 def chart(
     title: str, unit: str, series: Sequence[tuple[str, str, Points]], seconds: float, now: float, least: float = 1.0
 ) -> Chart:
-    """Chart series, each a name, a word for its style and points, over the last `seconds` before `now`."""
+    """Chart series, each a name, a word for its style and points, over the last `seconds` before `now`.
+
+    While less is known, it is a shorter span that holds all.
+    """
+    first = min((points[0][0] for _, _, points in series if points), default=now)
+    seconds = next((span for span in _SPANS if now - first <= span <= seconds), seconds)
     begin = now - seconds
     shown = [(name, style, [point for point in points if point[0] >= begin]) for name, style, points in series]
     known = [value for _, _, points in shown for _, value in points if value is not None]
@@ -96,8 +106,10 @@ def chart(
 def _ago(seconds: float) -> str:
     if seconds == 0:
         return "now"
+    if seconds < 60:
+        return f"−{seconds:g} s"  # noqa: RUF001 - a minus, as it stands in a chart
     minutes, rest = divmod(round(seconds), 60)
-    return f"−{minutes}:{rest:02} min" if rest else f"−{minutes} min"  # noqa: RUF001 - a minus, as it stands in a chart
+    return f"−{minutes}:{rest:02}" if rest else f"−{minutes} min"  # noqa: RUF001 - a minus, as it stands in a chart
 
 
 def _rows(series: Sequence[Points], now: float, count: int = 10) -> list[tuple[str, Sequence[float | None]]]:

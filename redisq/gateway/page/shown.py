@@ -82,8 +82,10 @@ def instant(at: datetime) -> str:
 
 def since(at: datetime, now: datetime) -> str:
     """Give how long ago a time was, or how far ahead it is."""
-    seconds = (now - at).total_seconds()
-    return f"{duration(round(seconds))} ago" if seconds >= 0 else f"in {duration(round(-seconds))}"
+    seconds = round((now - at).total_seconds())
+    if seconds == 0:
+        return "now"
+    return f"{duration(seconds)} ago" if seconds > 0 else f"in {duration(-seconds)}"
 
 
 def iso(at: datetime) -> str:

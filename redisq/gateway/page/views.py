@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -11,12 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from redisq.gateway.context import Context
-from redisq.gateway.page import charts
+from redisq.gateway.page import charts, shown
 from redisq.gateway.page.history import EVERY, History, Rates, Sample, rates_of
 from redisq.gateway.page.responses import Pages
 from redisq.gateway.page.session import ROOT, Visitor
 from redisq.keys import check_queue_name, known_id
-from redisq.model import Definition, Message, Page, QueueStats, Status
+from redisq.model import Message, Page, QueueStats, Status
 
 _QUEUES = 50  # on one page; so many are asked about at once
 _LISTED = 25  # messages on one page
@@ -30,6 +29,18 @@ _LISTS = {
     "finished": "Complete",
 }
 _DEPTHS = (("Ready", "a", 1), ("In progress", "e", 3), ("Scheduled", "c", 2))
+_SETTINGS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "lease": ("Lease", shown.duration),
+    "max_attempts": ("Attempts at most", shown.number),
+    "max_lost": ("Lost leases at most", shown.number),
+    "backoff_base": ("First backoff", shown.duration),
+    "backoff_cap": ("Longest backoff", shown.duration),
+    "max_bytes": ("Largest message", shown.size),
+    "max_length": ("Waiting at most", lambda most: shown.number(most) if most else "no limit"),
+    "retention": ("Retention", shown.duration),
+    "dead_retention": ("Retention of dead letters", shown.duration),
+    "dedup_window": ("Deduplication window", shown.duration),
+}
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _STYLES = dict.fromkeys(("failed", "rejected", "unreadable", "lost", "expired"), "bad")
 _SPEEDS = (("Queued", "a", 1), ("Completed", "b", 2), ("Failed or lost", "d", 3))
@@ -61,8 +72,8 @@ class Views:
         sought = request.query_params.get("q", "")[:128]
         found = [name for name in names if sought.lower() in name.lower()]
         number = _number(request.query_params.get("page"), 1, max(1, -(-len(found) // _QUEUES)))
-        shown = found[(number - 1) * _QUEUES : number * _QUEUES]
-        rows = [self._row(stats) for stats in await self._history.look(shown)]
+        chosen = found[(number - 1) * _QUEUES : number * _QUEUES]
+        rows = [self._row(stats) for stats in await self._history.look(chosen)]
         last = number * _QUEUES >= len(found)
         paging = {"number": number, "last": last, "count": len(found), "all": len(names), "sought": sought}
         values = {"rows": rows, "totals": _totals(rows), "paging": paging}
@@ -75,7 +86,8 @@ class Views:
         self._pages.sessions.require(request, visitor, "stats", queue)
         span = request.query_params.get("range", "5")
         span = span if span in _RANGES else "5"
-        (stats,) = await self._history.look([queue])
+        await self._history.look([queue])
+        stats = await self._mq.stats(queue)  # of now: something may just have been done
         chosen = request.query_params.get("list", "")
         chosen = chosen if chosen in _LISTS else _fullest(stats)
         lists = [(word, name, getattr(stats, word)) for word, name in _LISTS.items()]
@@ -122,21 +134,21 @@ class Views:
         except ValueError:  # a cursor of another list, or none at all
             return await self._mq.list_messages(queue, which, limit=_LISTED)
 
-    async def _definition(self, queue: str) -> Sequence[tuple[str, Any, bool]]:
-        """Give the settings in force, each with whether it is the queue's own."""
+    async def _definition(self, queue: str) -> list[tuple[str, str, bool]]:
+        """Give the settings in force as a person reads them, each with whether it is the queue's own."""
         own = await self._mq.define(queue)
-        settings: Mapping[str, Any] = self._settings.model_dump(exclude={"url", "app_secret"})
         found = []
-        for field in fields(Definition):
-            value = getattr(own, field.name)
-            found.append((field.name, settings.get(field.name) if value is None else value, value is not None))
+        for name, (label, shown_as) in _SETTINGS.items():
+            value = getattr(own, name)
+            in_force = getattr(self._settings, name) if value is None else value
+            found.append((label, shown_as(in_force), value is not None))
         return found
 
     def _row(self, stats: QueueStats) -> dict[str, Any]:
         """Give a queue's figures with its rates of now and its sparkline."""
         samples, now = self._history.fine(stats.queue), self._history.now()
         rates = rates_of(samples, EVERY)
-        line = charts.sparkline([(sample.at, sample.ready) for sample in samples], now - _SPARK, now)
+        line = charts.sparkline([(sample.at, sample.ready) for sample in samples], _SPARK, now)
         return {"stats": stats, "rates": _latest(samples), "spark": line, "peak": _peak(samples), "known": bool(rates)}
 
     def _charts(self, queue: str, seconds: float) -> list[charts.Chart]:
@@ -167,7 +179,7 @@ def _peak(samples: Sequence[Sample]) -> int:
 
 def _totals(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Add up what the queues of a page hold."""
-    names = ("ready", "scheduled", "in_progress", "dead")
+    names = ("ready", "in_progress", "dead")
     totals: dict[str, float] = {name: sum(getattr(row["stats"], name) for row in rows) for name in names}
     for index, name in enumerate(("queued", "completed", "failed"), 1):
         totals[name] = sum(row["rates"][index] or 0.0 for row in rows)
@@ -191,6 +203,7 @@ def _life(message: Message) -> list[_Step]:
     if message.status is Status.PENDING and message.available_at != message.queued_at:
         steps.append(_Step(message.available_at, "Available", 0, "", "now"))
     ended, style = ("Complete", "good") if message.status is Status.COMPLETE else ("Error", "bad")
+    steps.append(_Step(message.expires_at, "Expires" if not message.finished else "Would have expired"))
     steps.append(_Step(message.finished_at, ended, message.attempts, "", style))
     return sorted((step for step in steps if step.at is not None), key=lambda step: step.at or _NEVER)
 

@@ -95,7 +95,6 @@
   function show() {
     pulse.hidden = !live;
     pulse.setAttribute("aria-pressed", String(wanted));
-    pulse.textContent = wanted ? "Live" : "Paused";
   }
 
   if (live || recovering) {
