@@ -149,7 +149,8 @@ class Views:
         samples, now = self._history.fine(stats.queue), self._history.now()
         rates = rates_of(samples, EVERY)
         line = charts.sparkline([(sample.at, sample.ready) for sample in samples], _SPARK, now)
-        return {"stats": stats, "rates": _latest(samples), "spark": line, "peak": _peak(samples), "known": bool(rates)}
+        done = charts.sparkline([(rate.at, rate.completed) for rate in rates], _SPARK, now)
+        return {"stats": stats, "rates": _latest(samples), "spark": line, "done": done, "peak": _peak(samples)}
 
     def _charts(self, queue: str, seconds: float) -> list[charts.Chart]:
         fine = seconds <= _SPARK
