@@ -60,7 +60,6 @@ class Trouble:
 
 
 _TROUBLES: tuple[tuple[type[RedisQError], Trouble], ...] = (
-    (BadForm, Trouble(403, "This form cannot be taken", BadForm.__doc__ or "")),
     (
         Forbidden,
         Trouble(
@@ -91,6 +90,7 @@ _TROUBLES: tuple[tuple[type[RedisQError], Trouble], ...] = (
         Trouble(500, "Something went wrong here", "The gateway's log tells more, under the id of this request."),
     ),
 )
+BAD_FORM = Trouble(403, "This form cannot be taken", BadForm.__doc__ or "")
 NO_SUCH_PAGE = Trouble(404, "There is no such page", "The address is not one of this site. Begin with the queues.")
 
 View: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -160,6 +160,8 @@ class Pages:
                 return self.sign_in(request, 401, "Your token has expired. Sign in with a new one.")
             except InvalidToken:
                 return self.sign_in(request, 401, "The token is not valid. Sign in with another one.")
+            except BadForm:
+                return self.trouble(request, self._visitor(request), BAD_FORM)
             except RedisQError as error:
                 found = next(trouble for kind, trouble in _TROUBLES if isinstance(error, kind))
                 return self.trouble(request, self._visitor(request), found)

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs
 from starlette.requests import Request
 from starlette.responses import Response
 
-from redisq.errors import Forbidden, InvalidToken, MissingCredentials
+from redisq.errors import InvalidToken, MissingCredentials
 from redisq.gateway.context import Context
 from redisq.gateway.door import Door, address_of
 from redisq.gateway.edge import APPLICATION
@@ -34,7 +34,7 @@ _MOST_FORM = 8 * 1024  # bytes: a token is 2,048 at most
 _PURPOSE = b"redisq/page/form/v1"
 
 
-class BadForm(Forbidden):
+class BadForm(Exception):
     """The form did not come from this page, or is an old one. Go back, load the page again, and send it once more."""
 
 
