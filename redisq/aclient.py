@@ -6,7 +6,7 @@ import asyncio
 import copy
 import math
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -203,6 +203,11 @@ def acting_for(mq: AsyncRedisQ, application: str) -> AsyncRedisQ:
     other = copy.copy(mq)
     other._operations = mq._operations.acting_for(application)
     return other
+
+
+async def run(mq: AsyncRedisQ, make: Callable[[Operations], Flow[T]]) -> T:
+    """Run an operation that is no method of the client: `make` takes its operations and gives the flow."""
+    return await mq._run(make(mq._operations))
 
 
 async def put(mq: AsyncRedisQ, queue: str, message: Any, **options: Any) -> tuple[str, bool]:

@@ -306,6 +306,16 @@ def application(apps: str, name: str, before: bytes, record: str, most: int) -> 
     return Call(scripts.load("application"), (apps,), args, replies.outcome)
 
 
+def take(rate: str, interval: float, burst: int, tokens: int) -> Call[tuple[int, float]]:
+    """Take up to `tokens` out of a bucket that holds `burst` and gets one each `interval` seconds.
+
+    Gives how many were taken and, when none, in how many seconds there will be one. When the reply is lost and the call
+    sent again, those of the first are lost.
+    """
+    args = (max(1, round(interval * 1_000_000)), burst, tokens)
+    return Call(scripts.load("take"), (rate,), args, lambda reply: (reply[0], reply[1] / 1000))
+
+
 def leave(keys: PartitionKeys, limits: Limits, worker: str) -> Call[None]:
     """Forget a worker that has ended."""
     return _call("leave", keys, (*_periods(limits), worker), replies.nothing)

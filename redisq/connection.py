@@ -23,7 +23,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from redisq import failpoints
 from redisq.calls import Call
-from redisq.conversation import WITHHELD, Command, Conversation, Failed, Parts, converse, inspect, report
+from redisq.conversation import WITHHELD, Command, Conversation, Failed, Parts, converse, inspect, once, report
 from redisq.endpoint import Endpoint
 from redisq.errors import Unavailable
 from redisq.gate import Gate, Leave
@@ -64,15 +64,22 @@ class Link:
 
     def call(self, call: Call[T]) -> T:
         """Run one call. See `converse` for what it raises."""
-        return _answer(self._talk(call))
+        return _answer(self._talk(self._about(call)))
+
+    def command(self, *parts: bytes | str | int) -> Any:
+        """Send one command of the server's administration, once. See `once` for what it raises."""
+        deadline, server = self._settings.retry_deadline, self.endpoint().known()
+        return _answer(self._talk(once(parts, server, deadline, time.monotonic)))
 
     def begin(self, call: Call[T]) -> Begun[T]:
         """Send a call, and leave its answer for later. What it raises is raised then."""
-        return Begun(self._talk(call))
+        return Begun(self._talk(self._about(call)))
 
-    def _talk(self, call: Call[T]) -> Talk[T]:
+    def _about(self, call: Call[T]) -> Conversation[T]:
         settings, server = self._settings, self.endpoint().known()
-        conversation = converse(call, server, settings.retry_deadline, time.monotonic, strict=settings.strict)
+        return converse(call, server, settings.retry_deadline, time.monotonic, strict=settings.strict)
+
+    def _talk(self, conversation: Conversation[T]) -> Talk[T]:
         try:
             step = next(conversation)
             while True:

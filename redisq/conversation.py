@@ -128,6 +128,20 @@ def check_permitted(call: Call[T], server: Server, end: float, clock: Clock) -> 
     return None
 
 
+def once(parts: Parts, server: Server, deadline: float, clock: Clock) -> Conversation[Any]:
+    """Send one command, which need not be safe to send again, and give its reply.
+
+    Raises:
+        Indeterminate: it may have reached the server, and no answer came.
+        Unavailable, QueueFull: the server's own words, classified, or it cannot be reached.
+    """
+    reply = yield from _say(parts, server, clock() + deadline, clock)
+    if not isinstance(reply, Failed):
+        return reply
+    fault = classify(reply.error, server.name)
+    raise _in_doubt(fault.error) if fault.lost and reply.sent else fault.error
+
+
 def _say(parts: Parts, server: Server, end: float, clock: Clock) -> Conversation[Any]:
     """Send one command as soon as the gate gives leave; give its reply or Failed, and tell the gate which it was."""
     gate, waited = server.gate, False

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from redisq import calls, keys, tokens
-from redisq.applications import Application, MasterKeys, Registry
+from redisq.applications import AppKey, Application, MasterKeys, Registry
 from redisq.errors import (
     ApplicationConflict,
     ApplicationNotFound,
@@ -33,6 +33,11 @@ from redisq.tokens import MAX_TTL, Credentials
 MOST = 1_000
 #: A key that is retired goes on for this long at most, in seconds.
 LONGEST_OVERLAP = 365 * 86_400.0
+#: what to do without a master key
+NO_MASTER_KEY = (
+    "REDISQ_MASTER_KEY is not set, and applications are registered with it. `redisq app master-key` prints a new one: "
+    "keep it where you keep passwords, and give it to the gateway and to `redisq app`."
+)
 
 _TRIES = 10
 
@@ -53,10 +58,7 @@ def masters_of(settings: Settings) -> MasterKeys:
     """
     masters = settings.master_keys()
     if masters is None:
-        raise InvalidSettings(
-            "REDISQ_MASTER_KEY is not set, and applications are registered with it. `redisq app master-key` prints a "
-            "new one: keep it where you keep passwords, and give it to the gateway and to `redisq app`."
-        )
+        raise InvalidSettings(NO_MASTER_KEY)
     return masters
 
 
@@ -105,6 +107,13 @@ def _unless_there(there: Application | None, torn: bool, new: Application) -> Ap
             f"There is an application {new.name} already. `redisq app rotate {new.name}` gives it a new secret."
         )
     return there or new
+
+
+def enrol(settings: Settings, name: str, kid: str, allowance: Scopes) -> Flow[Application]:
+    """Register an application with the key of a key id that was chosen before; one that is there already stays."""
+    masters, now = masters_of(settings), int(time.time())
+    new = Application(name, now, now, allowance, (AppKey(kid, masters.newest.kid, now),))
+    return (yield from _write(settings, name, lambda there, _: there or new))
 
 
 def rotate(settings: Settings, name: str, overlap: float) -> Flow[Issued]:

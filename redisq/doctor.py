@@ -179,6 +179,7 @@ def _search(operations: Operations, registry: str, fix: bool) -> Flow[list[Findi
     """Search all keys of the namespace for those that belong to no queue of the registry."""
     namespace = operations.settings.namespace
     queues, strange = set[str](), set[str]()
+    rates = keys.rate_key(namespace, "")
     cursor: bytes | None = None
     while cursor != b"0":
         names: list[str]
@@ -186,7 +187,7 @@ def _search(operations: Operations, registry: str, fix: bool) -> Flow[list[Findi
         for name in names:
             if read := keys.read_key(namespace, name):
                 queues.add(read[0])
-            elif name != registry:
+            elif name != registry and not name.startswith(rates):
                 strange.add(name)
     found = list[Finding]()
     known: Mapping[str, int] = yield calls.registry(registry)  # now: a queue is entered before it has a key

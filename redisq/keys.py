@@ -4,6 +4,7 @@
     {namespace}:1:{orders#3}:stream      the same of partition 3, for a queue that has more than one
     {namespace}:1:queues                 the registry of queues
     {namespace}:1:apps                   the registry of applications
+    {namespace}:1:rates:billing          how much of its rate an application has used; gone when that is nothing
 
 The braces are Redis Cluster's hash tag: all keys of one partition share a slot, so that one script may touch them.
 """
@@ -116,6 +117,11 @@ def queues_key(namespace: str) -> str:
 def apps_key(namespace: str) -> str:
     """Spell the key of the registry of applications."""
     return f"{namespace}:{LAYOUT}:apps"
+
+
+def rate_key(namespace: str, application: str) -> str:
+    """Spell the key of an application's rate of requests."""
+    return f"{namespace}:{LAYOUT}:rates:{application}"
 
 
 def partition_of(message: bytes, partitions: int) -> int:

@@ -72,7 +72,7 @@ class Message:
 
 
 def json_ready(value: Any) -> Any:
-    """Give a value as JSON can hold it: times in ISO 8601, bytes in base64."""
+    """Give a value of a message as JSON has it: times in ISO 8601, bytes in base64."""
     match value:
         case datetime():
             return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

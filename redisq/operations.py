@@ -15,6 +15,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from redisq import calls, codec, keys, options, tokens
 from redisq.calls import BATCH, Call, Limits, NewMessage, milliseconds
@@ -79,6 +80,7 @@ class Operations:
         self.credentials = credentials or settings.credentials()
         self._application: str | None = None  # in whose name it acts, if that was settled elsewhere
         self.limits = limits_of(settings)
+        self._user = _user_of(settings.url)
         self._own: tokens.Grant | None = None
         self._partitions: dict[str, PartitionKeys] = {}
         self._registered: dict[str, float] = {}
@@ -230,11 +232,14 @@ class Operations:
         return NewMessage(id, codec.digest(body), body, delay, expires_in)
 
     def register(self, queue: str, smallest: int = 0) -> Flow[None]:
-        """Enter a queue in the registry, unless not even the smallest of the bodies (in bytes) will be accepted."""
+        """Enter a queue in the registry, unless not even the smallest of the bodies (in bytes) will be accepted.
+
+        A Redis user who may not touch the queue finds out before: its definition is read first.
+        """
         now = time.monotonic()
         if now < self._registered.get(queue, -math.inf) + _REGISTER_AGAIN:
             return
-        if smallest > self.limits.max_bytes:
+        if self._user or smallest > self.limits.max_bytes:
             own = _definition((yield calls.define(self.keys_of(queue), self.limits, [])))
             if smallest > (own.max_bytes or self.limits.max_bytes):
                 return
@@ -324,6 +329,15 @@ class Operations:
             forgotten, more, _ = yield calls.sweep(where, self.limits)
             total += forgotten
         return total
+
+
+def _user_of(url: str) -> str:
+    """Read the name of the Redis user that a URL holds; "" for that of everybody, or a URL that cannot be read."""
+    try:
+        name = urlsplit(url).username or ""
+    except ValueError:
+        return ""
+    return "" if name == "default" else name
 
 
 def limits_of(settings: Settings) -> Limits:

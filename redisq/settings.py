@@ -110,6 +110,16 @@ class Settings(BaseSettings):
             return cls() if url is None else cls(url=url)
         return settings if url is None else settings.model_copy(update={"url": url})
 
+    @classmethod
+    def of_registry(cls, url: str | None) -> Self | None:
+        """Give the environment's settings for the registry of applications, whoever this process is.
+
+        None without a master key: then nothing else of the environment has been looked at.
+        """
+        if _MasterKeySetting().master_key is None:
+            return None
+        return cls.merged(cls(app_id=None, app_secret=None), url)
+
     def credentials(self) -> Credentials | None:
         """Give the application's credentials, None when neither half is set.
 
@@ -137,3 +147,11 @@ class Settings(BaseSettings):
     def token_audience(self) -> str:
         """Whom this process' tokens are for."""
         return self.audience or f"redisq:{self.namespace}"
+
+
+class _MasterKeySetting(BaseSettings):
+    """The one setting that says whether applications are registered."""
+
+    model_config = SettingsConfigDict(env_prefix="REDISQ_", extra="ignore", hide_input_in_errors=True)
+
+    master_key: SecretStr | None = None

@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,16 +53,16 @@ def start(name: str, **options: Any) -> embedded.EmbeddedServer:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    told = "how much of their full counts the tests of tests/delivery run; 1 is all, and takes minutes"
+    told = "how much of their full counts some tests run; 1 is all, and takes minutes"
     parser.addoption("--scale", type=float, default=0.02, help=told)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what tests have measured; see `figure` in tests/delivery/conftest.py."""
+    """Show what tests have measured; see `figure`."""
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
     figures = [text for report in reports for name, text in report.user_properties if name == "figure"]
     if figures:
-        terminalreporter.section("delivery")
+        terminalreporter.section("figures")
         terminalreporter.write_line("\n".join(sorted(figures)))
 
 
@@ -82,6 +82,21 @@ def embedded_wheel_exists() -> bool:
     import sys
 
     return sys.platform == "linux" and sys.version_info < (3, 13)
+
+
+@pytest.fixture
+def scaled(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """Scale a full count by the option `--scale`, to a few at least."""
+    scale: float = request.config.getoption("--scale")
+    return lambda full, few: min(full, max(few, round(full * scale)))
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Note a figure that was measured, to be shown at the end of the run, with the server it was measured on."""
+    spec = getattr(request.node, "callspec", None)
+    where = f" [{spec.id}]" if spec else ""
+    return lambda text: record_property("figure", f"{text}{where}")
 
 
 def _name(name: str) -> str:

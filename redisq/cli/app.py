@@ -13,6 +13,7 @@ import typer
 
 from redisq import __version__
 from redisq.cli import (
+    applications,
     bench,
     completion,
     dead,
@@ -24,6 +25,7 @@ from redisq.cli import (
     messages,
     output,
     queues,
+    serve,
     stats,
     tokens,
     trace,
@@ -51,6 +53,7 @@ app.command("get")(messages.get)
 app.command("delete")(messages.delete)
 app.command("trace")(trace.trace)
 app.command("worker")(work.worker)
+app.command("serve")(serve.serve)
 app.command("stats")(stats.stats)
 app.command("sweep")(queues.sweep)
 app.command("doctor")(doctor.doctor)
@@ -60,7 +63,7 @@ queues.app.command("define")(definitions.define)
 app.add_typer(queues.app, name="queues")
 app.add_typer(dead.app, name="dead")
 app.add_typer(tokens.token_app, name="token")
-app.add_typer(tokens.app_app, name="app")
+app.add_typer(applications.app, name="app")
 
 
 def _version(wanted: bool) -> None:

@@ -15,7 +15,7 @@ def dev(
         list[str] | None,
         typer.Argument(
             metavar="MODULE:WORKER",
-            help="Workers to run, for example shop.work:worker. Without one, Redis alone runs.",
+            help="Workers to run, for example shop.work:worker. Without one, Redis and the gateway run.",
             show_default=False,
         ),
     ] = None,
@@ -23,11 +23,21 @@ def dev(
         bool, typer.Option("--reload", help="Restart the workers when a Python file below this folder changes.")
     ] = False,
     processes: Annotated[int, typer.Option(min=1, metavar="N", help="Processes of each worker.")] = 1,
+    http_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            help="Let the HTTP gateway listen on this port; 8080 or, when that is taken, another one if left out.",
+            show_default=False,
+        ),
+    ] = None,
     env: Annotated[
         bool, typer.Option("--env", help='Only print the lines to export: eval "$(redisq dev --env)".')
     ] = False,
 ) -> None:
-    """Run a private Redis and your workers for development, and show what they do, until Ctrl-C.
+    """Run a private Redis, the HTTP gateway and your workers for development, and show what they do, until Ctrl-C.
+
+    The gateway runs where the extra `http` is installed.
 
     Data and credentials stay in .redisq of the current folder. A second `redisq dev` there shows what the first does.
 
@@ -47,4 +57,4 @@ def dev(
         raise output.CommandError("--reload needs the package watchfiles: pip install 'redisq[cli]'")
     from redisq.cli.dev_run import run
 
-    run(folder, names, processes, reload)
+    run(folder, names, processes, reload, http_port)

@@ -1,7 +1,8 @@
 """The folder `.redisq` in a project's folder: what `redisq dev` keeps there, and how a second one finds the first.
 
 .gitignore      keeps all of it out of version control
-credentials     of the development application, made once; only its owner can read it
+credentials     of the development application, and the master key that they come from, made once; only its owner can
+                read them
 dev.lock        locked (flock) as long as a `redisq dev` runs here
 dev.json        what that one shows, about once a second; gone when it has ended
 redis.sock      a link to the socket of the server that runs now, so that its address stays when it is replaced
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import shlex
 import tempfile
 import time
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
+from redisq.applications import MasterKey
 from redisq.cli.dev_state import Snapshot
 from redisq.cli.output import CommandError
 from redisq.errors import InvalidCredentials
@@ -27,7 +30,7 @@ from redisq.tokens import Credentials
 
 NAME = ".redisq"
 
-_APPLICATION = "dev"
+APPLICATION = "dev"
 _PATIENCE = 10.0  # seconds for another one to say what it does, or to end
 _SOCKET_PATH_LIMIT = 100  # bytes; the system's own is 103 on macOS, 107 on Linux
 
@@ -63,21 +66,26 @@ class Folder:
         return f"embedded://{quote(str(self.path))}"
 
     def credentials(self) -> Credentials:
-        """Give the development application's credentials, made at the first time.
+        """Give the development application's credentials, made at the first time from a master key of the folder's own.
 
         However many processes ask at once, all get the same; if this one dies half-way, there are none yet.
 
         Raises:
             CommandError: the file was damaged.
         """
+        return self._known()[0]
+
+    def _known(self) -> tuple[Credentials, MasterKey]:
         file = self.path / "credentials"
         with contextlib.suppress(FileExistsError):
             if not file.exists():
-                new = Credentials.generate(_APPLICATION)
-                self._place(file, f"REDISQ_APP_ID={new.app}\nREDISQ_APP_SECRET={new.secret()}\n")
+                master = MasterKey.generate()
+                new = master.credentials(APPLICATION, secrets.token_hex(8))
+                self._place(file, "".join(f"{name}={value}\n" for name, value in _variables(new, master).items()))
         try:
             found = dict(line.split("=", 1) for line in file.read_text().splitlines())
-            return Credentials.parse(found["REDISQ_APP_ID"], found["REDISQ_APP_SECRET"])
+            known = Credentials.parse(found["REDISQ_APP_ID"], found["REDISQ_APP_SECRET"])
+            return known, MasterKey.parse(found["REDISQ_MASTER_KEY"])
         except (OSError, ValueError, KeyError, InvalidCredentials):
             raise CommandError(f"{file} cannot be read. Remove it: the next `redisq dev` makes new ones.") from None
 
@@ -93,8 +101,7 @@ class Folder:
 
     def environment(self, url: str | None = None) -> dict[str, str]:
         """Give the environment variables that lead to this Redis, under `url` if given, as its application."""
-        known = self.credentials()
-        return {"REDISQ_URL": url or self.url, "REDISQ_APP_ID": known.app, "REDISQ_APP_SECRET": known.secret()}
+        return {"REDISQ_URL": url or self.url, **_variables(*self._known())}
 
     def exports(self) -> list[str]:
         """Give the lines that make a shell and what it starts use this Redis, whether or not it runs already."""
@@ -157,3 +164,7 @@ class Folder:
             (self.path / name).unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.close()
+
+
+def _variables(known: Credentials, master: MasterKey) -> dict[str, str]:
+    return {"REDISQ_APP_ID": known.app, "REDISQ_APP_SECRET": known.secret(), "REDISQ_MASTER_KEY": master.text()}

@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable
 from urllib.parse import quote, unquote, urlsplit
 
-from redisq import embedded
+from redisq import directory, embedded
 from redisq.aclient import AsyncRedisQ
 from redisq.cli.dev_folder import Folder
 from redisq.cli.dev_state import Journal, Queue
 from redisq.embedded import EmbeddedServer
 from redisq.errors import RedisQError
 from redisq.model import QueueStats
+from redisq.scopes import EVERYTHING
 from redisq.settings import Settings
 from redisq.supervisor import STATE_FILE
 
@@ -88,6 +89,7 @@ class Looks:
         self._address = ""
         self._before: dict[str, QueueStats] = {}
         self._at = 0.0
+        self._enrolled = False
 
     async def take(self, address: str) -> list[Queue]:
         """Look at the queues. Rates are since the last look, 0 at first.
@@ -98,6 +100,10 @@ class Looks:
         if self._client is None or address != self._address:
             await self.close()
             self._client, self._address = AsyncRedisQ(settings=Settings(url=address, retry_deadline=0.0)), address
+            self._enrolled = False
+        if not self._enrolled:
+            await _enrol(self._client)
+            self._enrolled = True
         found = {name: await self._client.stats(name) for name in await self._client.queues()}
         now = time.monotonic()
         queues = [Queue.of(stats, self._rate(stats, now)) for stats in found.values()]
@@ -112,3 +118,10 @@ class Looks:
         """Close the connections."""
         if self._client is not None:
             await self._client.close()
+
+
+async def _enrol(client: AsyncRedisQ) -> None:
+    """Let the gateway know the development application."""
+    known = client.settings.credentials()
+    if known is not None:
+        await client._run(directory.enrol(client.settings, known.app, known.kid, EVERYTHING))

@@ -1,4 +1,6 @@
-"""Run `redisq dev`: a private Redis, the workers, and the view of them; or the view alone where one runs already.
+"""Run `redisq dev`: a private Redis, the gateway, the workers, and the view of them.
+
+Where one runs already, it is the view alone.
 
 Every process hangs on this one: the server ends when this process ends and nobody else uses it, and so do the workers,
 whose stdin is a socket from here. See `supervisor.py` and `dev_crew.py`.
@@ -14,12 +16,13 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from redisq.cli import output
+from redisq.cli import dev_gateway, output
 from redisq.cli.dev_crew import Member
 from redisq.cli.dev_folder import NAME, Folder
 from redisq.cli.dev_redis import Looks, Server
 from redisq.cli.dev_state import Journal, Queue, Snapshot
 from redisq.cli.dev_view import View, view
+from redisq.cli.serve import missing
 from redisq.errors import RedisQError
 from redisq.settings import Settings
 
@@ -31,7 +34,7 @@ _FAILED_LOOKS = 5  # in a row are told: fewer come with each restart of Redis
 _HINT = '# What other terminals need; there, eval "$(redisq dev --env)" does the same:'
 
 
-def run(folder: Folder, targets: Sequence[str], processes: int, reload: bool) -> None:
+def run(folder: Folder, targets: Sequence[str], processes: int, reload: bool, http_port: int | None) -> None:
     """Run until SIGINT or SIGTERM.
 
     Raises:
@@ -41,9 +44,11 @@ def run(folder: Folder, targets: Sequence[str], processes: int, reload: bool) ->
         return _attach(folder, other, targets)
     os.environ |= {**folder.environment(), "PYTHONUNBUFFERED": "1"}  # or what handlers print would come late
     os.environ.setdefault("REDISQ_GRACE", _GRACE)
+    os.environ.setdefault("REDISQ_HTTP_GRACE", _GRACE)
     settings = Settings()
+    port = None if missing() else dev_gateway.port(http_port)
     try:
-        asyncio.run(_Dev(folder, targets, processes, reload, settings.grace + _BEYOND_GRACE).run())
+        asyncio.run(_Dev(folder, targets, processes, reload, settings.grace + _BEYOND_GRACE, port).run())
     finally:
         folder.leave()
 
@@ -69,7 +74,15 @@ def _attach(folder: Folder, other: Snapshot, targets: Sequence[str]) -> None:
 class _Dev:
     """One run."""
 
-    def __init__(self, folder: Folder, targets: Sequence[str], processes: int, reload: bool, patience: float) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        targets: Sequence[str],
+        processes: int,
+        reload: bool,
+        patience: float,
+        http_port: int | None,
+    ) -> None:
         self._folder = folder
         self._reload = reload
         self._journal = Journal()
@@ -77,7 +90,7 @@ class _Dev:
         self._queues: Sequence[Queue] = ()
         self._answers = True
         self._stopping = asyncio.Event()
-        self._members = [
+        self._workers = [
             Member(
                 target if processes == 1 else f"{target} {number}",
                 [sys.executable, "-m", "redisq", "worker", target, "--lifeline"],
@@ -87,6 +100,12 @@ class _Dev:
             for target in targets
             for number in range(1, processes + 1)
         ]
+        self._address = None if http_port is None else f"http://127.0.0.1:{http_port}"
+        self._gateway = [] if http_port is None else [dev_gateway.member(http_port, self._journal, patience)]
+
+    @property
+    def _members(self) -> list[Member]:
+        return [*self._gateway, *self._workers]
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -98,6 +117,8 @@ class _Dev:
             os.environ["REDISQ_URL"] = self._server.address
             output.text("\n".join([_HINT, *self._folder.exports()]))
             self._journal.say(f"{self._server} at {self._server.address}, data in {NAME}")
+            if self._address:
+                self._journal.say(f"HTTP gateway at {self._address}; {self._address}/_docs describes it")
             with contextlib.closing(view()) as shows:
                 await self._run(shows)
         finally:
@@ -143,13 +164,13 @@ class _Dev:
         for member in self._members:
             member.stop()
 
-    def _restart(self) -> None:
-        for member in self._members:
+    def _restart(self, members: Sequence[Member]) -> None:
+        for member in members:
             member.restart()
 
     def _moved(self, address: str) -> None:
         os.environ["REDISQ_URL"] = address
-        self._restart()
+        self._restart(self._members)
 
     async def _watch(self) -> None:
         """Restart the workers when files change; where changes cannot be noticed, go on without."""
@@ -160,7 +181,7 @@ class _Dev:
                 async for names in changes(self._folder.project, self._stopping):
                     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
                     self._journal.say(f"{names[0]}{more} changed: restarting the workers")
-                    self._restart()
+                    self._restart(self._workers)
             except (OSError, RuntimeError) as error:
                 self._journal.say(f"changes are not noticed any more: {error}", "ERROR")
         await self._stopping.wait()
@@ -184,9 +205,10 @@ class _Dev:
             await looks.close()
 
     def _snapshot(self) -> Snapshot:
+        redis = str(self._server) if self._answers else f"{self._server}, which does not answer"
         return Snapshot(
             pid=os.getpid(),
-            redis=str(self._server) if self._answers else f"{self._server}, which does not answer",
+            redis=f"{redis}, gateway {self._address}" if self._address else redis,
             processes=[member.shown() for member in self._members],
             queues=self._queues,
             lines=list(self._journal.lines),

@@ -1,4 +1,4 @@
-"""A worker process' log: one line per event on stderr, as text for people or as JSON for machines."""
+"""The log of a worker, or of the gateway: one line per event on stderr, as text for people or as JSON for machines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import typer
 
 from redisq.cli.output import printable
 
-_FIELDS = ("worker", "queue", "message_id", "attempt")  # of a record, when it has them: see redisq.worker.records
+#: Fields of a record, when it has them: see redisq.worker.records and redisq.gateway.edge.
+_FIELDS = ("worker", "queue", "message_id", "attempt", "request_id", "application")
 
 Format: TypeAlias = Literal["text", "json"]
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]

@@ -1,4 +1,4 @@
-"""Make credentials and tokens, look into tokens and narrow them. Nothing here talks to Redis."""
+"""Make tokens, look into them and narrow them. Nothing here talks to Redis."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from redisq.settings import Settings
 
 token_app = typer.Typer(help="Make, read and narrow access tokens.", no_args_is_help=True)
-app_app = typer.Typer(help="Manage applications.", no_args_is_help=True)
 
 
 def _op(value: str) -> str:
@@ -48,22 +47,6 @@ Ttl = Annotated[float | None, typer.Option(metavar="SECONDS", parser=_lifetime, 
 GivenToken = Annotated[
     str, typer.Argument(metavar="TOKEN|-", help="The token; - reads it from stdin.", show_default=False)
 ]
-
-
-@app_app.command("create")
-def create_app(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the application.", show_default=False)],
-    as_json: options.AsJson = False,
-) -> None:
-    """Make new credentials and print them as lines for a shell. They are stored nowhere: keep them."""
-    from redisq.tokens import Credentials
-
-    made = Credentials.generate(name)
-    output.show(
-        as_json,
-        {"app_id": made.app, "app_secret": made.secret()},
-        f"export REDISQ_APP_ID={made.app}\nexport REDISQ_APP_SECRET={made.secret()}",
-    )
 
 
 @token_app.command("create")
@@ -99,16 +82,37 @@ def narrow(
     op: Ops = None,
     queue: Patterns = None,
     ttl: Ttl = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OPS:PATTERN",
+            help="Allow only these on that queue, or with a final * on all that begin so: queue,get:orders.",
+            show_default=False,
+        ),
+    ] = None,
+    ip: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDRESS", help="Let it count from this address or network alone, at the gateway."),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Make a token that allows less, without any secret. What it does not allow already, it never will."""
     from redisq import tokens
+    from redisq.scopes import Scopes
 
-    if not (op or queue or ttl):
-        raise typer.BadParameter("Say what to take away: --op, --queue or --ttl.")
+    if not (op or queue or ttl or scope or ip):
+        raise typer.BadParameter("Say what to take away: --op, --queue, --scope, --ip or --ttl.")
     expires_at = None if ttl is None else time.time() + ttl
     try:
-        narrowed = tokens.narrow(_given(token), ops=op or None, queues=queue or None, expires_at=expires_at)
+        pairs = Scopes.parse(scope).texts() if scope else None
+        narrowed = tokens.narrow(
+            _given(token),
+            ops=op or None,
+            queues=queue or None,
+            expires_at=expires_at,
+            scope=pairs,
+            addresses=ip or None,
+        )
     except ValueError as error:
         raise _refused(error) from None
     output.show(as_json, {"token": narrowed}, narrowed)
@@ -143,6 +147,10 @@ def _verdict(token: str, settings: Settings) -> dict[str, Any]:
     except InvalidToken as error:
         return {"valid": False, "reason": error.reason, "allows": None}
     allows = {"ops": sorted(grant.ops), "queues": list(grant.queues), "expires_at": _iso(grant.expires_at)}
+    if grant.scopes:
+        allows["scope"] = grant.effective().texts()
+    if grant.addresses:
+        allows["ip"] = [str(network) for network in grant.addresses]
     return {"valid": True, "reason": None, "allows": allows}
 
 
@@ -173,6 +181,8 @@ def _given(token: str) -> str:
 
 def _refused(error: ValueError) -> output.CommandError:
     text = str(error)
+    if text.startswith("addresses "):
+        text = "an address reads like 10.0.0.1, 10.0.0.0/8 or 2001:db8::/32"
     if text.startswith("queues "):
         text = "a pattern is a queue's name, or the beginning of one and a final *"
     return output.CommandError(f"No such token can be made: {text}.")

@@ -47,7 +47,7 @@ def worker(
         else:
             code = _work(target, burst, log_format, log_level)
     except (RedisQError, output.CommandError) as error:
-        if line is None or not _tell(line, error):
+        if line is None or not tell(line, error):
             raise
         code = 1
     raise typer.Exit(code)
@@ -147,7 +147,7 @@ def _end_with(line: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _tell(line: int, error: Exception) -> bool:
+def tell(line: int, error: Exception) -> bool:
     """Report why this process cannot work; False when nobody reads."""
     try:
         os.write(line, str(error).encode(errors="replace"))

@@ -14,11 +14,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 
 from redisq.errors import RedisQError
-from redisq.gateway import messages, page, queues
+from redisq.gateway import document, health, messages, page, queues, token
 from redisq.gateway.context import Context
 from redisq.gateway.door import Door
 from redisq.gateway.edge import Edge
 from redisq.gateway.errors import HttpError, refused, unrouted
+from redisq.gateway.limits import TooManyRequests
 from redisq.gateway.metrics import Meters
 
 _READABLE = ["Location", "Preference-Applied", "Retry-After", "X-Request-Id"]  # by scripts of other origins
@@ -52,7 +53,12 @@ def create_app(context: Context) -> Starlette:
     app = Starlette(
         routes=_routes(context, door, meters),
         middleware=[Middleware(Edge, meters=meters), *_cors(context.options.cors_origins)],
-        exception_handlers={HTTPException: unrouted, HttpError: refused, RedisQError: refused},
+        exception_handlers={
+            HTTPException: unrouted,
+            HttpError: refused,
+            RedisQError: refused,
+            TooManyRequests: refused,
+        },
         lifespan=_lifespan,
     )
     app.router.redirect_slashes = False
@@ -62,7 +68,14 @@ def create_app(context: Context) -> Starlette:
 
 def _routes(context: Context, door: Door, meters: Meters) -> list[BaseRoute]:
     """Put the routes together, those that are asked for most at first."""
-    return [*messages.routes(context, door), *queues.routes(context, door), *page.routes(context, door)]
+    return [
+        *messages.routes(context, door),
+        *queues.routes(context, door),
+        *token.routes(context, door),
+        *health.routes(context, door, meters),
+        *document.routes(),
+        *page.routes(context, door),
+    ]
 
 
 def _cors(origins: tuple[str, ...]) -> list[Middleware]:
@@ -93,6 +106,8 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         drain.cancel()
         if stop is not None:
             await stop()
+        for farewell in context.farewells:
+            await farewell()
         await context.mq.close()
 
 

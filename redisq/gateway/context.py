@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from redisq.aclient import AsyncRedisQ, acting_for
+from redisq.applications import Application
 from redisq.gateway.settings import GatewaySettings
 from redisq.gateway.stopping import Stopping
 from redisq.gateway.waits import Waits
@@ -26,6 +28,21 @@ class Verifier(Protocol):
             Unavailable: the registry of applications has not been seen for too long to tell.
         """
 
+    def authenticate(self, app_id: str, secret: str, now: float) -> Application:
+        """Give the application that a secret belongs to.
+
+        Raises:
+            InvalidCredentials: they do not belong together, or it is disabled.
+            Unavailable: as above.
+        """
+
+    def snapshot(self) -> object:
+        """Give what is known now.
+
+        Raises:
+            Unavailable: as above.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -40,6 +57,7 @@ class Context:
     options: GatewaySettings
     waits: Waits = field(default_factory=Waits)
     stopping: Stopping = field(default_factory=Stopping)
+    farewells: list[Callable[[], Awaitable[None]]] = field(default_factory=list)  # to call when the gateway has stopped
     _clients: dict[str, AsyncRedisQ] = field(default_factory=dict, repr=False)
 
     def acting_for(self, application: str) -> AsyncRedisQ:

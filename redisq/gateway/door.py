@@ -7,10 +7,11 @@ import time
 from starlette.requests import Request
 from starlette.types import Scope
 
-from redisq.errors import Forbidden, InvalidToken
+from redisq.errors import Forbidden, InvalidToken, TokenExpired
 from redisq.gateway.context import Context
 from redisq.gateway.definitions import Definitions
 from redisq.gateway.edge import APPLICATION
+from redisq.gateway.limits import Limits
 from redisq.tokens import MAX_TTL, OPS, Grant
 
 #: What anybody may do on a queue whose `security` is none; never to change it, nor to look at it as a whole.
@@ -24,6 +25,8 @@ class Door:
     def __init__(self, context: Context) -> None:
         self._context = context
         self.definitions = Definitions(context.acting_for(_FOR_NOBODY))
+        self.limits = Limits(context.options, context.settings)
+        context.farewells.append(self.limits.close)
 
     async def admit(self, request: Request, op: str, queue: str) -> Grant:
         """Let a request do `op` on a queue, and give what its token allows.
@@ -32,6 +35,7 @@ class Door:
             InvalidToken, TokenExpired: there is no token, or it is not good.
             Forbidden: it does not allow this.
             Unavailable: it cannot be told, as Redis does not answer.
+            TooManyRequests: its application, or its address, has reached a limit.
         """
         scope = request.scope
         token = bearer(scope)
@@ -42,7 +46,14 @@ class Door:
         else:
             grant = self._nobody(queue)
         scope[APPLICATION] = grant.app
+        await self.limits.admit(grant.app)
         return grant
+
+    def again(self, request: Request, op: str, queue: str) -> None:
+        """Check once more, after a wait, who was admitted: the token may have expired, or been revoked, meanwhile."""
+        token = bearer(request.scope)
+        if token is not None:
+            self.admit_token(token, op, queue, address_of(request.scope))
 
     def admit_token(self, token: str, op: str, queue: str, address: str) -> Grant:
         """Let who holds a token do `op` on a queue; raises as `admit` does."""
@@ -57,6 +68,7 @@ class Door:
         if not grant.allows_everywhere(op):
             raise Forbidden(f"The token does not allow {op} on every queue. Name one queue, or use one that does.")
         request.scope[APPLICATION] = grant.app
+        await self.limits.admit(grant.app)
         return grant
 
     @property
@@ -67,7 +79,14 @@ class Door:
         """Give what a token allows to who holds it at an address; raises as `admit` does."""
         if self._asks_nobody:
             return _everybody(OPS, "*")
-        grant = self._context.verifier.verify(token, time.time())
+        self.limits.check_address(address)
+        try:
+            grant = self._context.verifier.verify(token, time.time())
+        except TokenExpired:
+            raise
+        except InvalidToken:
+            self.limits.failed(address)
+            raise
         grant.require_address(address)
         return grant
 

@@ -34,6 +34,7 @@ from redisq.errors import (
     TokenExpired,
     Unavailable,
 )
+from redisq.gateway.limits import TooManyRequests
 
 REQUEST_ID = "redisq.request_id"  # in the scope
 
@@ -52,6 +53,7 @@ STATUS: Mapping[type[Exception], int] = {
     MessageTooLarge: 413,
     SchemaViolation: 422,
     QueueFull: 429,
+    TooManyRequests: 429,
     Unavailable: 503,
 }
 #: What is said in place of an error's own text, which could tell of Redis, or of why a token is none.
@@ -148,7 +150,7 @@ def _headers(error: Exception) -> dict[str, str]:
             return {"WWW-Authenticate": _CHALLENGE + '"insufficient_scope"'}
         case MessageTooLarge():
             return {"Connection": "close"}  # rather than read the rest of it
-        case QueueFull():
+        case QueueFull() | TooManyRequests():
             return {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
         case Unavailable():
             return {"Retry-After": _RETRY_AFTER}

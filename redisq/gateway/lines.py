@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from redisq.errors import BatchError, InvalidMessage, RedisQError, Unavailable
+from redisq.aclient import AsyncRedisQ
+from redisq.errors import BatchError, Forbidden, InvalidMessage, InvalidToken, RedisQError, Unavailable
 from redisq.gateway.bodies import NDJSON, Body, parse_json, too_large
-from redisq.gateway.context import Context
 from redisq.gateway.door import Door
 from redisq.gateway.errors import described
+from redisq.gateway.limits import TooManyRequests
 
 _HEADERS = [(b"content-type", NDJSON.encode()), (b"x-accel-buffering", b"no")]  # nginx passes each line on at once
 
@@ -28,8 +29,8 @@ class Lines(Response):
     goes away is noticed at the next read: what was read until then is in the queue.
     """
 
-    def __init__(self, context: Context, door: Door, request: Request, queue: str, limit: int) -> None:
-        self._context = context
+    def __init__(self, mq: AsyncRedisQ, door: Door, request: Request, queue: str, limit: int) -> None:
+        self._mq = mq
         self._door = door
         self._request = request
         self._queue = queue
@@ -89,24 +90,24 @@ class Lines(Response):
             raise too_large(self._limit)
         return parse_json(line)
 
-    async def _queue_all(self, messages: Sequence[Any]) -> tuple[list[str], dict[int, RedisQError]]:
+    async def _queue_all(self, messages: Sequence[Any]) -> tuple[list[str], Mapping[int, Exception]]:
         if not messages:
             return [], {}
         try:
-            grant = await self._door.admit(self._request, "queue", self._queue)
-            return await self._context.acting_for(grant.app).queue_messages(self._queue, messages), {}
+            self._door.again(self._request, "queue", self._queue)
+            return await self._mq.queue_messages(self._queue, messages), {}
         except BatchError as error:
             return error.ids, error.errors
-        except RedisQError as error:
+        except (RedisQError, TooManyRequests) as error:
             return [], dict.fromkeys(range(len(messages)), error)
 
 
-def _ends(error: RedisQError) -> bool:
+def _ends(error: Exception) -> bool:
     """Tell whether an error is not of its message alone."""
-    return isinstance(error, Unavailable) or error.code in ("invalid_token", "token_expired", "forbidden")
+    return isinstance(error, Unavailable | InvalidToken | Forbidden | TooManyRequests)
 
 
-def _refusal(error: RedisQError, id: str | None = None) -> dict[str, Any]:
+def _refusal(error: Exception, id: str | None = None) -> dict[str, Any]:
     """Say why a line was refused; with its id when it may be in the queue all the same."""
     known = {"id": id} if id is not None and isinstance(error, Unavailable) else {}
     return {"error": {**described(error), **known}}

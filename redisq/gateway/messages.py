@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from starlette.requests import Request
@@ -12,13 +11,12 @@ from starlette.routing import Route
 from redisq import aclient
 from redisq.gateway.bodies import JSON, MSGPACK, NDJSON, Body, empty, header, limit_of, parse, type_of
 from redisq.gateway.context import Context
-from redisq.gateway.door import Door
+from redisq.gateway.door import Door, address_of
 from redisq.gateway.errors import BadRequest, reply
 from redisq.gateway.lines import Lines
-from redisq.gateway.queries import moment, query, seconds
+from redisq.gateway.queries import moment, preferred_wait, query, seconds
 from redisq.gateway.waits import LONGEST
 
-_PREFERRED = re.compile(r"\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*", re.IGNORECASE)
 _OPTIONS = ("delay", "at", "expires_in", "priority")
 
 
@@ -50,7 +48,8 @@ class _Messages:
             query(request)
             if key is not None:
                 raise BadRequest("A stream takes no Idempotency-Key: which message would it belong to?")
-            return Lines(self._context, self._door, request, queue, await self._limit(queue, kind))
+            mq = self._context.acting_for(grant.app)
+            return Lines(mq, self._door, request, queue, await self._limit(queue, kind))
         if key is not None and not (key.isascii() and key.isprintable()):
             raise BadRequest("Idempotency-Key takes printable ASCII.")
         options = _options(request)
@@ -78,8 +77,9 @@ class _Messages:
         mq = self._context.acting_for(grant.app)
         message = None
         if wait:
-            message = await self._context.waits.run(request.receive, mq.get_message(queue, id, wait=wait))
-            await self._door.admit(request, "get", queue)  # the token may have expired, or been revoked, meanwhile
+            with self._door.limits.waiting(grant.jti, address_of(request.scope)):
+                message = await self._context.waits.run(request.receive, mq.get_message(queue, id, wait=wait))
+            self._door.again(request, "get", queue)
         if message is None:
             message = await mq.get_message(queue, id)
         return reply(message.to_dict(), headers=headers)
@@ -126,10 +126,7 @@ def _wait(request: Request) -> tuple[float, dict[str, str]]:
         if wait > LONGEST:
             raise BadRequest(f"wait takes at most {LONGEST:.0f} seconds. Ask again for more.")
         return wait, {}
-    for name, value in request.scope["headers"]:
-        if name == b"prefer":
-            for preference in value.decode("latin-1").split(","):
-                if found := _PREFERRED.fullmatch(preference.partition(";")[0]):
-                    wait = min(float(found[1]), LONGEST)
-                    return wait, {"Preference-Applied": f"wait={wait:.0f}"}
+    wait = preferred_wait(request, LONGEST)
+    if wait is not None:
+        return wait, {"Preference-Applied": f"wait={wait:.0f}"}
     return 0.0, {}

@@ -150,10 +150,14 @@ class Connection(HttpToolsProtocol):
         self._now = self._arrived = self.loop.time()
         if self._reading is Reading.NOTHING:
             self._expect(Reading.HEAD)
-        self._size += len(data)
+        piece = self._options.head_bytes // 4
         try:
-            self.parser.feed_data(data)
-            self._check_size()
+            if len(data) <= piece:
+                self._parse(data)
+            else:  # piece by piece, so that what is too long shows even when it came as a whole
+                view = memoryview(data)
+                for start in range(0, len(data), piece):
+                    self._parse(view[start : start + piece])
         except Refused as refused:
             self.refuse(refused)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -163,9 +167,11 @@ class Connection(HttpToolsProtocol):
     def _expect(self, what: Reading) -> None:
         self._reading, self._since, self._size = what, self._now, 0
 
-    def _check_size(self) -> None:
-        """Bound what the parser has not told yet: a line without an end, extensions of chunks, trailers."""
+    def _parse(self, data: bytes | memoryview) -> None:
+        """Parse, and bound what the parser does not tell: a line without an end, extensions of chunks, trailers."""
         most = self._options.head_bytes
+        self._size += len(data)
+        self.parser.feed_data(data)
         if self._reading is Reading.HEAD and self._size > most:
             raise Refused(431, "the head is too large")
         if self._reading is Reading.BODY and self._size - self._payload > most + self._chunks * _CHUNK:

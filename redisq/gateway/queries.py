@@ -12,6 +12,7 @@ from redisq.gateway.errors import BadRequest
 
 _MOST = 16
 _SECONDS = re.compile(r"[0-9]{1,8}(\.[0-9]{1,6})?")
+_PREFERRED = re.compile(r"\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
@@ -47,6 +48,16 @@ def seconds(found: dict[str, str], name: str) -> float | None:
     if not _SECONDS.fullmatch(text):
         raise BadRequest(f"{name} takes a number of seconds, like 5 or 0.5.")
     return float(text)
+
+
+def preferred_wait(request: Request, longest: float) -> float | None:
+    """Give the seconds that a Prefer header asks to wait, `longest` at most; None when none does."""
+    for name, value in request.scope["headers"]:
+        if name == b"prefer":
+            for preference in value.decode("latin-1").split(","):
+                if found := _PREFERRED.fullmatch(preference.partition(";")[0]):
+                    return min(float(found[1]), longest)
+    return None
 
 
 def number(found: dict[str, str], name: str, low: int, high: int) -> int | None:

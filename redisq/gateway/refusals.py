@@ -7,7 +7,7 @@ import json
 import os
 
 #: The words of the statuses that the server gives.
-_CODES = {400: "bad_request", 408: "too_slow", 431: "head_too_large", 503: "unavailable"}
+CODES = {400: "bad_request", 408: "too_slow", 431: "head_too_large", 503: "unavailable"}
 
 
 class Refused(Exception):
@@ -20,7 +20,7 @@ class Refused(Exception):
 
     def answer(self) -> bytes:
         """Give the whole answer, which is the last one on its connection."""
-        error = {"code": _CODES[self.status], "message": self.reason, "request_id": os.urandom(16).hex()}
+        error = {"code": CODES[self.status], "message": self.reason, "request_id": os.urandom(16).hex()}
         body = json.dumps({"error": error}, separators=(",", ":")).encode("ascii")
         head = [
             f"HTTP/1.1 {self.status} {http.HTTPStatus(self.status).phrase}",

@@ -80,6 +80,19 @@ class GatewaySettings(BaseSettings):
     grace: float = Field(default=25, ge=0, le=86_400)
     """requests under way get this long to end after SIGTERM; long waits end at once"""
 
+    rate: float = Field(default=0, ge=0, le=1_000_000)
+    """requests per second of one application, at all gateways together; 0 is no limit"""
+    burst: int = Field(default=0, ge=0, le=1_000_000)
+    """requests of one application at once after a quiet time; 0 is those of one second"""
+    failures: int = Field(default=30, ge=1, le=1_000_000)
+    """bad tokens and secrets from one address (or /64) within `failures_window`, after which it is refused"""
+    failures_window: Seconds = 60
+    """seconds from an address' first failure until its count begins anew"""
+    waits_per_token: int = Field(default=100, ge=1, le=1_000_000)
+    """long waits under way with one token"""
+    waits_per_address: int = Field(default=1000, ge=1, le=1_000_000)
+    """long waits under way from one address (or /64)"""
+
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)

@@ -24,6 +24,11 @@ class Bell:
         self._ring: asyncio.Task[bool] | None = None  # the wait
         self.broken = 0  # how often in a row it could not be heard
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether a wait has begun, and a ring may be on its way."""
+        return self._ring is not None
+
     async def rings(self, seconds: float) -> bool:
         """Tell whether it rings within so many seconds, by our own clock. Also True when it cannot be heard: look."""
         if self._ring is None:

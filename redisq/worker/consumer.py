@@ -7,17 +7,17 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from datetime import datetime
 from typing import Any
 
 from redisq import calls, codec, failpoints
-from redisq.calls import Call, Limits
+from redisq.calls import Limits
 from redisq.connection import AsyncLink
 from redisq.errors import InvalidMessage, RedisQError, Unavailable
 from redisq.keys import PartitionKeys, id_text
 from redisq.model import MAX_BYTES_CEILING, Claim, Claimed
 from redisq.worker.bell import Bell
+from redisq.worker.claiming import Claimer, Request, Taken
 from redisq.worker.delivery import Delivery
 from redisq.worker.heartbeat import Heartbeat, Leases
 from redisq.worker.liveness import Fetches
@@ -27,15 +27,11 @@ from redisq.worker.policy import (
     block_for,
     claimable,
     error_of,
-    hold_after_outage,
-    hold_after_start,
-    patience_with,
     pause_after,
     sweep_after,
 )
 from redisq.worker.records import about
 from redisq.worker.runners import Handler, Runner, TaskRunner, ThreadRunner
-from redisq.worker.server_time import ServerTime
 from redisq.worker.suspects import Suspects
 from redisq.worker.turns import Turns
 from redisq.worker.verdicts import Reject, Retry
@@ -73,7 +69,6 @@ class Consumer:
         self._keys = keys
         self._limits = limits
         self._link = link
-        self._claims = claims
         self._worker = worker
         self._heartbeat = heartbeat
         self._suspects = suspects
@@ -89,8 +84,7 @@ class Consumer:
         self._stopped = asyncio.Event()
         self._seat = turns.seat(handler.priority, handler.concurrency, self._busy, self._room.set) if turns else None
         self.fetches = Fetches()
-        self._reclaim_from = 0.0
-        self._server_time = ServerTime()
+        self._claimer = Claimer(keys, limits, claims)
         self._helpers = [asyncio.create_task(self._outbox.run()), asyncio.create_task(self._sweep())]
 
     @property
@@ -103,7 +97,7 @@ class Consumer:
     async def run(self, burst: bool) -> None:
         """Claim and run until stopped; with `burst`, until the queue has nothing ready and all is confirmed."""
         nonce, failures = calls.new_nonce(), 0
-        self._reclaim_from = time.monotonic() + hold_after_start(self._leases.lease)
+        self._claimer.start()
         while not self._stopped.is_set():
             count = claimable(self._handler.concurrency, len(self._busy), len(self._outbox))
             if count and self._seat is not None and not failures:
@@ -116,7 +110,7 @@ class Consumer:
                 claim = await self._claim(nonce, count, lapsed_by, repeated=failures > 0)
                 self.fetches.succeeded()
                 if failures:
-                    self._reclaim_from = time.monotonic() + hold_after_outage(claim.lease)
+                    self._claimer.hold()
                 failures, nonce = 0, calls.new_nonce()
                 if self._seat is not None:
                     self._seat.claimed(len(claim.deliveries), claim.wait == 0)
@@ -167,61 +161,43 @@ class Consumer:
         except TimeoutError:
             pass
 
-    def _held_until(self) -> float:
-        """Until when nothing is taken over: the last sign of an outage, here or to the heartbeat, is too near."""
-        return max(self._reclaim_from, self._leases.failed_at + hold_after_outage(self._leases.lease))
-
     def _lapsed_by(self) -> float:
-        """By when, on the server's clock, a lease must have lapsed that is taken over now; 0 for none."""
-        now = time.monotonic()
-        seen = self._server_time.seen(patience_with(self._leases.lease), now)
-        return seen if now >= self._held_until() else 0.0
+        self._claimer.hold(self._leases.failed_at)  # an outage that the heartbeat alone has noticed counts, too
+        return self._claimer.lapsed_by()
 
     def _until_reclaim(self, wait: float | None) -> float:
-        """Shorten the wait after a claim that was to take nothing over: what has lapsed is due when it may be."""
-        left = max(self._held_until() - time.monotonic(), patience_with(self._leases.lease))
-        return left if wait is None else min(wait, left)
+        self._claimer.hold(self._leases.failed_at)
+        return self._claimer.until_reclaim(wait)
 
     async def _claim(self, nonce: str, count: int, lapsed_by: float, *, repeated: bool) -> Claim:
         room, alone = self._suspects.reserve()
         try:
-            make = partial(calls.claim, self._keys, self._limits, self._worker, nonce, count)
-            call = make(lapsed_by=lapsed_by, room=room, alone=alone)
-            claim, begun = await self._begin_what_is_held(call, repeated)
-            room -= begun
+            request = Request(self._worker, nonce, count, room, alone)
+            try:
+                taken = await self._claimer.take(request, lapsed_by, repeated=repeated)
+            finally:
+                self._keep_lease()
+            room -= self._begin_all(taken)
         finally:
             self._suspects.release(room)
-        return claim
+        return taken.claim
 
-    async def _begin_what_is_held(self, call: Call[Claim], repeated: bool) -> tuple[Claim, int]:
-        """Claim and begin; give the claim, and how much room its suspects hold."""
-        sent, at = time.monotonic(), datetime.now(UTC)
-        claim = await self._claims.call(call)
-        now = time.monotonic()
-        if self._server_time.learn(claim.time, patience_with(claim.lease), sent, now):
-            self._reclaim_from = now + hold_after_outage(claim.lease)
-        failpoints.reach("worker.claimed")
-        if claim.lease != self._leases.lease:
-            self._leases.lease = claim.lease
+    def _keep_lease(self) -> None:
+        if self._claimer.lease != self._leases.lease:
+            self._leases.lease = self._claimer.lease
             self._heartbeat.wake()
-        # The answer to a repeat, or one that lay unread while a handler kept the loop, tells of leases that may have
-        # lapsed since, and been taken over. Only what can be renewed now may begin.
-        deliveries, doubtful, fresh_for = claim.deliveries, repeated, beat_after(claim.lease)
-        while deliveries and (doubtful or time.monotonic() >= sent + fresh_for):
-            sent, at, doubtful, fresh_for = time.monotonic(), datetime.now(UTC), False, 2 * beat_after(claim.lease)
-            leases = [(claimed.receipt, b"") for claimed in deliveries]
-            outcomes = await self._claims.call(calls.renew(self._keys, self._limits, leases))
-            held = zip(deliveries, outcomes, strict=True)
-            deliveries = [claimed for claimed, outcome in held if not isinstance(outcome, RedisQError)]
-        deadline, beat_at = at + timedelta(seconds=claim.lease), sent + beat_after(claim.lease)
+
+    def _begin_all(self, taken: Taken) -> int:
+        """Begin what a claim gave; give how much room its suspects hold."""
+        claim, beat_at = taken.claim, taken.sent + beat_after(taken.claim.lease)
         weight = self._suspects.weigh(claim.isolated)
         weights = {claimed.receipt.id: weight for claimed in claim.deliveries[: claim.suspects]}
         begun = 0
-        for claimed in deliveries:
+        for claimed in taken.held:
             suspicion = weights.get(claimed.receipt.id, 0) if weights else 0
             begun += suspicion
-            self._begin(claimed, deadline, beat_at, suspicion)
-        return claim, begun
+            self._begin(claimed, taken.deadline, beat_at, suspicion)
+        return begun
 
     async def _block(self, wait: float | None) -> None:
         """Wait for a ring, or until the next message is due; not when all slots are taken: then a slot is awaited."""

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
+import secrets
+import socket
+
 from redisq.worker.delivery import Delivery
+
+
+def process_name(kind: str | None = None) -> str:
+    """Make a name for this process as a worker, under which it stands in histories, between commas."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())
+    name = f"{host}:{os.getpid()}:{secrets.token_hex(4)}"
+    return name if kind is None else f"{kind}:{name}"
 
 
 def about(worker: str, queue: str | None = None, delivery: Delivery | None = None) -> dict[str, object]:

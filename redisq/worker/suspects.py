@@ -20,11 +20,16 @@ from __future__ import annotations
 _SHARE = 4
 
 
+def share_of(slots: int) -> int:
+    """Say how many of so many slots may hold suspects."""
+    return max(1, slots // _SHARE)
+
+
 class Suspects:
     """The room for suspects in one process, shared by its queues. Used on the loop's thread only."""
 
     def __init__(self, slots: int) -> None:
-        self._width = max(1, slots // _SHARE)
+        self._width = share_of(slots)
         self._room = self._width
 
     def reserve(self) -> tuple[int, bool]:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import re
-import secrets
 import signal
-import socket
 import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -25,7 +21,7 @@ from redisq.tokens import Credentials
 from redisq.worker.consumer import Consumer
 from redisq.worker.heartbeat import Heartbeat
 from redisq.worker.liveness import Watchdog
-from redisq.worker.records import about
+from redisq.worker.records import about, process_name
 from redisq.worker.runners import Handler, HandlerFunction
 from redisq.worker.schedule import Cron, Schedule, Scheduler
 from redisq.worker.suspects import Suspects
@@ -214,8 +210,7 @@ class Worker:
             operations.authorise("queue", schedule.queue, None)
         loop = asyncio.get_running_loop()
         link, claims = AsyncLink(settings), AsyncLink(settings.model_copy(update={"retry_deadline": 0.0}))
-        host = re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())  # it stands in histories, between commas
-        self._name = f"{host}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._name = process_name()
         heartbeat = Heartbeat(settings, self._name, loop)
         async with AsyncExitStack() as stack:
             self._stop, self._hurry, self._exit_code = asyncio.Event(), asyncio.Event(), 0

@@ -28,21 +28,6 @@ def _name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-@pytest.fixture
-def scaled(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
-    """Scale a full count by the option `--scale`, to a few at least."""
-    scale: float = request.config.getoption("--scale")
-    return lambda full, few: min(full, max(few, round(full * scale)))
-
-
-@pytest.fixture
-def figure(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Callable[[str], None]:
-    """Note a figure that was measured, to be shown at the end of the run, with the server it was measured on."""
-    spec = getattr(request.node, "callspec", None)
-    where = f" [{spec.id}]" if spec else ""
-    return lambda text: record_property("figure", f"{text}{where}")
-
-
 @pytest.fixture(params=REAL_SERVERS or NONE, ids=_name)
 def own_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., OwnServer]]:
     """Start servers of a test's own, of each real kind in turn; keywords are settings of redis.conf."""

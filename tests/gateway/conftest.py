@@ -9,24 +9,30 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 import uvicorn
+from pydantic import SecretStr
 from starlette.applications import Starlette
 
-from redisq import AsyncRedisQ, Credentials, RedisQ, Settings, calls, codec, embedded, tokens
+from redisq import AsyncRedisQ, Credentials, RedisQ, Settings, calls, codec, directory, embedded, tokens
+from redisq.applications import Application, MasterKey
 from redisq.connection import Link
+from redisq.errors import InvalidCredentials
 from redisq.gateway.app import create_app
 from redisq.gateway.context import Context
+from redisq.gateway.registry import LiveRegistry
 from redisq.gateway.settings import GatewaySettings
 from redisq.keys import id_text, partition_keys
-from redisq.operations import limits_of
+from redisq.operations import Flow, limits_of
+from redisq.scopes import Scopes
 from redisq.tokens import Grant
 from tests.conftest import CREDENTIALS, REAL_SERVERS, settings_for, start
 
 QUEUE = "orders"
+MASTER = MasterKey.generate()
 
 
 class KnownApplications:
@@ -38,6 +44,12 @@ class KnownApplications:
 
     def verify(self, token: str, now: float) -> Grant:
         return tokens.verify(token, self.known, audience=self.audience, now=now)
+
+    def authenticate(self, app_id: str, secret: str, now: float) -> Application:
+        raise InvalidCredentials
+
+    def snapshot(self) -> object:
+        return None
 
 
 @dataclass
@@ -53,7 +65,7 @@ class Gateway:
     def token(
         self, ops: Any = tokens.OPS, queues: Any = ("*",), ttl: float = 900, now: float | None = None, **how: Any
     ) -> str:
-        how = {"audience": self.verifier.audience, **how}
+        how = {"audience": self.context.settings.token_audience, **how}
         credentials = how.pop("credentials", CREDENTIALS)
         return tokens.sign(credentials, ops=ops, queues=queues, ttl=ttl, now=time.time() if now is None else now, **how)
 
@@ -83,15 +95,18 @@ def make_gateway(real_server: embedded.EmbeddedServer, namespace: str) -> Iterat
     """Make gateways on each real server."""
     made: list[Gateway] = []
 
-    def make(settings: Settings | None = None, *, verifier: Any = None, **options: Any) -> Gateway:
+    def make(settings: Settings | None = None, *, verifier: Any = None, mq: Any = None, **options: Any) -> Gateway:
         settings = settings or settings_for(real_server.url, namespace)
+        mq = mq or AsyncRedisQ(settings=settings)
         verifier = verifier or KnownApplications(settings.token_audience, CREDENTIALS)
-        context = Context(AsyncRedisQ(settings=settings), verifier, settings, GatewaySettings(**options))
+        context = Context(mq, verifier, settings, GatewaySettings(**{"failures": 10_000, **options}))
         made.append(Gateway(create_app(context), context, asyncio.Runner(), RedisQ(settings=settings), verifier))
         return made[-1]
 
     yield make
     for gateway in made:
+        for farewell in gateway.context.farewells:
+            gateway.runner.run(farewell())
         gateway.runner.run(gateway.context.mq.close())
         gateway.runner.close()
         gateway.mq.close()
@@ -101,6 +116,32 @@ def make_gateway(real_server: embedded.EmbeddedServer, namespace: str) -> Iterat
 def gateway(make_gateway: MakeGateway) -> Gateway:
     """A gateway with tokens on."""
     return make_gateway()
+
+
+class Office:
+    """A gateway that follows the real registry of applications, and who writes to it."""
+
+    def __init__(self, make_gateway: MakeGateway, settings: Settings) -> None:
+        settings = settings.model_copy(update={"master_key": SecretStr(MASTER.text())})
+        mq = AsyncRedisQ(settings=settings)
+        self.registry = LiveRegistry(mq, GatewaySettings())
+        self.gateway = make_gateway(settings, mq=mq, verifier=self.registry)
+
+    def change(self, flow: Flow[Any]) -> Any:
+        """Change the registry, and let the gateway see it."""
+        done = self.gateway.mq._run(flow)
+        self.gateway.runner.run(self.registry.refresh())
+        return done
+
+    def create(self, name: str, *allow: str) -> Credentials:
+        flow = directory.create(self.gateway.context.settings, name, Scopes.parse(allow))
+        return cast(Credentials, self.change(flow).credentials)
+
+
+@pytest.fixture
+def office(make_gateway: MakeGateway, real_server: embedded.EmbeddedServer, namespace: str) -> Office:
+    """A gateway with a registry of applications."""
+    return Office(make_gateway, settings_for(real_server.url, namespace))
 
 
 @pytest.fixture

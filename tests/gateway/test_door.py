@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from typing import Any
 
+import httpx
 import pytest
 
 from redisq import Credentials, tokens
@@ -133,6 +135,54 @@ def test_the_token_is_checked_again_when_a_wait_returns(gateway: Gateway, monkey
     refused = gateway.call("GET", f"/orders/{id}?wait=0.01", token=token)
     assert (refused.status_code, refused.json()["error"]["code"]) == (401, "token_expired")
     assert "request" not in refused.json()
+
+
+# --- Limits ---
+
+
+def test_bad_tokens_of_an_address_are_tried_a_few_times_only(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(failures=3)
+    good = gateway.token()
+    for token in (
+        None,
+        gateway.token(now=time.time() - 3600, ttl=60),
+        "x",
+        good[:-1],
+        "y",
+    ):  # the first two are no guess
+        assert gateway.call("GET", "/orders", token=token).status_code == 401
+    for token in ("x", good):
+        refused = gateway.call("GET", "/orders", token=token)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_requests")
+        assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert gateway.call("GET", "/orders", token=good, client="192.0.2.1").status_code == 200
+    form = {"grant_type": "client_credentials", "client_id": "x", "client_secret": "x"}
+    assert gateway.call("POST", "/_token", token=None, data=form).status_code == 429
+
+
+def test_an_application_has_its_rate(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(rate=0.001, burst=2)
+    assert [gateway.call("GET", "/orders").status_code for _ in range(3)] == [200, 200, 429]
+    refused = gateway.call("GET", "/_queues")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_requests")
+    other = make_gateway(rate=0.001, burst=2)  # another gateway of the same Redis and namespace
+    assert other.call("GET", "/orders").status_code == 429
+
+
+def test_long_waits_of_a_token_are_counted(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(waits_per_token=1)
+    id, token = gateway.mq.queue_message(QUEUE, 1), gateway.token()
+    narrowed = tokens.narrow(token, ops=["get"])
+
+    async def wait(http: httpx.AsyncClient, token: str, wait: str) -> int:
+        return (await http.get(f"/orders/{id}?wait={wait}", headers={"Authorization": f"Bearer {token}"})).status_code
+
+    async def both() -> list[int]:
+        transport = httpx.ASGITransport(gateway.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
+            return list(await asyncio.gather(wait(http, token, "0.5"), wait(http, narrowed, "0.5")))
+
+    assert gateway.runner.run(both()) == [200, 429]
 
 
 # --- Open queues ---

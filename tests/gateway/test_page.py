@@ -209,6 +209,27 @@ def test_where_no_tokens_are_asked_for_nobody_signs_in(
     assert browser.gateway.mq.stats(QUEUE).paused
 
 
+def test_an_address_that_shows_many_bad_tokens_has_to_wait(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(failures=3)
+    for _ in range(20):
+        answer = Browser(gateway).sign_in("rq1.x")
+        if answer.status_code == 429:
+            break
+        assert answer.status_code == 401
+    assert answer.status_code == 429
+    assert "Too many requests" in answer.text
+    assert int(answer.headers["retry-after"]) >= 1
+    assert Browser(gateway).sign_in(gateway.token()).status_code == 429
+
+
+def test_pages_count_like_other_requests_of_an_application(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(rate=1, burst=4)
+    browser = Browser(gateway)
+    found = [browser.sign_in(gateway.token()).status_code, *(browser.get("/_ui").status_code for _ in range(30))]
+    assert found[:2] == [303, 200]
+    assert 429 in found
+
+
 # --- Forms of other sites ---
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from redisq import calls
 from redisq.calls import Call
-from redisq.keys import apps_key, queues_key
+from redisq.keys import apps_key, queues_key, rate_key
 from redisq.model import DeadPage, Failure, Receipt
 from tests.scripts.conftest import DEAD, ERROR, YEAR, Orders, new
 
@@ -84,6 +84,7 @@ CASES: dict[str, Case] = {
     "dead": lambda o, _: calls.dead(o.keys, DeadPage()),
     "redrive": lambda o, e: calls.redrive(o.keys, o.limits, "shop", [e.dead, e.ready]),
     "leave": lambda o, _: calls.leave(o.keys, o.limits, "w-1"),
+    "take": lambda o, _: calls.take(rate_key(o.raw.settings.namespace, "tests"), 0.01, 10, 3),
     "audit": damaged,
     "look": lambda o, _: calls.look(o.keys, "states", b"0", 100, 1_000_000),
     "survey": lambda o, _: calls.survey(o.keys, o.limits),

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from redisq.keys import queues_key
+from redisq.keys import queues_key, rate_key
 from tests.scripts.conftest import Orders
 
 Command = tuple[Any, ...]
 
-#: of a queue's keys and of the registry, by name
+#: of a queue's keys, of the registry and of the rate of the application "tests", by name
 TYPES = {
     **dict.fromkeys(("stream", "finished", "tombstones"), "stream"),
     **dict.fromkeys(("messages", "states", "workers", "counters", "config", "queues"), "hash"),
     **dict.fromkeys(("scheduled", "leases", "dead"), "zset"),
     "bell": "list",
+    "rate": "string",
 }
 #: for each type there is: a command that makes a key hold another program's value
 FOREIGN: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -43,6 +44,7 @@ _READ: Mapping[str, tuple[Any, ...]] = {
     "zset": ("ZRANGE", 0, -1, "WITHSCORES"),
     "stream": ("XRANGE", "-", "+"),
     "list": ("LRANGE", 0, -1),
+    "string": ("GET",),
 }
 #: What scripts write: numbers are whole and have up to 15 digits; an attempt may be the next one.
 _WELL_FORMED = {
@@ -54,6 +56,7 @@ _WELL_FORMED = {
     "counters": re.compile(rb"\d{1,15}"),
     "config": re.compile(rb"\d{1,15}"),
     "queues": re.compile(rb"\d{1,15}"),
+    "rate": re.compile(rb"\d{1,15}\.\d{3}"),
 }
 
 
@@ -69,8 +72,9 @@ class Freezer:
     """Takes the keys of one queue, and the registry, and puts them back as they were."""
 
     def __init__(self, orders: Orders) -> None:
-        registry = queues_key(orders.raw.settings.namespace)
-        self.keys = {name: registry if name == "queues" else getattr(orders.keys, name) for name in TYPES}
+        namespace = orders.raw.settings.namespace
+        others = {"queues": queues_key(namespace), "rate": rate_key(namespace, "tests")}
+        self.keys = {name: others.get(name) or getattr(orders.keys, name) for name in TYPES}
         self._redis = orders.redis
         self._script = orders.redis.script_load(_FREEZE)
 
@@ -126,6 +130,8 @@ def _held(kind: str, reply: Any) -> Iterator[tuple[Any, Any]]:
             yield from zip(reply[::2], map(float, reply[1::2]), strict=True)
         case "stream":
             yield from reply
+        case "string":
+            yield from [(0, reply)] if reply is not None else []
         case _:
             yield from enumerate(reply)
 

@@ -25,6 +25,7 @@ NUMBERS = {
     *("max_length", "max_bytes", "max_attempts", "max_lost", "lease", "retention", "window", "dead"),
     *("backoff_base", "backoff_cap", "count", "limit", "memory", "bytes", "lapsed", "room", "delay_ms", "expires_ms"),
     *("jitter", "value", "partitions", "from", "skip", "min_age", "max_age", "slices", "slice"),
+    *("interval", "burst", "tokens"),
     *("alone", "letters", "bodies", "fix", "most"),
 }
 TEXTS = {
@@ -60,6 +61,9 @@ TOO_FAR = {
     "most": [b"0"],
     "slices": [b"0"],
     "slice": [b"1"],
+    "interval": [b"0", b"1000000001"],
+    "burst": [b"0", b"1000001"],
+    "tokens": [b"0", b"1000001"],
     "jitter": [b"1000001"],
 }
 #: words that stand for something there

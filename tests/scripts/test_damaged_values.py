@@ -35,7 +35,7 @@ SCORES = [b"inf", b"-inf", b"1e300", b"-5", b"0.5"]
 HASHES, ZSETS = ("states", "messages", "workers", "counters", "config"), ("scheduled", "leases", "dead")
 TOTALS = ("queued", "completed", "failed", "lost", "released", "dead", "unreadable", "deleted", "redriven")
 STREAMS = ("stream", "finished", "tombstones")
-REGISTRY = {"register", "unregister", "registry", "info", "scan"}  # what touches no queue's keys
+REGISTRY = {"register", "unregister", "registry", "info", "scan", "take"}  # what touches no queue's keys
 NONE = [pytest.param("none", marks=pytest.mark.skip("no real Redis here"))]
 every_script = pytest.mark.parametrize("script", sorted(CASES.keys() - REGISTRY - {"drop"}))
 

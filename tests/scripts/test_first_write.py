@@ -16,10 +16,10 @@ from redisq.calls import Call
 from tests.scripts.cases import BRING_IN, CASES, READING, everything
 from tests.scripts.conftest import RETENTION, Orders, new
 
-ALLOCATING = {"HSET", "HINCRBY", "ZADD", "XADD", "RPUSH"}
+ALLOCATING = {"SET", "HSET", "HINCRBY", "ZADD", "XADD", "RPUSH"}
 FREEING = {"ZREM", "XDEL", "XTRIM", "HDEL", "DEL", "UNLINK"}
 READS = {
-    *("TIME", "EXISTS", "HGET", "HMGET", "HGETALL", "HSTRLEN", "HLEN", "HRANDFIELD", "LLEN"),
+    *("GET", "TIME", "EXISTS", "HGET", "HMGET", "HGETALL", "HSTRLEN", "HLEN", "HRANDFIELD", "LLEN"),
     *("XLEN", "XRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"),
     *("HSCAN", "HEXISTS", "INFO", "SCAN", "TYPE", "XREVRANGE", "ZSCAN"),
 }

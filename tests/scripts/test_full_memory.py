@@ -8,7 +8,7 @@ import pytest
 
 from redisq import calls, embedded
 from redisq.errors import QueueFull
-from redisq.keys import apps_key, queues_key
+from redisq.keys import apps_key, queues_key, rate_key
 from redisq.model import Status
 from tests.conftest import REAL_SERVERS, start
 from tests.scripts.cases import CASES, Everything, everything
@@ -93,6 +93,7 @@ WENT_ON: dict[str, Callable[[Orders, Everything], None]] = {
     "audit": lambda o, e: _is(o, e.lapsed.id, Status.ERROR),
     "survey": lambda o, _: _counts(o),
     "application": lambda o, _: _revoked(o),
+    "take": lambda o, _: _taken(o),
 }
 
 
@@ -111,6 +112,10 @@ def _no_claims(orders: Orders) -> None:
 
 def _revoked(orders: Orders) -> None:
     assert orders.redis.hget(apps_key(orders.raw.settings.namespace), "shop") == b"rqa1.k.new.tag"
+
+
+def _taken(orders: Orders) -> None:
+    assert orders.redis.exists(rate_key(orders.raw.settings.namespace, "tests"))
 
 
 def _counts(orders: Orders) -> None:

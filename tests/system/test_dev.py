@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import redisq
@@ -106,6 +107,7 @@ class Project:
             "DEV_MARK": self.mark,
             "REDISQ_URL": "redis://127.0.0.1:1",  # of the shell's; not for the development server
             "REDISQ_LEASE": "2",
+            "REDISQ_HTTP_PORT": "0",  # any: several run at once
             "FORCE_COLOR": "1",
         }
         self.runs: list[Run] = []
@@ -147,7 +149,7 @@ class Project:
 
     def exports(self) -> dict[str, str]:
         """What a shell has after `eval "$(redisq dev --env)"`."""
-        names = ["REDISQ_URL", "REDISQ_APP_ID", "REDISQ_APP_SECRET"]
+        names = ["REDISQ_URL", "REDISQ_APP_ID", "REDISQ_APP_SECRET", "REDISQ_MASTER_KEY"]
         script = 'eval "$("$@")"; printf "%s\\n" ' + " ".join(f'"${name}"' for name in names)
         shell = ["sh", "-c", script, "sh", *self.command("--env")]
         done = subprocess.run(shell, env=self.environment, cwd=self.folder, capture_output=True, text=True, check=True)
@@ -244,11 +246,33 @@ def test_workers_run_and_their_lines_are_plain(project: Project) -> None:
     assert re.search(rf"^[\d:]{{8}} shop:worker [12] handled \\x1b\[31m {id}$", run.said, re.MULTILINE)
     for name, value in project.exports().items():
         assert re.search(f"^export {name}='?{re.escape(value)}'?$", run.said, re.MULTILINE)
-    processes = {process["pid"] for process in project.shown()["processes"] if process["state"] == "running"}
+    processes = {process["pid"] for process in project.shown()["processes"] if process["name"] != "gateway"}
     assert len(processes) == 2
     assert run.end() == 0
     assert "\x1b" not in run.said
     assert run.said.endswith("The workers have ended; Redis too.\n")
+
+
+def test_the_gateway_runs_and_gives_tokens(project: Project) -> None:
+    run = project.start("shop:worker")
+    run.says("listening on http://127.0.0.1:")
+    (url,) = re.findall(r"HTTP gateway at (\S+);", run.said)
+    assert url in project.shown()["redis"]
+    known = project.exports()
+    client = (known["REDISQ_APP_ID"], known["REDISQ_APP_SECRET"])
+    eventually(lambda: httpx.get(f"{url}/_ready").status_code == 200, "a gateway that is ready")
+
+    def token() -> str | None:
+        answer = httpx.post(f"{url}/_token", auth=client, data={"grant_type": "client_credentials"})
+        return str(answer.json()["access_token"]) if answer.status_code == 200 else None  # not enrolled yet
+
+    eventually(lambda: token() is not None, "a token")
+    headers = {"Authorization": f"Bearer {token()}"}
+    path = httpx.post(f"{url}/orders", json={}, headers=headers).headers["Location"]
+    done = httpx.get(f"{url}{path}?wait=30", headers=headers, timeout=TIMEOUT).json()
+    assert (done["status"], done["result"]) == ("COMPLETE", {"version": "one"})
+    assert run.end() == 0
+    project.check_that_nothing_is_left()
 
 
 @persistent
@@ -271,7 +295,7 @@ def test_a_worker_that_is_killed_is_started_again(project: Project) -> None:
     run.says("working on orders")
     id = project.queue({"hang": True})
     project.hangs()
-    os.kill(int(re.findall(r"started, process (\d+)", run.said)[0]), signal.SIGKILL)
+    os.kill(int(re.findall(r"shop:worker: started, process (\d+)", run.said)[0]), signal.SIGKILL)
     run.says("shop:worker: killed by SIGKILL; starts again")
     found = project.get(id, wait=TIMEOUT)
     assert (found.result, found.attempts) == ({"version": "one"}, 2)
@@ -293,7 +317,7 @@ def test_a_redis_that_is_killed_comes_back_and_its_workers_go_on(project: Projec
     (project.folder / "go").touch()
     found = project.get(id, wait=TIMEOUT)
     assert (found.result, found.attempts) == ({"version": "one"}, 1)  # the same worker, at the same address
-    assert run.said.count("started, process") == 1
+    assert run.said.count("shop:worker: started, process") == 1
     assert run.end() == 0
     project.check_that_nothing_is_left(files=victim == "server")
 

@@ -16,7 +16,7 @@ import pytest
 
 from redisq import calls, replies, scripts
 from redisq.errors import RedisQError
-from redisq.keys import apps_key, partition_keys, queues_key
+from redisq.keys import apps_key, partition_keys, queues_key, rate_key
 
 lua = pytest.importorskip("lupa.lua51", reason="lupa comes with fakeredis[lua]")
 
@@ -29,7 +29,7 @@ LIB = sorted(path.name.removesuffix(".lua") for path in (FOLDER / "lib").iterdir
 
 ALLOWED_GLOBALS = {"redis", "KEYS", "ARGV", "error", "math", "string", "table", "tonumber", "tostring", "unpack"}
 ALLOWED_COMMANDS = {
-    *("TIME", "HGET", "HMGET", "HGETALL", "HLEN", "HRANDFIELD", "HSET", "HDEL", "HINCRBY"),
+    *("GET", "SET", "TIME", "HGET", "HMGET", "HGETALL", "HLEN", "HRANDFIELD", "HSET", "HDEL", "HINCRBY"),
     *("LLEN", "RPUSH", "XLEN", "XRANGE", "XADD", "XDEL", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"),
     "UNLINK",
     *("ZADD", "ZREM", "DEL"),
@@ -111,9 +111,9 @@ def test_the_header_is_whole(name: str) -> None:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_keys_have_the_shape_that_keys_py_spells(name: str) -> None:
     of_queue = partition_keys("{ns}", "orders")
+    others = {"queues": queues_key("{ns}"), "apps": apps_key("{ns}"), "rate": rate_key("{ns}", "{app}")}
     for _, key, shape in header_of(name).keys:
-        own = {"queues": queues_key("{ns}"), "apps": apps_key("{ns}")}
-        assert shape == (own.get(key) or getattr(of_queue, key))
+        assert shape == (others.get(key) or getattr(of_queue, key))
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

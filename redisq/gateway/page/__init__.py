@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from redisq.errors import InvalidToken, RedisQError, TokenExpired
+from redisq.errors import InvalidToken, TokenExpired
 from redisq.gateway.context import Context
 from redisq.gateway.door import Door
 from redisq.gateway.page.actions import OF_MESSAGE, OF_QUEUE, Actions
@@ -68,7 +68,7 @@ class _Entrance:
         to = to if _OWN_PATH.fullmatch(to) and not to.startswith(f"{ROOT}/sign-") else ROOT
         response = self._pages.go(request, to)
         try:
-            sessions.sign_in(request, form.get("token", "").strip(), response)
+            await sessions.sign_in(request, form.get("token", "").strip(), response)
         except TokenExpired:
             return self._pages.sign_in(request, 401, "This token has expired. Make a new one.", to)
         except InvalidToken:
@@ -77,11 +77,7 @@ class _Entrance:
 
     async def sign_out(self, request: Request) -> Response:
         """Let the browser forget the token."""
-        try:
-            visitor = self._pages.sessions.visitor(request)
-        except RedisQError:  # his token is good no more
-            visitor = None
-        await form_of(request, visitor)
+        await form_of(request, self._pages.sessions.known(request))  # whose token may be good no more
         response = self._pages.go(request, f"{ROOT}/sign-in", "signed-out")
         self._pages.sessions.sign_out(request, response)
         return response
@@ -90,11 +86,7 @@ class _Entrance:
         """Say that there is no such page."""
         if request.url.path == f"{ROOT}/":
             return RedirectResponse(ROOT, 308)
-        try:
-            visitor = self._pages.sessions.visitor(request)
-        except RedisQError:
-            visitor = None
-        return self._pages.trouble(request, visitor, NO_SUCH_PAGE)
+        return self._pages.trouble(request, self._pages.sessions.known(request), NO_SUCH_PAGE)
 
 
 def _static(name: str) -> Callable[[Request], Awaitable[Response]]:

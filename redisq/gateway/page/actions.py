@@ -116,7 +116,7 @@ class Actions:
         return await self._handle(request, OF_MESSAGE[_word(request)], request.path_params["id"])
 
     async def _handle(self, request: Request, action: Action, id: str) -> Response:
-        queue, visitor = check_queue_name(request.path_params["queue"]), self._pages.sessions.visitor(request)
+        queue, visitor = check_queue_name(request.path_params["queue"]), await self._pages.sessions.visitor(request)
         self._pages.sessions.require(request, visitor, op_of(action, visitor, queue), queue)
         there = f"{ROOT}/queues/{queue}" + (f"/messages/{id}" if id else "")
         if request.method != "POST":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, wraps
@@ -23,6 +24,7 @@ from redisq.errors import (
     TokenExpired,
     Unavailable,
 )
+from redisq.gateway.limits import TooManyRequests
 from redisq.gateway.page import shown
 from redisq.gateway.page.session import NOTICE, ROOT, BadForm, Sessions, Visitor
 
@@ -91,6 +93,11 @@ _TROUBLES: tuple[tuple[type[RedisQError], Trouble], ...] = (
     ),
 )
 BAD_FORM = Trouble(403, "This form cannot be taken", BadForm.__doc__ or "")
+TOO_MANY = Trouble(
+    429,
+    "Too many requests",
+    "This application, or this address, has asked for more than it may. Wait a little, and try again.",
+)
 NO_SUCH_PAGE = Trouble(404, "There is no such page", "The address is not one of this site. Begin with the queues.")
 
 View: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -160,19 +167,17 @@ class Pages:
                 return self.sign_in(request, 401, "Your token has expired. Sign in with a new one.")
             except InvalidToken:
                 return self.sign_in(request, 401, "The token is not valid. Sign in with another one.")
+            except TooManyRequests as error:
+                response = self.trouble(request, self.sessions.known(request), TOO_MANY)
+                response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+                return response
             except BadForm:
-                return self.trouble(request, self._visitor(request), BAD_FORM)
+                return self.trouble(request, self.sessions.known(request), BAD_FORM)
             except RedisQError as error:
                 found = next(trouble for kind, trouble in _TROUBLES if isinstance(error, kind))
-                return self.trouble(request, self._visitor(request), found)
+                return self.trouble(request, self.sessions.known(request), found)
 
         return answer
-
-    def _visitor(self, request: Request) -> Visitor | None:
-        try:
-            return self.sessions.visitor(request)
-        except RedisQError:
-            return None
 
 
 @cache

@@ -20,10 +20,11 @@ from urllib.parse import parse_qs
 from starlette.requests import Request
 from starlette.responses import Response
 
-from redisq.errors import InvalidToken, MissingCredentials
+from redisq.errors import InvalidToken, MissingCredentials, RedisQError
 from redisq.gateway.context import Context
 from redisq.gateway.door import Door, address_of
 from redisq.gateway.edge import APPLICATION
+from redisq.gateway.limits import TooManyRequests
 from redisq.strict import MAX_TOKEN_BYTES
 from redisq.tokens import Grant
 
@@ -69,13 +70,27 @@ class Sessions:
         """Whether everybody who reaches the gateway may do everything."""
         return self._context.settings.auth == "none"
 
-    def visitor(self, request: Request) -> Visitor:
-        """Give who sends a request.
+    async def visitor(self, request: Request) -> Visitor:
+        """Let in who sends a request, and give who it is. The request counts like any other of his application.
 
         Raises:
             MissingCredentials: he has not signed in.
             InvalidToken, TokenExpired, Forbidden: his token is not good, or not any more, or not from his address.
+            TooManyRequests: his application, or his address, has reached a limit.
         """
+        found = self._recognised(request)
+        if found.grant is not None:
+            await self._door.limits.admit(found.application)
+        return found
+
+    def known(self, request: Request) -> Visitor | None:
+        """Give who sends a request, None when that cannot be told: for what everybody may see."""
+        try:
+            return self._recognised(request)
+        except (RedisQError, TooManyRequests):
+            return None
+
+    def _recognised(self, request: Request) -> Visitor:
         if self.asks_nobody:
             return Visitor(None, "", _tag(self._own_key))
         token = request.cookies.get(COOKIE, "")
@@ -90,13 +105,15 @@ class Sessions:
         if visitor.grant is not None:
             self._door.admit_token(visitor.token, op, queue, address_of(request.scope))
 
-    def sign_in(self, request: Request, token: str, response: Response) -> None:
+    async def sign_in(self, request: Request, token: str, response: Response) -> None:
         """Let the browser keep a token for as long as it lasts.
 
         Raises:
             InvalidToken, TokenExpired, Forbidden: it is not good.
+            TooManyRequests: his application, or his address, has reached a limit.
         """
         grant = self._verified(token, request)
+        await self._door.limits.admit(grant.app)
         left = max(1, grant.expires_at - int(time.time()))
         self.set_cookie(request, response, COOKIE, token, left)
 

@@ -67,7 +67,7 @@ class Views:
 
     async def queues(self, request: Request) -> Response:
         """Show the queues that the token may see, some on each page."""
-        visitor = self._pages.sessions.visitor(request)
+        visitor = await self._pages.sessions.visitor(request)
         names = [name for name in await self._mq.queues() if visitor.allows("stats", name)]
         sought = request.query_params.get("q", "")[:128]
         found = [name for name in names if sought.lower() in name.lower()]
@@ -82,7 +82,7 @@ class Views:
     async def queue(self, request: Request) -> Response:
         """Show one queue: figures, charts, a list of messages, its definition."""
         queue = check_queue_name(request.path_params["queue"])
-        visitor = self._pages.sessions.visitor(request)
+        visitor = await self._pages.sessions.visitor(request)
         self._pages.sessions.require(request, visitor, "stats", queue)
         span = request.query_params.get("range", "5")
         span = span if span in _RANGES else "5"
@@ -109,7 +109,7 @@ class Views:
 
     async def message(self, request: Request) -> Response:
         """Show one message with all that is known of it."""
-        queue, visitor = check_queue_name(request.path_params["queue"]), self._pages.sessions.visitor(request)
+        queue, visitor = check_queue_name(request.path_params["queue"]), await self._pages.sessions.visitor(request)
         self._pages.sessions.require(request, visitor, "get", queue)
         message = await self._mq.get_message(queue, request.path_params["id"])
         values = {"queue": queue, "message": message, "steps": _life(message), "dead": message.status is Status.ERROR}
@@ -119,7 +119,7 @@ class Views:
         """Go to the message of an id that was typed."""
         queue = check_queue_name(request.query_params.get("queue", "").strip())
         id = request.query_params.get("id", "").strip().lower()
-        visitor = self._pages.sessions.visitor(request)
+        visitor = await self._pages.sessions.visitor(request)
         self._pages.sessions.require(request, visitor, "get", queue)
         known_id(id)
         return self._pages.go(request, f"{ROOT}/queues/{queue}/messages/{id}")

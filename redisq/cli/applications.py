@@ -1,0 +1,318 @@
+"""Manage applications: with REDISQ_MASTER_KEY those of the registry in Redis; without it only make credentials."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from redisq.cli import options, output, redis_users
+from redisq.errors import InvalidApplication, InvalidSettings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from redisq.applications import Application
+    from redisq.scopes import Scopes
+    from redisq.settings import Settings
+    from redisq.tokens import Credentials
+
+app = typer.Typer(help="Manage applications.", no_args_is_help=True)
+
+_DEFAULT_OVERLAP = "7d"
+_SHOWN = 3  # scopes in a line of the list
+
+
+def _overlap(value: str) -> float:
+    from redisq.directory import LONGEST_OVERLAP
+
+    number = options.seconds(value)
+    if number > LONGEST_OVERLAP:
+        raise typer.BadParameter("An overlap is a year at most.")
+    return number
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the application.", show_default=False)]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OPS:PATTERN",
+        help="Allow these on that queue, or with a final * on all that begin so: queue,get:orders or 'work:reports.*'.",
+        show_default=False,
+    ),
+]
+AllowAll = Annotated[bool, typer.Option("--allow-all", help="Allow everything on every queue.")]
+
+
+@app.command("create")
+def create(
+    name: Name,
+    allow: Allow = None,
+    allow_all: AllowAll = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Write over a record of this name that does not verify.")
+    ] = False,
+    url: options.Url = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make an application with new credentials, and print them as lines for a shell. They are stored nowhere: keep
+    them.
+
+    With REDISQ_MASTER_KEY it is registered in Redis, so that the gateway knows it; say what it may do. Without one,
+    credentials are made that count in direct mode alone.
+    """
+    from redisq.settings import Settings
+    from redisq.tokens import Credentials
+
+    settings = Settings.of_registry(url)
+    if settings is None:
+        if allow or allow_all or replace or url:
+            raise output.CommandError(
+                "REDISQ_MASTER_KEY is not set, and an application is registered with it. `redisq app master-key` "
+                "prints a new one. Without it, `redisq app create NAME` makes credentials for direct mode."
+            )
+        _print(Credentials.generate(name), {}, as_json)
+        return
+    from redisq import directory
+    from redisq.client import RedisQ
+
+    allowance = _allowance(allow, allow_all)
+    with RedisQ(settings=settings) as mq:
+        issued = mq._run(directory.create(settings, name, allowance, replace=replace))
+    _print(issued.credentials, {"allowance": allowance.texts()}, as_json)
+
+
+@app.command("allow")
+def allow_(
+    name: Name,
+    allow: Allow = None,
+    allow_all: AllowAll = False,
+    url: options.Url = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Change what an application may do, which counts for the tokens it has made, too."""
+    from redisq import directory
+
+    allowance = _allowance(allow, allow_all)
+    changed = _run(url, lambda settings: directory.allow(settings, name, allowance))
+    text = f"{name} may do {', '.join(changed.allowance.texts())}. For its Redis user see `redisq app acl {name}`."
+    output.show(as_json, _document(changed), text)
+
+
+@app.command("list")
+def list_(url: options.Url = None, as_json: options.AsJson = False) -> None:
+    """List the applications that are registered."""
+    from redisq import directory
+
+    registry = _run(url, directory.read)
+    if as_json:
+        found = [_document(app) for app in registry.applications.values()]
+        output.document({"applications": found, "unverified": list(registry.unverified)})
+        return
+    if registry.applications:
+        output.console().print(_table(list(registry.applications.values())))
+    elif not registry.unverified:
+        output.text("There are none.")
+    for name in registry.unverified:
+        output.complain(
+            f"the record of {name} does not verify with REDISQ_MASTER_KEY, and counts as none: the key that made it is "
+            "missing there, or somebody has changed it"
+        )
+
+
+@app.command("show")
+def show(name: Name, url: options.Url = None, as_json: options.AsJson = False) -> None:
+    """Print an application: what it may do, its keys, what was revoked. It never shows a secret."""
+    from redisq import directory
+
+    found = _document(_run(url, lambda settings: directory.show(settings, name)))
+    if as_json:
+        output.document(found)
+        return
+    console = output.console()
+    for field, value in found.items():
+        console.print(f"{field:<11} {output.printable(value if isinstance(value, str) else output.readable(value))}")
+
+
+@app.command("rotate")
+def rotate(
+    name: Name,
+    overlap: Annotated[
+        float,
+        typer.Option(metavar="TIME", parser=_overlap, help="Let the old secret go on for this time; 0 cuts it off."),
+    ] = _DEFAULT_OVERLAP,  # type: ignore[assignment]  # the parser reads it
+    url: options.Url = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Give an application a new secret and print it, once."""
+    from redisq import directory
+
+    issued = _run(url, lambda settings: directory.rotate(settings, name, overlap))
+    retiring = [key.not_after for key in issued.application.keys[1:]]
+    _print(issued.credentials, {"old_until": _iso(max(filter(None, retiring), default=0))}, as_json)
+
+
+@app.command("disable")
+def disable(name: Name, url: options.Url = None, as_json: options.AsJson = False) -> None:
+    """Let no token of an application count, and switch off the Redis user of its name, if there is one."""
+    _switch(name, True, url, as_json)
+
+
+@app.command("enable")
+def enable(name: Name, url: options.Url = None, as_json: options.AsJson = False) -> None:
+    """Let an application in again, and switch on the Redis user of its name, if there is one."""
+    _switch(name, False, url, as_json)
+
+
+def _switch(name: str, disabled: bool, url: str | None, as_json: bool) -> None:
+    from redisq import directory
+
+    settings = _settings(url)
+    _run(url, lambda _: directory.switch(settings, name, disabled=disabled))
+    user = redis_users.switch(settings, name, on=not disabled)
+    text = f"{name} is {'disabled' if disabled else 'enabled'}. {user.text}"
+    output.show(as_json, {"name": name, "disabled": disabled, "redis_user": user.state}, text)
+
+
+@app.command("revoke")
+def revoke(
+    name: Name,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOKEN|JTI|-", help="This token, and all narrowed from it, by itself or its id.", show_default=False
+        ),
+    ] = None,
+    all: Annotated[bool, typer.Option("--all", help="All tokens issued before now.")] = False,
+    url: options.Url = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Revoke tokens of an application. It can make new ones: `rotate` takes its secret away, `disable` all of it."""
+    from redisq import directory
+
+    if (token is None) is not all:
+        raise typer.BadParameter("Say which: --token TOKEN, or --all.")
+    if token is None:
+        changed = _run(url, lambda settings: directory.revoke_all(settings, name))
+        text = f"revoked all tokens of {name} issued before {_iso(changed.not_before)}"
+    else:
+        given = token if token != options.STDIN else sys.stdin.read(4096).strip()
+        changed = _run(url, lambda settings: directory.revoke(settings, name, given))
+        text = f"revoked the token, and all that were narrowed from it; {len(changed.denied):,} of {name} are"
+    output.show(as_json, _document(changed), text)
+
+
+@app.command("acl")
+def acl(name: Name, url: options.Url = None, as_json: options.AsJson = False) -> None:
+    """Print the Redis ACL rules that hold an application to its queues in direct mode, with a new password.
+
+    Redis knows keys and commands: such a user may do whatever its application may do anywhere, on all of its queues.
+    """
+    from redisq import acl as rules_of
+    from redisq import directory
+
+    settings = _settings(url)
+    found = _run(url, lambda _: directory.show(settings, name))
+    password = secrets.token_urlsafe(24)
+    rules = rules_of.rules(settings.namespace, found.allowance, password)
+    line = rules_of.quoted(name, rules)
+    if redis_users.is_reserved(name):
+        raise InvalidApplication(f"{name} is the Redis user of everybody: register the application under another name.")
+    output.show(as_json, {"user": name, "password": password, "rules": rules, "command": line}, line)
+    if not rules_of.covers_product(found.allowance):
+        ops = ", ".join(sorted(found.allowance.ops))
+        output.complain(f"Redis tells keys apart, not operations: this user may do {ops} on each queue of {name}")
+
+
+@app.command("master-key")
+def master_key(as_json: options.AsJson = False) -> None:
+    """Print a new master key for REDISQ_MASTER_KEY. It is stored nowhere: keep it where you keep passwords.
+
+    To rotate it, put the new one before the old one, separated by a comma, and rotate the applications.
+    """
+    from redisq.applications import MasterKey
+
+    text = MasterKey.generate().text()
+    output.show(as_json, {"master_key": text}, f"export REDISQ_MASTER_KEY={text}")
+
+
+def _settings(url: str | None) -> Settings:
+    from redisq.directory import NO_MASTER_KEY
+    from redisq.settings import Settings
+
+    settings = Settings.of_registry(url)
+    if settings is None:
+        raise InvalidSettings(NO_MASTER_KEY)
+    return settings
+
+
+def _run(url: str | None, flow: Any) -> Any:
+    """Run a flow on the registry."""
+    from redisq.client import RedisQ
+
+    settings = _settings(url)
+    with RedisQ(settings=settings) as mq:
+        return mq._run(flow(settings))
+
+
+def _allowance(texts: list[str] | None, everything: bool) -> Scopes:
+    from redisq.scopes import EVERYTHING, Scopes
+
+    if bool(texts) is everything:
+        raise typer.BadParameter(
+            "Say what it may do: --allow OPS:PATTERN, like --allow queue,get:orders; or --allow-all."
+        )
+    try:
+        return EVERYTHING if everything else Scopes.parse(texts or [])
+    except ValueError as error:
+        raise output.CommandError(f"{error}.") from None
+
+
+def _print(made: Credentials, more: dict[str, Any], as_json: bool) -> None:
+    output.show(
+        as_json,
+        {"app_id": made.app, "app_secret": made.secret(), **more},
+        f"export REDISQ_APP_ID={made.app}\nexport REDISQ_APP_SECRET={made.secret()}",
+    )
+
+
+def _document(app: Application) -> dict[str, Any]:
+    keys = [
+        {"kid": key.kid, "master": key.master, "created_at": _iso(key.created_at), "not_after": _iso(key.not_after)}
+        for key in app.keys
+    ]
+    return {
+        "name": app.name,
+        "disabled": app.disabled,
+        "allowance": app.allowance.texts(),
+        "keys": keys,
+        "created_at": _iso(app.created_at),
+        "not_before": _iso(app.not_before),
+        "revoked": {jti: _iso(end) for jti, end in app.denied.items()},
+        "version": app.version,
+    }
+
+
+def _iso(seconds: int | None) -> str | None:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z") if seconds else None
+
+
+def _table(found: list[Application]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for column in ("name", "state", "keys", "revoked", "may do"):
+        table.add_column(
+            column, no_wrap=column != "may do", justify="right" if column in ("keys", "revoked") else "left"
+        )
+    for app in found:
+        state = "disabled" if app.disabled else "enabled"
+        texts = app.allowance.texts()
+        more = f" and {len(texts) - _SHOWN:,} more" * (len(texts) > _SHOWN)
+        may = ", ".join(texts[:_SHOWN]) + more
+        table.add_row(app.name, state, str(len(app.keys)), str(len(app.denied)), may)
+    return table

@@ -1,0 +1,3 @@
+"""The description of the gateway's API: an OpenAPI document, and a page that shows it."""
+
+from redisq.gateway.document.pages import routes as routes

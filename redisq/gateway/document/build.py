@@ -1,0 +1,113 @@
+"""The OpenAPI document, put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redisq import __version__
+from redisq.gateway.document.failures import HEADERS, oauth_responses, responses
+from redisq.gateway.document.operations import OPERATIONS, Answer, Operation
+from redisq.gateway.document.schemas import SCHEMAS
+from redisq.scopes import OPS
+
+_ABOUT = """Queue messages, look them up, delete them, and work on them.
+
+Send an access token in each request: `Authorization: Bearer <token>`. An application gets one from `/_token`, or signs
+one itself from its secret. A token allows operations (`queue`, `get`, `delete`, `work`, `stats`, `admin`) on queues.
+
+Every answer has an `X-Request-Id`; a given one is kept. An error is `{"error": {"code", "message", "request_id"}}`.
+With 429 and 503 comes `Retry-After`. A message that has an id of yours, or an idempotency key, is sent again safely.
+"""
+_TAGS = {
+    "queue": "Messages",
+    "get": "Messages",
+    "delete": "Messages",
+    "work": "Work",
+    "stats": "Queues",
+    "admin": "Queues",
+    None: "Gateway",
+}
+_HEADERS = {
+    "Location": "The message's address.",
+    "Preference-Applied": "The wait that was asked for by Prefer.",
+}
+_FREE = {
+    "Bytes": {"type": "string", "format": "binary", "description": "msgpack, as redisq writes it"},
+    "Text": {"type": "string"},
+    "Document": {"type": "object"},
+}
+
+
+def document() -> dict[str, Any]:
+    """Make the document."""
+    paths: dict[str, Any] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
+    scopes = {f"{op}:*": f"{op} on all queues; a queue's name, or the beginning of one and *, limits it" for op in OPS}
+    flow = {"tokenUrl": "/_token", "scopes": dict(sorted(scopes.items()))}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "redisq", "version": __version__, "description": _ABOUT},
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name} for name in dict.fromkeys(_TAGS.values())],
+        "paths": paths,
+        "components": {
+            "schemas": {**SCHEMAS, **_FREE},
+            "headers": HEADERS,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "rq1"},
+                "oauth2": {"type": "oauth2", "flows": {"clientCredentials": flow}},
+                "application": {"type": "http", "scheme": "basic", "description": "An application's id and secret."},
+            },
+        },
+    }
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    tag = _TAGS[operation.op]
+    allowed = f"Needs a token that allows `{operation.op}`." if operation.op else ""
+    answers = {str(answer.status): _answer(answer) for answer in operation.answers}
+    is_token = operation.path == "/_token"
+    failures = (
+        oauth_responses(["invalid_request", "invalid_client", "invalid_scope", "unsupported_grant_type"])
+        if is_token
+        else responses(operation.failures)
+    )
+    found: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "description": " ".join(text for text in (operation.text, allowed) if text),
+        "tags": [tag],
+        "parameters": [*operation.path_parameters, *operation.parameters],
+        "responses": {**answers, **failures},
+        "security": _security(operation, is_token),
+    }
+    if operation.body:
+        found["requestBody"] = {
+            "required": operation.needs_body,
+            "content": {
+                kind: {"schema": {"$ref": f"#/components/schemas/{name}"}, **_example(example)}
+                for kind, (name, example) in operation.body.items()
+            },
+        }
+    return found
+
+
+def _security(operation: Operation, is_token: bool) -> list[dict[str, list[str]]]:
+    if is_token:
+        return [{"application": []}, {}]
+    return [] if operation.op is None else [{"bearer": []}, {"oauth2": [f"{operation.op}:*"]}]
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": answer.text}
+    headers = {name: {"description": _HEADERS[name], "schema": {"type": "string"}} for name in answer.headers}
+    described["headers"] = {**headers, "X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
+    if answer.schema is not None:
+        schema = {"$ref": f"#/components/schemas/{answer.schema}"}
+        described["content"] = {answer.type: {"schema": schema, **_example(answer.example)}}
+    return described
+
+
+def _example(value: Any) -> dict[str, Any]:
+    return {} if value is None else {"example": value}

@@ -1,0 +1,66 @@
+"""The routes of the document: as JSON, and as a page that needs no script and nothing from outside."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from redisq.gateway.document.build import document
+from redisq.gateway.queries import query
+
+
+def routes() -> list[Route]:
+    """Give the routes."""
+    return [
+        Route("/_openapi.json", _document, methods=["GET"]),
+        Route("/_docs", _page, methods=["GET"]),
+    ]
+
+
+async def _document(request: Request) -> Response:
+    """Give the document."""
+    query(request)
+    return Response(_written(), media_type="application/json")
+
+
+async def _page(request: Request) -> Response:
+    """Show the document."""
+    query(request)
+    page, policy = _shown()
+    return Response(page, media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": policy})
+
+
+@cache
+def _written() -> bytes:
+    return json.dumps(document(), separators=(",", ":")).encode()
+
+
+@cache
+def _shown() -> tuple[bytes, str]:
+    """Make the page, and the policy that lets its own style sheet in and nothing else."""
+    import jinja2
+
+    folder = files("redisq.gateway.document")
+    style = folder.joinpath("docs.css").read_text("utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["sample"] = _sample
+    template = environment.from_string(folder.joinpath("docs.html").read_text("utf-8"))
+    page = template.render(document=document(), style=style)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return page.encode(), policy
+
+
+def _sample(value: Any) -> str:
+    """Write an example for people."""
+    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)

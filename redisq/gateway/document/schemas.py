@@ -1,0 +1,193 @@
+"""What bodies look like, as JSON Schemas. What has a dataclass in Python is read from that."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from redisq.model import DEFINITION_BOUNDS, SECURITY, Definition, Message, QueueStats, Status, Transition
+
+Schema = dict[str, Any]
+
+ID = "05749898-74a0-47e1-b10d-5acf29d040c4"
+MOMENT = "2026-12-24T18:00:00.000Z"
+
+_NULL: Schema = {"type": "null"}
+_MOMENT: Schema = {"type": "string", "format": "date-time"}
+_ID: Schema = {"type": "string", "format": "uuid"}
+_VALUE: Schema = {"$ref": "#/components/schemas/Value"}
+#: How dataclasses' annotations read, where they say all.
+_TYPES: dict[str, Schema] = {
+    "str": {"type": "string"},
+    "int": {"type": "integer"},
+    "float": {"type": "number"},
+    "bool": {"type": "boolean"},
+    "datetime": _MOMENT,
+    "Any": _VALUE,
+    "Status": {"type": "string", "enum": [status.value for status in Status]},
+}
+VALUE: Schema = {
+    "description": "What a message can be: any JSON, with whole numbers of 64 bits, at most 32 levels deep.",
+    "anyOf": [
+        _NULL,
+        {"type": "boolean"},
+        {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+        {"type": "number"},
+        {"type": "string"},
+        {"type": "array", "items": _VALUE},
+        {"type": "object", "additionalProperties": _VALUE},
+    ],
+}
+
+
+def strict(properties: dict[str, Schema], **more: Any) -> Schema:
+    """Describe an object that has just these properties, all of them unless told otherwise."""
+    required = {"required": list(properties)} if properties else {}
+    return {"type": "object", "properties": properties, "additionalProperties": False, **required, **more}
+
+
+def nullable(schema: Schema) -> Schema:
+    """Allow null, too."""
+    return {"anyOf": [schema, _NULL]}
+
+
+def _of(annotation: str) -> Schema:
+    kind, _, rest = annotation.partition(" | ")
+    known = _TYPES.get(kind, {})
+    return nullable(known) if rest == "None" and known else known
+
+
+def _read(kind: type, **special: Schema) -> Schema:
+    """Describe what a dataclass' `to_dict` gives."""
+    return strict({field.name: special.get(field.name, _of(str(field.type))) for field in fields(kind)})
+
+
+_SETTINGS: dict[str, Schema] = {"paused": {"type": "boolean"}, "security": {"type": "string", "enum": [*SECURITY]}}
+
+
+def _setting(name: str) -> Schema:
+    if name not in DEFINITION_BOUNDS:
+        return _SETTINGS.get(name, {})
+    low, high = DEFINITION_BOUNDS[name]
+    kind = "number" if name in Definition.SECONDS else "integer"
+    return {"type": kind, "minimum": low, "maximum": high}
+
+
+def _definition() -> dict[str, Schema]:
+    return {field.name: nullable(_setting(field.name)) for field in fields(Definition)}
+
+
+_ERROR = strict({"type": {"type": "string"}, "message": {"type": "string"}, "reason": {"type": "string"}})
+_FAILURE = strict(
+    {
+        "code": {"type": "string"},
+        "message": {"type": "string"},
+        "request_id": {"type": "string"},
+        "id": {"type": "string", "description": "of a message that may be in the queue"},
+        "path": {"type": "string", "description": "the place in the message, like $.items[3].price"},
+        "errors": {
+            "type": "array",
+            "description": "what does not fit the queue's schema",
+            "items": strict({"path": {"type": "string"}, "message": {"type": "string"}}),
+        },
+    },
+    required=["code", "message"],
+)
+
+#: The schemas that have a name.
+SCHEMAS: dict[str, Schema] = {
+    "Value": VALUE,
+    "Message": _read(
+        Message,
+        id=_ID,
+        error=nullable(_ERROR),
+        history={"type": "array", "items": _read(Transition), "maxItems": 20},
+    ),
+    "Queued": strict({"id": _ID}),
+    "Line": {
+        "description": "The answer to one line of a stream.",
+        "anyOf": [strict({"id": _ID}), strict({"error": _FAILURE})],
+    },
+    "Stats": _read(QueueStats),
+    "Queues": strict({"queues": {"type": "array", "items": {"type": "string"}}}),
+    "Definition": strict(_definition(), description="A queue's own settings; null is the gateway's default."),
+    "Settings": strict(_definition(), required=[], description="Settings to give; null goes back to the default."),
+    "Messages": strict({"messages": {"type": "array", "items": {"$ref": "#/components/schemas/Message"}}}),
+    "Redriven": strict({"redriven": {"type": "integer"}}),
+    "Purged": strict({"purged": {"type": "integer"}}),
+    "Error": strict({"error": _FAILURE}),
+    "OAuthError": strict({"error": {"type": "string"}, "error_description": {"type": "string"}}),
+    "Token": strict(
+        {
+            "access_token": {"type": "string"},
+            "token_type": {"type": "string", "const": "Bearer"},
+            "expires_in": {"type": "integer", "description": "seconds"},
+            "scope": {"type": "string", "description": "op:pattern, separated by spaces"},
+        }
+    ),
+    "TokenRequest": {
+        "type": "object",
+        "properties": {
+            "grant_type": {"type": "string", "const": "client_credentials"},
+            "scope": {
+                "type": "string",
+                "description": "op:pattern, separated by spaces; all that is allowed if left out",
+            },
+            "client_id": {"type": "string", "description": "where HTTP Basic does not tell it"},
+            "client_secret": {"type": "string", "description": "where HTTP Basic does not tell it"},
+        },
+        "required": ["grant_type"],
+    },
+    "Health": strict({"status": {"type": "string"}}),
+}
+
+_RECEIPT: Schema = {
+    "type": "string",
+    "pattern": "^[1-9][0-9]{0,14}\\.[A-Za-z0-9_-]{12}$",
+    "description": "as it came with the delivery",
+}
+_SECONDS: Schema = {"type": "number", "minimum": 0, "maximum": 30}
+SCHEMAS |= {
+    "Claim": strict(
+        {
+            "max": {"type": "integer", "minimum": 1, "maximum": 100, "default": 1},
+            "wait": {**nullable(_SECONDS), "default": 0, "description": "seconds, when there is nothing yet"},
+            "worker": nullable({"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}),
+            "claim": nullable({"type": "string", "pattern": "^[A-Za-z0-9_-]{12}$"}),
+        },
+        required=[],
+        dependentRequired={"claim": ["worker"]},
+    ),
+    "Claimed": strict(
+        {
+            "deliveries": {
+                "type": "array",
+                "items": strict(
+                    {
+                        "id": _ID,
+                        "queue": {"type": "string"},
+                        "request": _VALUE,
+                        "attempt": {"type": "integer"},
+                        "receipt": {"type": "string"},
+                        "deadline": _MOMENT,
+                    }
+                ),
+            },
+            "lease": {"type": "number", "description": "seconds"},
+        }
+    ),
+    "Completion": strict({"receipt": _RECEIPT, "result": _VALUE}, required=["receipt"]),
+    "Failure": strict(
+        {
+            "receipt": _RECEIPT,
+            "error": strict({"type": {"type": "string"}, "message": {"type": "string"}}),
+            "retry_after": nullable({"type": "number", "minimum": 0, "maximum": 31_536_000}),
+            "final": {"type": "boolean", "default": False},
+        },
+        required=["receipt", "error"],
+    ),
+    "Failed": strict({"retry_in": nullable({"type": "number"})}),
+    "Renewal": strict({"receipt": _RECEIPT, "progress": _VALUE}, required=["receipt"]),
+    "Renewed": strict({"deadline": _MOMENT, "lease": {"type": "number"}}),
+    "Release": strict({"receipt": _RECEIPT}),
+}
