@@ -26,6 +26,7 @@ from redisq.model import (
     Judgement,
     Look,
     Message,
+    Page,
     QueueStats,
     Receipt,
     Records,
@@ -269,6 +270,11 @@ def dead(keys: PartitionKeys, page: DeadPage) -> Call[list[DeadLetter]]:
     min_age = math.floor(page.min_age * 1000)
     args = (page.start, page.skip, min_age, max_age, page.limit, int(page.bodies))
     return _call("dead", keys, args, partial(replies.dead_letters, keys.queue))
+
+
+def page(keys: PartitionKeys, structure: str, cursor: str, limit: int, short: int) -> Call[Page]:
+    """List up to `limit` (<= BATCH) messages of a structure, with bodies and records of up to `short` bytes."""
+    return _call("page", keys, (structure, cursor, limit, short), replies.page)
 
 
 def redrive(keys: PartitionKeys, limits: Limits, who: str, ids: Sequence[bytes]) -> Call[list[Outcome[None]]]:

@@ -9,11 +9,11 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from redisq import batches, dead_letters, doctor, waiting
+from redisq import batches, dead_letters, doctor, listing, waiting
 from redisq.calls import Call
 from redisq.connection import Begun, Link
 from redisq.dead_letters import Selection
-from redisq.model import Definition, Finding, Message, QueueStats
+from redisq.model import Definition, Finding, Message, Page, QueueStats
 from redisq.operations import Begin, Finish, Flow, Operations, Pause
 from redisq.settings import Settings
 from redisq.tokens import Credentials
@@ -217,6 +217,21 @@ class RedisQ:
         """
         chosen = Selection(reason, min_age, max_age)
         return self._run(dead_letters.purge(self._operations, queue, ids, token, chosen))
+
+    def list_messages(
+        self, queue: str, which: str, token: str | None = None, *, cursor: str | None = None, limit: int = 100
+    ) -> Page:
+        """List up to `limit` (<= 500) messages that are `ready`, `scheduled`, `in_progress`, `dead` or `finished`.
+
+        What is next comes first; of what is dead or finished (that is complete), the last. The page's `next` is the
+        `cursor` of the next one. A request of more than 4 KiB is left out: look the message up. The token needs the
+        ops `stats` and `get`.
+
+        Raises:
+            ValueError: there is no such list, or `cursor` or `limit` is not valid.
+            Forbidden, InvalidToken, MissingCredentials, Unavailable.
+        """
+        return self._run(listing.find(self._operations, queue, which, token, cursor, limit))
 
     def stats(self, queue: str, token: str | None = None) -> QueueStats:
         """Count what a queue holds, and its running totals. A queue that was never used is empty.

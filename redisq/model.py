@@ -168,11 +168,39 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueStats:
-    """What a queue holds now (`ready` to `oldest_age`) and its running totals (`queued` on).
+class Listed:
+    """A message in a list. `at` is when it was queued, is due, lapses, died or finished, by the list it is in.
 
-    `oldest_age` is the age in seconds of the oldest ready message, None when none is ready. `failed`, `lost` and
-    `released` count deliveries, the other totals messages.
+    `size` is the request's in bytes, about; `legible` says whether `request` holds it: one too large for a list, or
+    damaged, is left out. `attempts` is None when its record is, too. `worker` holds it since `started_at`.
+    """
+
+    id: str
+    at: datetime
+    size: int
+    legible: bool = False
+    request: Any = None
+    attempts: int | None = None
+    error: dict[str, str] | None = None
+    worker: str | None = None
+    started_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some messages of a list, and where it goes on: `cursor=` of the next page, None after the last."""
+
+    messages: Sequence[Listed]
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """How a queue stands now (`ready` to `paused`) and its running totals (`queued` on).
+
+    `oldest_age` is the age in seconds of the oldest ready message, None when none is ready. `workers` have claimed
+    something and have not left; one that died is forgotten an hour later. `failed`, `lost` and `released` count
+    deliveries, the other totals messages.
     """
 
     queue: str
@@ -182,6 +210,8 @@ class QueueStats:
     finished: int = 0
     dead: int = 0
     oldest_age: float | None = None
+    workers: int = 0
+    paused: bool = False
     queued: int = 0
     completed: int = 0
     failed: int = 0
@@ -198,9 +228,10 @@ class QueueStats:
         sums = {
             field.name: getattr(self, field.name) + getattr(other, field.name)
             for field in fields(self)
-            if field.name not in ("queue", "oldest_age")
+            if field.name not in ("queue", "oldest_age", "paused")
         }
-        return QueueStats(self.queue, oldest_age=max(ages, default=None), **sums)
+        paused = self.paused or other.paused
+        return QueueStats(self.queue, oldest_age=max(ages, default=None), paused=paused, **sums)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON-ready values."""

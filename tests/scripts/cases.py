@@ -89,6 +89,7 @@ CASES: dict[str, Case] = {
     "audit": damaged,
     "look": lambda o, _: calls.look(o.keys, "states", b"0", 100, 1_000_000),
     "survey": lambda o, _: calls.survey(o.keys, o.limits),
+    "page": lambda o, _: calls.page(o.keys, "stream", "0", 10, 1000),
     "applications": lambda o, _: calls.applications(apps_key(o.raw.settings.namespace)),
     "application": lambda o, _: calls.application(
         apps_key(o.raw.settings.namespace), "shop", b"rqa1.k.old.tag", "rqa1.k.new.tag", 1000
@@ -98,4 +99,4 @@ CASES: dict[str, Case] = {
 }
 #: scripts that a full server refuses
 BRING_IN = {"queue", "define", "register"}
-READING = {"applications", "ended", "get", "stats", "registry", "dead", "survey", "look", "info", "scan"}
+READING = {"applications", "ended", "get", "stats", "registry", "dead", "survey", "look", "page", "info", "scan"}

@@ -151,11 +151,11 @@ def test_a_claim(wait_ms: int, wait: float | None) -> None:
 
 
 def test_statistics() -> None:
-    reply = [1, 2, 3, 4, 5, 6500, [b"queued", b"7", b"dead", b"8", b"later", b"9"], [b"lease", b"5"]]
+    reply = [1, 2, 3, 4, 5, 6500, [b"queued", b"7", b"dead", b"8", b"later", b"9"], [b"paused", b"1"], 6]
     assert calls.stats(KEYS).decode(reply) == QueueStats(
-        "orders", ready=1, scheduled=2, in_progress=3, finished=4, dead=5, oldest_age=6.5, queued=7, died=8
+        *("orders", 1, 2, 3, 4, 5), oldest_age=6.5, workers=6, paused=True, queued=7, died=8
     )
-    assert calls.stats(KEYS).decode([0, 0, 0, 0, 0, -1, [], []]) == QueueStats("orders")
+    assert calls.stats(KEYS).decode([0, 0, 0, 0, 0, -1, [], [], 0]) == QueueStats("orders")
 
 
 def test_the_small_ones() -> None:

@@ -73,10 +73,11 @@ def test_a_message_cannot_be_changed() -> None:
 
 
 def test_the_statistics_of_partitions_add_up() -> None:
-    numbers = {field.name: 2 for field in fields(QueueStats) if field.name not in ("queue", "oldest_age")}
-    one, other = QueueStats("orders", oldest_age=5.0, **numbers), QueueStats("orders", oldest_age=7.0, **numbers)
+    numbers = {field.name: 2 for field in fields(QueueStats) if field.name not in ("queue", "oldest_age", "paused")}
+    one = QueueStats("orders", oldest_age=5.0, **numbers)
+    other = QueueStats("orders", oldest_age=7.0, paused=True, **numbers)
     both = one + other
-    assert both == QueueStats("orders", oldest_age=7.0, **dict.fromkeys(numbers, 4))
+    assert both == QueueStats("orders", oldest_age=7.0, paused=True, **dict.fromkeys(numbers, 4))
     assert (one + QueueStats("orders")) == one
     assert (QueueStats("orders") + QueueStats("orders")).oldest_age is None
     assert json.loads(json.dumps(both.to_dict())) == both.to_dict()
