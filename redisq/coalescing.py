@@ -20,7 +20,7 @@ _CHUNK_BYTES = 1024 * 1024
 _OF_AN_AGE = 1.0  # seconds
 _MANY_LANES = 1_000
 #: Calls without messages of which one serves all who make it just so at once: everybody's first call to a queue.
-_FOR_ALL = frozenset({"register"})
+_FOR_ALL = frozenset({"register", "schema"})
 #: Calls that may not hold a message twice: of two who delete it one shall not find it.
 _ONE_OF_EACH = frozenset({"delete"})
 

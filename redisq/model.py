@@ -68,23 +68,24 @@ class Message:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON-ready values: times in ISO 8601, bytes in base64."""
-        return {field.name: _json_ready(getattr(self, field.name)) for field in fields(self)}
+        return {field.name: json_ready(getattr(self, field.name)) for field in fields(self)}
 
 
-def _json_ready(value: Any) -> Any:
+def json_ready(value: Any) -> Any:
+    """Give a value as JSON can hold it: times in ISO 8601, bytes in base64."""
     match value:
         case datetime():
             return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         case bytes():
             return base64.b64encode(value).decode("ascii")
         case Transition():
-            return {field.name: _json_ready(getattr(value, field.name)) for field in fields(value)}
+            return {field.name: json_ready(getattr(value, field.name)) for field in fields(value)}
         case Mapping():
-            return {str(key): _json_ready(item) for key, item in value.items()}
+            return {str(key): json_ready(item) for key, item in value.items()}
         case str():
             return str(value)
         case list() | tuple():
-            return [_json_ready(item) for item in value]
+            return [json_ready(item) for item in value]
         case _:
             return value
 
@@ -224,7 +225,7 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON-ready values."""
-        return {field.name: _json_ready(getattr(self, field.name)) for field in fields(self)}
+        return {field.name: json_ready(getattr(self, field.name)) for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +277,7 @@ class Definition:
     """A queue's own settings, for all services at once; None means the default of `Settings`. Times are seconds.
 
     `max_length` counts waiting messages, ready and scheduled; 0 is no limit. `paused` stops claims, not queueing.
+    `schema` is a JSON Schema (2020-12) that requests have to fit; None is none. Clients notice a change in 5 s.
     """
 
     max_length: int | None = None
@@ -289,6 +291,7 @@ class Definition:
     dead_retention: float | None = None
     dedup_window: float | None = None
     paused: bool | None = None
+    schema: dict[str, Any] | None = None
 
     SECONDS = frozenset({"backoff_base", "backoff_cap", "lease", "retention", "dead_retention", "dedup_window"})
 
@@ -308,7 +311,6 @@ DEFINITION_BOUNDS: Mapping[str, tuple[float, float]] = {
     "dedup_window": (0, 31_536_000),
 }
 NOT_BUILT_YET = {
-    "schema": "requests are not checked against a schema",
     "durability": "queueing waits for Redis' memory only",
     "partitions": "a queue has one partition",
 }
@@ -337,6 +339,10 @@ def check_definition(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_setting(name: str, value: Any) -> None:
+    if name == "schema":
+        if not isinstance(value, dict):
+            raise InvalidDefinition("schema takes a JSON Schema, a dict.")
+        return  # the rest is for `schemas`
     if name == "paused":
         if not isinstance(value, bool):
             raise InvalidDefinition("paused takes true or false.")

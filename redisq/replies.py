@@ -74,6 +74,11 @@ def _refusal(words: Sequence[bytes]) -> RedisQError:
             return RedisQError(f"A script answered with an unknown word, {word!r}: is a newer redisq at work?")
 
 
+def text(reply: bytes | None) -> str | None:
+    """Read what anybody may have written."""
+    return None if reply is None else reply.decode(errors="backslashreplace")
+
+
 def pairs(reply: Sequence[bytes]) -> dict[str, str]:
     """Read names and values that anybody may have written."""
     texts = [text.decode(errors="backslashreplace") for text in reply]
@@ -86,7 +91,7 @@ def numbers(reply: Sequence[bytes]) -> dict[str, int]:
 
 
 def stats(queue_name: str, reply: Sequence[Any]) -> QueueStats:
-    ready, scheduled, in_progress, finished, dead, age, counters, _ = reply
+    ready, scheduled, in_progress, finished, dead, age, counters = reply
     totals = numbers(counters)
     return QueueStats(
         queue=queue_name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from redisq.settings import Settings
 
 _DEFAULT = "default"  # as a value: take the setting out of the definition
+_MOST_BYTES = 1024 * 1024  # of a schema's file; one that is longer is refused for its size in any case
 
 
 def _setting(metavar: str, help: str) -> Any:
@@ -44,6 +46,8 @@ def show(
         return
     console = output.console()
     console.print(_table(definition))
+    if own.schema is not None:
+        console.print_json(data=own.schema, highlight=False, ensure_ascii=True)
     console.print(one(held))
 
 
@@ -60,7 +64,7 @@ def define(
     dead_retention: Annotated[str | None, _setting("SECONDS", "How long dead letters are kept.")] = None,
     dedup_window: Annotated[str | None, _setting("SECONDS", "How long the ids of messages are remembered.")] = None,
     paused: Annotated[str | None, _setting("true|false", "Whether workers claim nothing.")] = None,
-    schema: Annotated[str | None, _unbuilt()] = None,
+    schema: Annotated[str | None, _setting("FILE", "JSON Schema that requests have to fit; - reads it here.")] = None,
     durability: Annotated[str | None, _unbuilt()] = None,
     partitions: Annotated[str | None, _unbuilt()] = None,
     token: options.Token = None,
@@ -100,7 +104,8 @@ def define(
         differing = {name: value for name, value in changes.items() if value != getattr(before, name)}
         if not as_json:
             output.text(_difference(queue, new, before, differing, mq.settings))
-        after = mq.define(queue, token, **changes) if differing or new else before
+        changing = differing or new or "schema" in changes  # one that is damaged looks as if there were none
+        after = mq.define(queue, token, **changes) if changing else before
         if as_json:
             changed = {name: {"before": getattr(before, name), "after": value} for name, value in differing.items()}
             definition = _explained(after, mq.settings)
@@ -115,6 +120,8 @@ def _value(name: str, text: str) -> Any:
         return None
     if name in NOT_BUILT_YET:
         return text
+    if name == "schema":
+        return _schema(text)
     kind: Callable[[str], Any]
     if name == "paused":
         kind, wanted = {"true": True, "false": False}.__getitem__, "true or false"
@@ -128,6 +135,24 @@ def _value(name: str, text: str) -> Any:
         raise typer.BadParameter(f"--{_dashed(name)} takes {wanted}, or {_DEFAULT}.") from None
 
 
+def _schema(source: str) -> Any:
+    from redisq.cli import documents
+
+    name = "standard input" if source == "-" else source
+    try:
+        raw = sys.stdin.buffer.read(_MOST_BYTES) if source == "-" else _head_of(source)
+        return documents.read(raw)
+    except OSError as error:
+        raise output.CommandError(f"{name} cannot be read: {error.strerror or type(error).__name__}.") from None
+    except documents.Unreadable as error:
+        raise output.CommandError(f"{name} {error}.") from None
+
+
+def _head_of(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_MOST_BYTES)
+
+
 def _explained(own: Definition, settings: Settings) -> dict[str, dict[str, Any]]:
     """Give each setting's value in force, and whether it is the queue's own or the default of these settings."""
     return {
@@ -137,7 +162,7 @@ def _explained(own: Definition, settings: Settings) -> dict[str, dict[str, Any]]
 
 
 def _default(name: str, settings: Settings) -> Any:
-    return False if name == "paused" else getattr(settings, name)
+    return {"paused": False, "schema": None}[name] if name in ("paused", "schema") else getattr(settings, name)
 
 
 def _difference(queue: str, new: bool, before: Definition, changes: Mapping[str, Any], settings: Settings) -> str:
@@ -169,7 +194,10 @@ def _table(definition: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def _shown(name: str, value: Any) -> str:
     from redisq.model import Definition
+    from redisq.schema_bounds import text_of
 
+    if name == "schema":
+        return "none" if value is None else f"{len(text_of(value).encode()):,} bytes"
     if isinstance(value, bool):
         return "true" if value else "false"
     if name in Definition.SECONDS:

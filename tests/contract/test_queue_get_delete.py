@@ -513,6 +513,7 @@ def test_a_definition_is_stored_changed_and_taken_back(mq: Any, make_client: Any
         "dead_retention": 7200,
         "dedup_window": 0,
         "paused": True,
+        "schema": {"type": "object", "required": ["sku"]},
     }
     assert mq.define(QUEUE, **changes) == Definition(**changes)
     other = make_client(mq.settings)
@@ -526,7 +527,8 @@ def test_a_definition_is_stored_changed_and_taken_back(mq: Any, make_client: Any
     "change",
     [
         {"nonsense": 1},
-        {"schema": {"type": "object"}},
+        {"schema": {"type": "objekt"}},
+        {"schema": "object"},
         {"durability": "fsync"},
         {"partitions": 4},
         {"max_length": -1},

@@ -52,7 +52,7 @@ _WELL_FORMED = {
     "messages": re.compile(rb"[\d-]+(;\d{1,15})? .{8}.*", re.S),
     "workers": re.compile(rb"\S+ \d{1,15} .*", re.S),
     "counters": re.compile(rb"\d{1,15}"),
-    "config": re.compile(rb"\d{1,15}"),
+    "config": re.compile(rb"\d{1,15}|\{.*\}", re.S),
     "queues": re.compile(rb"\d{1,15}"),
 }
 
