@@ -109,7 +109,8 @@ def subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 class Bounds:
-    """The judgement of one schema, valid by 2020-12's own as `is_schema` tells it. `pattern_size` tells it compiled."""
+    """The judgement of one schema that is valid by 2020-12's own. `is_schema` asks that of a part of it, `pattern_size`
+    measures a pattern, or refuses it."""
 
     def __init__(
         self, document: Mapping[str, Any], is_schema: Callable[[Any], bool], pattern_size: Callable[[str], int]
@@ -289,7 +290,7 @@ class Bounds:
         if pattern not in self._sizes:
             if len(self._sizes) == _MAX_PATTERNS:
                 raise refuse(f"it has more than {_MAX_PATTERNS} patterns")
-            self._sizes[pattern] = self._pattern_size(skeleton(pattern))
+            self._sizes[pattern] = self._pattern_size(pattern)
         return self._sizes[pattern]
 
     def _count_step(self) -> None:

@@ -12,19 +12,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from redisq.codec import Place, path_of
 from redisq.errors import InvalidDefinition, InvalidSettings, SchemaViolation
 from redisq.model import json_ready
-from redisq.schema_bounds import DIALECT, MAX_PATTERN_SIZE, Bounds, refuse, text_of
+from redisq.schema_bounds import DIALECT, MAX_PATTERN_SIZE, Bounds, refuse, skeleton, text_of
 from redisq.schema_errors import Search
 
 if TYPE_CHECKING:
     import jsonschema_rs
 
+_ODD = frozenset({bytes, datetime})
+_CONTAINERS = frozenset({dict, list, tuple})
 _SHOWN = 200  # characters of the schema in an error
+_HUGE = "and {...} may not make it huge: maxLength counts characters at no cost"
 _PATTERN_BYTES = 256 * 1024  # of one compiled pattern, and of the memory it works with
 
 
@@ -92,8 +96,6 @@ def _not_a_schema(error: Exception) -> InvalidDefinition:
     for step in steps:
         place = place, step
     problem = (getattr(error, "message", "") or str(error)).partition("\n")[0][:_SHOWN].rstrip(".")
-    if any(step in ("pattern", "patternProperties") for step in steps[-2:]) and "regex" in problem:
-        problem = "it is no pattern that can be used: look-around and back references are not, nor is a very large one"
     return refuse(f"{path_of(place)}: {problem}")
 
 
@@ -117,15 +119,24 @@ def _validator(schema: object, registry: object = None) -> jsonschema_rs.Validat
 
 
 def _pattern_size(pattern: str) -> int:
-    """Say how many bytes a pattern takes when compiled, as a power of two."""
-    rs = _library()
-    size = 256
-    while size <= MAX_PATTERN_SIZE:
-        options = rs.RegexOptions(size_limit=size)
-        if _first_error(lambda: rs.Draft202012Validator({"pattern": pattern}, pattern_options=options)) is None:  # noqa: B023
-            return size
+    """Say how many bytes a pattern takes when compiled, as a power of two; each class of characters counts as one.
+
+    Raises:
+        InvalidDefinition: it is none that can be used.
+    """
+    if not _is_pattern(pattern, _PATTERN_BYTES):
+        shown = json.dumps(pattern[:_SHOWN])
+        raise refuse(f"the pattern {shown} cannot be used: look-around and back references are not known, {_HUGE}")
+    size, counted = 256, skeleton(pattern)
+    while size <= MAX_PATTERN_SIZE and not _is_pattern(counted, size):
         size *= 2
     return size
+
+
+def _is_pattern(pattern: str, limit: int) -> bool:
+    rs = _library()
+    options = rs.RegexOptions(size_limit=limit)
+    return _first_error(lambda: rs.Draft202012Validator({"pattern": pattern}, pattern_options=options)) is None
 
 
 class _UniqueItems:
@@ -150,7 +161,7 @@ def _spelling(value: Any) -> str:
         return "[" + ",".join(map(_spelling, value)) + "]"
     if kind is float and value.is_integer():
         return str(int(value))
-    return json.dumps(json_ready(value))
+    return json.dumps(value)
 
 
 class Schema:
@@ -167,16 +178,31 @@ class Schema:
         Raises:
             SchemaViolation: it does not; no error shows a value of the message.
         """
-        try:
-            if self._validator.is_valid(message):
-                return
-        except ValueError:  # it has bytes or datetimes
+        if not _is_plain(message):
             message = json_ready(message)
-            if self._validator.is_valid(message):
-                return
+        if self._validator.is_valid(message):
+            return
         if self._search is None:
             self._search = Search(self.document, _registry, _validator)
         raise _violation(self._search.errors(message))
+
+
+def _is_plain(message: object) -> bool:
+    """Tell whether a message has neither bytes nor datetimes, which the library would pass over."""
+    if type(message) in _ODD:
+        return False
+    waiting = [message]
+    while waiting:
+        container = waiting.pop()
+        items: Any = container.values() if isinstance(container, dict) else container
+        if not isinstance(container, dict | list | tuple):
+            continue
+        kinds = set(map(type, items))  # 20 ns each; a loop would take four times as long
+        if not kinds.isdisjoint(_ODD):
+            return False
+        if not kinds.isdisjoint(_CONTAINERS):
+            waiting += [item for item in items if type(item) in _CONTAINERS]
+    return True
 
 
 def _violation(errors: list[tuple[Place, str]]) -> SchemaViolation:
