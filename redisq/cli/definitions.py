@@ -76,6 +76,7 @@ def define(
     The value `default` goes back to the default.
     """
     from redisq.client import RedisQ
+    from redisq.definitions import stored
     from redisq.model import check_definition
 
     given = {
@@ -97,7 +98,8 @@ def define(
     changes = {name: _value(name, text) for name, text in given.items() if text is not None}
     if not changes:
         raise typer.BadParameter("Say what to change, for example --lease 60. `redisq queues show` prints what is set.")
-    check_definition(changes)
+    for name, value in check_definition(changes).items():
+        stored(name, value)
     with RedisQ(url) as mq:
         new = not exists(mq, queue, token)
         before = mq.define(queue, token)
