@@ -39,6 +39,7 @@ _REFUSED = {
     "$dynamicRef": "in a single document it means what $ref means; write that",
     "$dynamicAnchor": "in a single document it means what $anchor means; write that",
     "$vocabulary": "it belongs into meta-schemas",
+    "dependencies": "2020-12 has dependentSchemas and dependentRequired in its place; write those",
 }
 
 
@@ -53,6 +54,13 @@ class Work(NamedTuple):
 
     def __mul__(self, times: int) -> Work:  # type: ignore[override]
         return Work(self.checks * times, self.patterns * times)
+
+
+class _Followed(NamedTuple):
+    """At which depth in the message a reference was followed, and whether an `unevaluated...` was met since."""
+
+    depth: int
+    looked_back: bool = False
 
 
 def refuse(problem: str) -> InvalidDefinition:
@@ -121,7 +129,7 @@ class Bounds:
         self._anchors: dict[str, Any] = {}
         self._targets: dict[str, Any] = {}
         self._leads_to: dict[str, set[str]] = {}
-        self._known: dict[tuple[int, int, frozenset[tuple[str, int]]], Work] = {}
+        self._known: dict[tuple[int, int, frozenset[tuple[str, _Followed]]], Work] = {}
         self._sizes: dict[str, int] = {}
         self._steps = 0
 
@@ -142,7 +150,7 @@ class Bounds:
         recursive = {name for name in self._targets if name in self._reach(name)}
         total = self._work(self._document, {}, 0, 0, recursive)
         for name in sorted(recursive):
-            total += self._work(self._targets[name], {name: 0}, 0, 0, recursive)
+            total += self._work(self._targets[name], {name: _Followed(0)}, 0, 0, recursive)
         if total.checks > MAX_CHECKS:
             raise refuse(
                 f"it would check one place of a message up to {total.checks:,} times, and {MAX_CHECKS:,} are allowed; "
@@ -224,11 +232,11 @@ class Bounds:
 
     # --- Work ---
 
-    def _work(self, schema: object, within: dict[str, int], depth: int, chain: int, recursive: set[str]) -> Work:
+    def _work(self, schema: object, within: dict[str, _Followed], depth: int, chain: int, recursive: set[str]) -> Work:
         """Say what one place of a message costs at most, with all below it on the costliest way down.
 
-        `within` are the recursive references that lead here, with the depth in the message where each was followed. The
-        validator expands others each time, and remembers the outcome of one that leads back to itself.
+        `within` are the recursive references that were followed to come here. The validator expands others each time,
+        and remembers the outcome of one that leads back to itself; but not while it looks for what is unevaluated.
         """
         if not isinstance(schema, dict) or depth > MAX_DEPTH:  # no message goes deeper
             return Work(1)
@@ -238,6 +246,10 @@ class Bounds:
         self._count_step()
         if chain > _MAX_CHAIN:
             raise refuse(f"more than {_MAX_CHAIN} schemas in it lead to each other without a step into the message")
+
+        looks_back = "unevaluatedItems" in schema or "unevaluatedProperties" in schema
+        if looks_back:
+            within = {name: followed._replace(looked_back=True) for name, followed in within.items()}
 
         def here(inner: object) -> Work:
             return self._work(inner, within, depth, chain + 1, recursive)
@@ -249,13 +261,18 @@ class Bounds:
         if "$ref" in schema:
             name = schema["$ref"]
             if name in within:
-                if within[name] == depth:
+                if within[name].depth == depth:
                     raise refuse("a $ref in it leads back to itself without a step into the message")
+                if within[name].looked_back:
+                    raise refuse(
+                        "a $ref in it leads back to itself past unevaluatedItems or unevaluatedProperties; "
+                        "use items or additionalProperties there"
+                    )
                 work += Work(_REMEMBERED)
             else:
-                inner_within = {**within, name: depth} if name in recursive else within
+                inner_within = {**within, name: _Followed(depth)} if name in recursive else within
                 work += self._work(self._targets[name], inner_within, depth, chain + 1, recursive)
-        if "unevaluatedItems" in schema or "unevaluatedProperties" in schema:
+        if looks_back:
             work *= _UNEVALUATED
         work += self._below(schema, below)
         self._known[known] = work

@@ -184,6 +184,8 @@ def test_unique_items(items: list[object], unique: bool) -> None:
             "$schema stands at the top",
         ),
         ({"$id": "https://example.com/order"}, "$id cannot be used"),
+        ({"items": {"dependencies": {"a": ["b"]}}}, "dependencies cannot be used"),
+        ({"unevaluatedItems": {"$ref": "#"}, "contains": {"items": {"$ref": "#"}}}, "past unevaluatedItems"),
         ({"$defs": {"a": {"$id": "a"}}}, "$id cannot be used"),
         ({"$ref": "https://example.com/order"}, "leaves the document"),
         ({"items": {"$ref": "file:///etc/passwd"}}, "leaves the document"),
