@@ -99,7 +99,7 @@ def test_threads_and_tasks_whose_connections_break_share_one_gate(
     raw_real: Any, settings: Settings, proxy: Proxy, nobody: str
 ) -> None:
     settings = settings.model_copy(update={"max_connections": 20})
-    warm, gone = threading.Barrier(3), threading.Barrier(3)
+    warm, gone = threading.Barrier(3, timeout=60), threading.Barrier(3, timeout=60)
     proxy.delay = lambda: 0.01  # so that each link opens all the connections that it may
 
     def threads() -> list[str]:
@@ -109,12 +109,14 @@ def test_threads_and_tasks_whose_connections_break_share_one_gate(
             gone.wait()
             return list(pool.map(lambda n: mq.queue_message(QUEUE, n), range(50)))
 
+    queues = [f"{QUEUE}-{n}" for n in range(50)]  # calls of tasks on one queue would share connections
+
     async def tasks() -> list[str]:
         async with AsyncRedisQ(settings=settings) as mq:
-            await asyncio.gather(*[mq.queue_message(QUEUE, n) for n in range(50)])
+            await asyncio.gather(*[mq.queue_message(queue, "") for queue in queues])
             await asyncio.to_thread(warm.wait)
             await asyncio.to_thread(gone.wait)
-            return await asyncio.gather(*[mq.queue_message(QUEUE, n) for n in range(50)])
+            return await asyncio.gather(*[mq.queue_message(queue, "") for queue in queues])
 
     with ThreadPoolExecutor(2) as pool:
         callers = [pool.submit(threads), pool.submit(lambda: asyncio.run(tasks()))]
@@ -126,7 +128,7 @@ def test_threads_and_tasks_whose_connections_break_share_one_gate(
     assert knocks[0] <= KNOCKS
     assert len(set(ids)) == 100
     with RedisQ(settings=raw_real.settings) as direct:
-        assert direct.stats(QUEUE).queued == 200
+        assert sum(direct.stats(queue).queued for queue in [QUEUE, *queues]) == 200
 
 
 def test_a_call_that_may_not_wait_is_refused_without_a_knock_and_served_at_an_opening(
