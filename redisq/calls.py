@@ -254,6 +254,11 @@ def define(keys: PartitionKeys, limits: Limits, changes: Sequence[tuple[str, str
     return _call("define", keys, args, replies.pairs)
 
 
+def schema(keys: PartitionKeys) -> Call[str | None]:
+    """Read the schema of a queue's definition, as it is stored."""
+    return Call(scripts.load("schema"), (keys.config,), (), replies.text)
+
+
 def purge(keys: PartitionKeys, limits: Limits) -> Call[int]:
     """Remove up to BATCH waiting messages. Gives how many: fewer than BATCH when none is left."""
     return _call("purge", keys, (*_periods(limits), BATCH), int)

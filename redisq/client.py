@@ -76,6 +76,8 @@ class RedisQ:
 
         Raises:
             InvalidQueueName, InvalidMessage, MessageTooLarge: nothing was sent, or nothing was changed.
+            SchemaViolation: it does not fit the queue's schema, as that was up to 5 s ago; nothing was changed.
+            InvalidDefinition, InvalidSettings: the schema is damaged, or jsonschema-rs, which checks it, is missing.
             MessageConflict: the id or the key was used before with another body.
             QueueFull: the queue is at its max_length, or Redis out of memory.
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `queue`.
@@ -254,10 +256,12 @@ class RedisQ:
     def define(self, queue: str, token: str | None = None, **changes: Any) -> Definition:
         """Change settings of a queue for all services at once and return its whole definition; see `Definition`.
 
-        Without changes it only reads. None goes back to the default.
+        Without changes it only reads. None goes back to the default. A new `schema` concerns what is queued from now
+        on; other clients notice within 5 s. Clients of a redisq that knows no schemas do not check.
 
         Raises:
-            InvalidDefinition: unknown, out of bounds, or not built yet; nothing was changed.
+            InvalidDefinition: unknown, out of bounds, not built yet, or a schema that cannot be used; nothing was
+            changed. InvalidSettings: jsonschema-rs, which checks schemas, is missing.
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `admin`.
             InvalidQueueName, QueueFull, Unavailable.
         """

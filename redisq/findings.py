@@ -119,6 +119,11 @@ KINDS: Mapping[str, Kind] = {
         "Settings of the queue's definition that are not valid ({details})",
         "`redisq queues define QUEUE` sets them anew.",
     ),
+    "schema-invalid": Kind(
+        ERROR,
+        "The queue's schema cannot be used ({details}): nothing can be queued",
+        "`redisq queues define QUEUE --schema FILE` sets it anew, `--schema default` takes it away.",
+    ),
     "definition-unknown": Kind(
         NOTE,
         "Settings of the queue's definition that this redisq does not know ({details})",
@@ -269,7 +274,7 @@ def of_stats(queue: str, survey: Survey, stats: QueueStats, *, sound: bool) -> I
 
 def _of_definition(queue: str, config: Mapping[str, str]) -> Iterator[Finding]:
     unknown = sorted(config.keys() - Definition.__dataclass_fields__.keys())
-    invalid = sorted(name for name in config.keys() - set(unknown) if not _is_valid(name, config[name]))
+    invalid = sorted(name for name in config.keys() - {*unknown, "schema"} if not _is_valid(name, config[name]))
     for code, names in (("definition-invalid", invalid), ("definition-unknown", unknown)):
         if names:
             yield found(code, queue, count=len(names), examples=tuple(names), details=", ".join(names))

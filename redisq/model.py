@@ -316,6 +316,7 @@ class Definition:
     """A queue's own settings, for all services at once; None means the default of `Settings`. Times are seconds.
 
     `max_length` counts waiting messages, ready and scheduled; 0 is no limit. `paused` stops claims, not queueing.
+    `schema` is a JSON Schema (2020-12) that requests have to fit; None is none. Clients notice a change in 5 s.
     `security` is for the HTTP gateway: with "none" it lets anybody queue, get, delete and work on messages there.
     """
 
@@ -331,6 +332,7 @@ class Definition:
     dedup_window: float | None = None
     paused: bool | None = None
     security: str | None = None
+    schema: dict[str, Any] | None = None
 
     SECONDS = frozenset({"backoff_base", "backoff_cap", "lease", "retention", "dead_retention", "dedup_window"})
 
@@ -352,7 +354,6 @@ DEFINITION_BOUNDS: Mapping[str, tuple[float, float]] = {
 #: What `security` may say, stored as 0 and 1.
 SECURITY = ("token", "none")
 NOT_BUILT_YET = {
-    "schema": "requests are not checked against a schema",
     "durability": "queueing waits for Redis' memory only",
     "partitions": "a queue has one partition",
 }
@@ -381,6 +382,10 @@ def check_definition(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_setting(name: str, value: Any) -> None:
+    if name == "schema":
+        if not isinstance(value, dict):
+            raise InvalidDefinition("schema takes a JSON Schema, a dict.")
+        return  # the rest is for `schemas`
     if name == "paused":
         if not isinstance(value, bool):
             raise InvalidDefinition("paused takes true or false.")

@@ -99,6 +99,11 @@ def _refusal(words: Sequence[bytes]) -> RedisQError:
             return RedisQError(f"A script answered with an unknown word, {word!r}: is a newer redisq at work?")
 
 
+def text(reply: bytes | None) -> str | None:
+    """Read what anybody may have written."""
+    return None if reply is None else reply.decode(errors="backslashreplace")
+
+
 def pairs(reply: Sequence[bytes]) -> dict[str, str]:
     """Read names and values that anybody may have written."""
     texts = [text.decode(errors="backslashreplace") for text in reply]
@@ -111,7 +116,7 @@ def numbers(reply: Sequence[bytes]) -> dict[str, int]:
 
 
 def stats(queue_name: str, reply: Sequence[Any]) -> QueueStats:
-    ready, scheduled, in_progress, finished, dead, age, counters, definition, workers = reply
+    ready, scheduled, in_progress, finished, dead, age, counters, paused, workers = reply
     totals = numbers(counters)
     return QueueStats(
         queue=queue_name,
@@ -122,7 +127,7 @@ def stats(queue_name: str, reply: Sequence[Any]) -> QueueStats:
         dead=dead,
         oldest_age=None if age < 0 else age / 1000,
         workers=workers,
-        paused=pairs(definition).get("paused") == "1",
+        paused=paused == b"1",
         queued=totals.get("queued", 0),
         completed=totals.get("completed", 0),
         failed=totals.get("failed", 0),
