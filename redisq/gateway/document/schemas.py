@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from redisq.model import DEFINITION_BOUNDS, SECURITY, Definition, Message, QueueStats, Status, Transition
+from redisq.bounds import DEFINITION_BOUNDS, SECURITY
+from redisq.model import Definition, Message, QueueStats, Status, Transition
 
 Schema = dict[str, Any]
 
