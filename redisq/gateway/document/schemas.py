@@ -63,7 +63,11 @@ def _read(kind: type, **special: Schema) -> Schema:
     return strict({field.name: special.get(field.name, _of(str(field.type))) for field in fields(kind)})
 
 
-_SETTINGS: dict[str, Schema] = {"paused": {"type": "boolean"}, "security": {"type": "string", "enum": [*SECURITY]}}
+_SETTINGS: dict[str, Schema] = {
+    "paused": {"type": "boolean"},
+    "security": {"type": "string", "enum": [*SECURITY]},
+    "schema": {"type": "object", "description": "A JSON Schema (2020-12) that requests have to fit."},
+}
 
 
 def _setting(name: str) -> Schema:
