@@ -252,3 +252,41 @@ def test_without_tokens_nobody_is_asked(make_gateway: MakeGateway, real_server: 
     assert gateway.call("GET", path, token="garbage").status_code == 200
     assert gateway.call("GET", "/_queues", token=None).json() == {"queues": ["orders"]}
     assert gateway.call("PATCH", "/orders/_config", token=None, message={"lease": 5}).json()["lease"] == 5
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "localhost:8080"}, 200),
+        ({"Host": "LOCALHOST"}, 200),
+        ({"Host": "127.0.0.1:8080"}, 200),
+        ({"Host": "127.8.9.1"}, 200),
+        ({"Host": "[::1]:8080"}, 200),
+        ({"Host": "mq.localhost."}, 200),
+        ({"Host": "127.0.0.1:8080", "Origin": "http://127.0.0.1:8080"}, 200),
+        ({"Host": "127.0.0.1:8080", "Origin": "https://friend.example"}, 200),
+        ({"Host": "evil.example:8080"}, 403),
+        ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),
+        ({"Host": "localhost.evil.example"}, 403),
+        ({"Host": "127.0.0.1.evil.example"}, 403),
+        ({"Host": "0.0.0.0"}, 403),
+        ({"Host": ""}, 403),
+        ({"Host": "127.0.0.1:8080", "Origin": "https://evil.example"}, 403),
+        ({"Host": "127.0.0.1:8080", "Origin": "http://127.0.0.1:3000"}, 403),
+        ({"Host": "127.0.0.1:8080", "Origin": "null"}, 403),
+    ],
+)
+def test_without_tokens_pages_of_other_sites_do_nothing(
+    make_gateway: MakeGateway, real_server: Any, namespace: str, headers: dict[str, str], status: int
+) -> None:
+    """Else whatever site somebody looks at on this machine could purge its queues and claim its messages."""
+    open = settings_for(real_server.url, namespace, auth="none")
+    gateway = make_gateway(open, cors_origins="https://friend.example")
+    gateway.mq.queue_message(QUEUE, {"secret": 1})
+    for path in (f"/{QUEUE}/_purge", f"/{QUEUE}/_claim", f"/{QUEUE}/_pause"):
+        answer = gateway.call("POST", path, token=None, headers=headers)
+        assert answer.status_code == status, path
+        assert status == 200 or (answer.json()["error"]["code"], "secret" in answer.text) == ("forbidden", False)
+    for path in ("/_queues", "/_ui", f"/{QUEUE}"):
+        assert gateway.call("GET", path, token=None, headers=headers).status_code == status
+    assert gateway.mq.stats(QUEUE).paused is (status == 200)
