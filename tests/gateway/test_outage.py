@@ -206,3 +206,7 @@ def test_a_wrong_master_key_is_told_of(own: OwnServer, fleet: Fleet) -> None:
     assert wrong.status("/orders", fleet.sign(shop)) == 401
     until(lambda: "the record of application shop does not verify with REDISQ_MASTER_KEY" in wrong.logged())
     assert wrong.logged().count("does not verify") == 1
+    assert shape(wrong.ask("GET", "/_ready")) == (503, "unavailable", True)
+    assert wrong.status("/_health") == 200
+    right = fleet.add()
+    assert right.status("/_ready") == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -129,6 +130,26 @@ def test_a_revocation_reaches_who_waits(gateway: LiveGateway, how: str) -> None:
             assert b"secret" not in answer.body
     until(lambda: mq.get_message("later", later).status == Status.PENDING)
     assert [step.event for step in mq.get_message("later", later).history] == ["released"]
+
+
+def test_a_revocation_ends_a_stream(gateway: LiveGateway) -> None:
+    shop = gateway.enrol("shop", "kid-s", MASTER, EVERYTHING)
+    token = tokens.sign(
+        shop, audience=gateway.settings.token_audience, ops=["queue"], queues=["*"], now=time.time(), ttl=600
+    )
+
+    def lines() -> Iterator[bytes]:
+        yield b'{"n": 1}\n'
+        until(lambda: gateway.office.stats("orders").queued == 1)
+        gateway.change(directory.revoke(gateway.settings, "shop", token))
+        yield b'{"n": 2}\n'
+
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/x-ndjson"}
+    answer = httpx.post(f"{gateway.url}/orders", content=lines(), headers=headers, timeout=PATIENCE)
+    first, second = map(json.loads, answer.text.splitlines())
+    assert first.keys() == {"id"}
+    assert second["error"]["code"] == "invalid_token"
+    assert gateway.office.stats("orders").queued == 1
 
 
 def test_who_was_revoked_shuts_out_nobody_else(
