@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -167,6 +168,21 @@ def test_a_gateway_that_starts_without_redis_serves_when_it_comes(own: OwnServer
     assert gate.stop() == 0
     assert "the registry of applications cannot be read" in gate.logged()
     assert "Traceback" not in gate.logged()
+
+
+def test_a_gateway_that_stood_still_knows_that_it_knows_nothing(own: OwnServer, fleet: Fleet) -> None:
+    """It goes on after a revocation that it has not seen: its first answer already must not let the token in."""
+    gate = fleet.add(**HASTY)
+    token = fleet.sign(fleet.create("shop"))
+    until(lambda: gate.status("/orders", token) == 200, PATIENCE)
+    gate.signal(signal.SIGSTOP)
+    fleet.mq._run(directory.revoke(fleet.settings, "shop", token))
+    time.sleep(float(HASTY["REDISQ_HTTP_REGISTRY_STALE_AFTER"]) + 0.5)
+    with ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(gate.status, "/orders", token) for _ in range(20)]
+        gate.signal(signal.SIGCONT)
+        assert {one.result() for one in waiting} <= {401, 503}
+    until(lambda: gate.status("/orders", token) == 401, PATIENCE)
 
 
 # --- Master keys ---
