@@ -28,11 +28,18 @@ demo: $(BIN)/.ready ## Run the main job on an embedded Redis
 
 .PHONY: test
 test: $(BIN)/.ready ## Run the tests (REDISQ_TEST_SERVERS=path:path adds servers)
-	$(BIN)/python -m pytest -n $(JOBS) -m 'not packaging and not chaos' $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) -m 'not packaging and not chaos and not browser' $(ARGS)
 
 .PHONY: test-packaging
 test-packaging: $(BIN)/.ready ## Install the wheel with each extra into empty environments and run it there
 	$(BIN)/python -m pytest -n 2 -m packaging $(ARGS)
+
+.PHONY: test-browser
+test-browser: $(BIN)/.ready ## Drive the gateway's page in Chromium, which has to be there (REDISQ_TEST_CHROMIUM=path)
+	@for name in "$$REDISQ_TEST_CHROMIUM" chromium chromium-browser google-chrome google-chrome-stable; do \
+		command -v "$$name" >/dev/null && exit 0; done; \
+		echo "the browser tests need Chromium; on Debian and Ubuntu: apt install chromium" >&2; exit 1
+	$(BIN)/python -m pytest -n 2 -m browser tests/browser $(ARGS)
 
 .PHONY: test-delivery
 test-delivery: $(BIN)/.ready ## Run the delivery tests at their full counts, some minutes

@@ -11,12 +11,12 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from redisq import batches, dead_letters, doctor, waiting
+from redisq import batches, dead_letters, doctor, listing, waiting
 from redisq.calls import Call
 from redisq.coalescing import Coalescer
 from redisq.connection import AsyncLink
 from redisq.dead_letters import Selection
-from redisq.model import Definition, Finding, Message, QueueStats
+from redisq.model import Definition, Finding, Message, Page, QueueStats
 from redisq.operations import Begin, Finish, Flow, Operations, Pause
 from redisq.settings import Settings
 from redisq.tokens import Credentials
@@ -137,6 +137,12 @@ class AsyncRedisQ:
         """Delete dead letters and return how many. See `RedisQ.purge_dead`."""
         chosen = Selection(reason, min_age, max_age)
         return await self._run(dead_letters.purge(self._operations, queue, ids, token, chosen))
+
+    async def list_messages(
+        self, queue: str, which: str, token: str | None = None, *, cursor: str | None = None, limit: int = 100
+    ) -> Page:
+        """List a page of messages. See `RedisQ.list_messages`."""
+        return await self._run(listing.find(self._operations, queue, which, token, cursor, limit))
 
     async def stats(self, queue: str, token: str | None = None) -> QueueStats:
         """Count what a queue holds. See `RedisQ.stats`."""

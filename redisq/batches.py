@@ -12,10 +12,11 @@ from typing import Any, TypeAlias, TypeVar
 
 from redisq import calls, keys
 from redisq.calls import BATCH, LOOKED_UP, NewMessage
-from redisq.errors import BatchError, InvalidMessage, MessageNotFound, RedisQError, Unavailable
+from redisq.errors import BatchError, InvalidMessage, MessageNotFound, RedisQError, SchemaViolation, Unavailable
 from redisq.model import Message
 from redisq.operations import Begin, Finish, Flow, Operations
 from redisq.replies import Outcome
+from redisq.schemas import Schema
 
 T = TypeVar("T")
 
@@ -41,18 +42,24 @@ def queue_messages(
         given = [keys.given_id(id) for id in ids]
     made = _Made(operations, messages, given)
     given_up: RedisQError | None = None
-    before: tuple[_Chunk, Any] | None = None  # sent, and being answered while the next one is made
+    before: tuple[_Sent, Any] | None = None  # sent, and being answered while the next one is made
     try:
         for number, chunk in enumerate(made.chunks()):
-            if number == 0:
-                yield from operations.register(queue, min(len(message.body) for _, message in chunk))
+            schema: Schema | None = None
+            try:
+                schema = yield from operations.prepare(queue, min(len(message.body) for _, message, _ in chunk))
+            except RedisQError as error:
+                if number == 0:
+                    raise
+                given_up = given_up or _not_sent(error)
+            fitting = made.fitting(chunk, schema)
             sent, before = before, None
             given_up = given_up or (yield from made.settle(sent))  # before the next is sent, which keeps their order
-            if given_up is None:
-                call = calls.queue(where, operations.limits, [message for _, message in chunk])
-                before = chunk, (yield Begin(call))
-            else:
-                made.refuse(chunk, given_up)
+            if given_up is not None:
+                made.refuse(fitting, given_up)
+            elif fitting:
+                call = calls.queue(where, operations.limits, [message for _, message in fitting])
+                before = fitting, (yield Begin(call))
     except Exception:  # the iterable's own: what came before is in the queue
         yield from made.settle(before)
         raise
@@ -63,7 +70,8 @@ def queue_messages(
     return texts
 
 
-_Chunk: TypeAlias = list[tuple[int, NewMessage]]
+_Chunk: TypeAlias = list[tuple[int, NewMessage, object]]  # the last is the body as it came
+_Sent: TypeAlias = list[tuple[int, NewMessage]]
 
 
 class _Made:
@@ -92,12 +100,25 @@ class _Made:
             if chunk and (len(chunk) == _CHUNK or size + len(message.body) > _CHUNK_BYTES):
                 yield chunk
                 chunk, size = [], 0
-            chunk.append((index, message))
+            chunk.append((index, message, body))
             size += len(message.body)
         if chunk:
             yield chunk
 
-    def settle(self, sent: tuple[_Chunk, Any] | None) -> Flow[RedisQError | None]:
+    def fitting(self, chunk: _Chunk, schema: Schema | None) -> _Sent:
+        """Give what of a chunk fits the queue's schema, and note the errors of the rest."""
+        fitting: _Sent = []
+        for index, message, body in chunk:
+            try:
+                if schema is not None:
+                    schema.check(body)
+            except SchemaViolation as error:
+                self.errors[index] = error
+            else:
+                fitting.append((index, message))
+        return fitting
+
+    def settle(self, sent: tuple[_Sent, Any] | None) -> Flow[RedisQError | None]:
         """Note the outcomes of what was sent; the answer is why nothing more is to be sent, if so."""
         if sent is None:
             return None
@@ -112,7 +133,7 @@ class _Made:
                 self.errors[index] = outcome
         return None
 
-    def refuse(self, chunk: _Chunk, error: RedisQError) -> None:
+    def refuse(self, chunk: _Sent, error: RedisQError) -> None:
         """Note that none of a chunk was accepted, or that it is not known."""
         self.errors.update((index, error) for index, _ in chunk)
 

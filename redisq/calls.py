@@ -26,6 +26,7 @@ from redisq.model import (
     Judgement,
     Look,
     Message,
+    Page,
     QueueStats,
     Receipt,
     Records,
@@ -253,6 +254,11 @@ def define(keys: PartitionKeys, limits: Limits, changes: Sequence[tuple[str, str
     return _call("define", keys, args, replies.pairs)
 
 
+def schema(keys: PartitionKeys) -> Call[str | None]:
+    """Read the schema of a queue's definition, as it is stored."""
+    return Call(scripts.load("schema"), (keys.config,), (), replies.text)
+
+
 def purge(keys: PartitionKeys, limits: Limits) -> Call[int]:
     """Remove up to BATCH waiting messages. Gives how many: fewer than BATCH when none is left."""
     return _call("purge", keys, (*_periods(limits), BATCH), int)
@@ -269,6 +275,11 @@ def dead(keys: PartitionKeys, page: DeadPage) -> Call[list[DeadLetter]]:
     min_age = math.floor(page.min_age * 1000)
     args = (page.start, page.skip, min_age, max_age, page.limit, int(page.bodies))
     return _call("dead", keys, args, partial(replies.dead_letters, keys.queue))
+
+
+def page(keys: PartitionKeys, structure: str, cursor: str, limit: int, short: int) -> Call[Page]:
+    """List up to `limit` (<= BATCH) messages of a structure, with bodies and records of up to `short` bytes."""
+    return _call("page", keys, (structure, cursor, limit, short), replies.page)
 
 
 def redrive(keys: PartitionKeys, limits: Limits, who: str, ids: Sequence[bytes]) -> Call[list[Outcome[None]]]:

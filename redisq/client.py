@@ -9,11 +9,11 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from redisq import batches, dead_letters, doctor, waiting
+from redisq import batches, dead_letters, doctor, listing, waiting
 from redisq.calls import Call
 from redisq.connection import Begun, Link
 from redisq.dead_letters import Selection
-from redisq.model import Definition, Finding, Message, QueueStats
+from redisq.model import Definition, Finding, Message, Page, QueueStats
 from redisq.operations import Begin, Finish, Flow, Operations, Pause
 from redisq.settings import Settings
 from redisq.tokens import Credentials
@@ -76,6 +76,8 @@ class RedisQ:
 
         Raises:
             InvalidQueueName, InvalidMessage, MessageTooLarge: nothing was sent, or nothing was changed.
+            SchemaViolation: it does not fit the queue's schema, as that was up to 5 s ago; nothing was changed.
+            InvalidDefinition, InvalidSettings: the schema is damaged, or jsonschema-rs, which checks it, is missing.
             MessageConflict: the id or the key was used before with another body.
             QueueFull: the queue is at its max_length, or Redis out of memory.
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `queue`.
@@ -218,6 +220,21 @@ class RedisQ:
         chosen = Selection(reason, min_age, max_age)
         return self._run(dead_letters.purge(self._operations, queue, ids, token, chosen))
 
+    def list_messages(
+        self, queue: str, which: str, token: str | None = None, *, cursor: str | None = None, limit: int = 100
+    ) -> Page:
+        """List up to `limit` (<= 500) messages that are `ready`, `scheduled`, `in_progress`, `dead` or `finished`.
+
+        What is next comes first; of what is dead or finished (that is complete), the last. The page's `next` is the
+        `cursor` of the next one. A request of more than 4 KiB is left out: look the message up. The token needs the
+        ops `stats` and `get`.
+
+        Raises:
+            ValueError: there is no such list, or `cursor` or `limit` is not valid.
+            Forbidden, InvalidToken, MissingCredentials, Unavailable.
+        """
+        return self._run(listing.find(self._operations, queue, which, token, cursor, limit))
+
     def stats(self, queue: str, token: str | None = None) -> QueueStats:
         """Count what a queue holds, and its running totals. A queue that was never used is empty.
 
@@ -239,10 +256,12 @@ class RedisQ:
     def define(self, queue: str, token: str | None = None, **changes: Any) -> Definition:
         """Change settings of a queue for all services at once and return its whole definition; see `Definition`.
 
-        Without changes it only reads. None goes back to the default.
+        Without changes it only reads. None goes back to the default. A new `schema` concerns what is queued from now
+        on; other clients notice within 5 s. Clients of a redisq that knows no schemas do not check.
 
         Raises:
-            InvalidDefinition: unknown, out of bounds, or not built yet; nothing was changed.
+            InvalidDefinition: unknown, out of bounds, not built yet, or a schema that cannot be used; nothing was
+            changed. InvalidSettings: jsonschema-rs, which checks schemas, is missing.
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `admin`.
             InvalidQueueName, QueueFull, Unavailable.
         """

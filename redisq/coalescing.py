@@ -21,7 +21,7 @@ _OF_AN_AGE = 1.0  # seconds
 _MANY_LANES = 1_000
 #: Calls without messages of which one serves all who make it just so at once: everybody's first call to a queue, and
 #: the question of those who wait.
-_FOR_ALL = frozenset({"ended", "register"})
+_FOR_ALL = frozenset({"ended", "register", "schema"})
 #: Calls that may not hold a message twice: of two who delete it one shall not find it.
 _ONE_OF_EACH = frozenset({"delete"})
 

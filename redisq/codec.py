@@ -49,7 +49,7 @@ _SHOWN_KEY_LENGTH = 64  # a key can be as long as the message; an error's path s
 _unpack = partial(msgpack.unpackb, timestamp=3, max_array_len=MAX_ITEMS)
 
 # A place in a message: the place of the list or map that holds it, and the index or key there. None is the message.
-_Place: TypeAlias = "tuple[_Place, int | str] | None"
+Place: TypeAlias = "tuple[Place, int | str] | None"
 
 
 def encode(value: object, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
@@ -163,7 +163,7 @@ def _check(value: Any, max_bytes: int) -> None:
         return
     items, room = MAX_ITEMS, max_bytes
     smallest, largest, isfinite = _MIN_INT, _MAX_INT, math.isfinite
-    waiting: list[tuple[Any, _Place, int]] = [(value, None, 1)]
+    waiting: list[tuple[Any, Place, int]] = [(value, None, 1)]
     while waiting:
         container, place, depth = waiting.pop()
         if depth > MAX_DEPTH:
@@ -189,7 +189,7 @@ def _check(value: Any, max_bytes: int) -> None:
             raise _too_large(max_bytes)
 
 
-def _check_keys(container: dict[Any, Any], place: _Place) -> int:
+def _check_keys(container: dict[Any, Any], place: Place) -> int:
     """Refuse keys that are not valid text; give their length in total."""
     length = 0
     for key in container:
@@ -201,7 +201,7 @@ def _check_keys(container: dict[Any, Any], place: _Place) -> int:
     return length
 
 
-def _check_scalar(item: Any, place: _Place) -> int:
+def _check_scalar(item: Any, place: Place) -> int:
     """Refuse what cannot be encoded and is no container; give the length of text and bytes."""
     kind = type(item)
     if item is None or kind is bool:
@@ -224,14 +224,14 @@ def _check_scalar(item: Any, place: _Place) -> int:
     return 0
 
 
-def _check_text(text: str, place: _Place) -> None:
+def _check_text(text: str, place: Place) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
         raise _refusal(place, "the text has a lone surrogate, which is not Unicode; replace it") from None
 
 
-def _check_datetime(moment: datetime, place: _Place) -> None:
+def _check_datetime(moment: datetime, place: Place) -> None:
     try:
         naive = moment.utcoffset() is None
         if not naive:
@@ -261,9 +261,9 @@ class _Pairs(list[tuple[str, Any]]):
     """A map as it was written, repeated keys included."""
 
 
-def _repeated_key(data: bytes) -> _Place:
+def _repeated_key(data: bytes) -> Place:
     """Find a key that its map has twice. Takes only what `decode` could unpack, but any depth of it."""
-    waiting: list[tuple[Any, _Place]] = [(_unpack(data, object_pairs_hook=_Pairs), None)]
+    waiting: list[tuple[Any, Place]] = [(_unpack(data, object_pairs_hook=_Pairs), None)]
     while waiting:
         node, place = waiting.pop()
         if type(node) not in (_Pairs, list):
@@ -283,12 +283,12 @@ def _too_large(max_bytes: int) -> MessageTooLarge:
     )
 
 
-def _refusal(place: _Place, problem: str) -> InvalidMessage:
-    path = _path(place)
+def _refusal(place: Place, problem: str) -> InvalidMessage:
+    path = path_of(place)
     return InvalidMessage(f"{path}: {problem}.", path=path)
 
 
-def _path(place: _Place) -> str:
+def path_of(place: Place) -> str:
     """Write a place as JSONPath, in ASCII but for identifiers; long keys are cut."""
     steps: list[str] = []
     while place is not None:

@@ -12,8 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from redisq import calls, findings, keys
-from redisq.errors import Unavailable
+from redisq import calls, findings, keys, schemas
+from redisq.errors import InvalidDefinition, InvalidSettings, Unavailable
 from redisq.keys import PartitionKeys
 from redisq.model import Finding, Judgement, Look, QueueStats, Survey
 from redisq.operations import Flow, Operations
@@ -146,6 +146,7 @@ def examine(operations: Operations, queue: str, token: str | None, *, fix: bool)
     operations.authorise("admin", queue, token)
     survey: Survey = yield calls.survey(where, operations.limits)
     found = list(findings.of_survey(queue, survey))
+    found += _of_schema(queue, survey)
     if survey.sound:
         audit = _Audit(operations, where, fix=fix)
         yield from audit.run(survey)
@@ -154,6 +155,17 @@ def examine(operations: Operations, queue: str, token: str | None, *, fix: bool)
         sound = not any(finding.remains for finding in problems)
         found += [*problems, *findings.of_stats(queue, survey, stats, sound=sound)]
     return _sorted(found)
+
+
+def _of_schema(queue: str, survey: Survey) -> Iterator[Finding]:
+    """Judge the queue's schema; where it cannot be compiled for want of the extra it is left alone."""
+    if "schema" in survey.config:
+        try:
+            schemas.load(survey.config["schema"])
+        except InvalidDefinition as error:
+            yield findings.found("schema-invalid", queue, examples=("schema",), details=str(error).removesuffix("."))
+        except InvalidSettings:
+            pass
 
 
 def examine_server(operations: Operations, token: str | None, *, scan: bool, fix: bool) -> Flow[list[Finding]]:

@@ -68,9 +68,18 @@ class MessageTooLarge(InvalidMessage):
 
 
 class SchemaViolation(InvalidMessage):
-    """The message does not fit the queue's schema. Correct the message, or change the schema."""
+    """The message does not fit the queue's schema. Correct the message, or change the schema.
+
+    `errors` are what is wrong with it, the first 20: each a dict of `path` and `message`.
+    """
 
     code = "schema_violation"
+
+    def __init__(
+        self, message: str | None = None, path: str | None = None, errors: Sequence[Mapping[str, str]] = ()
+    ) -> None:
+        super().__init__(message, path)
+        self.errors = [dict(error) for error in errors]
 
 
 class InvalidDefinition(RedisQError, ValueError):

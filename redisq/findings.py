@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from redisq.model import Definition, Finding, QueueStats, Survey, check_definition, stored_number
+from redisq.bounds import check_definition
+from redisq.model import Definition, Finding, QueueStats, Survey, stored_number
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 
@@ -118,6 +119,11 @@ KINDS: Mapping[str, Kind] = {
         WARNING,
         "Settings of the queue's definition that are not valid ({details})",
         "`redisq queues define QUEUE` sets them anew.",
+    ),
+    "schema-invalid": Kind(
+        ERROR,
+        "The queue's schema cannot be used ({details}): nothing can be queued",
+        "`redisq queues define QUEUE --schema FILE` sets it anew, `--schema default` takes it away.",
     ),
     "definition-unknown": Kind(
         NOTE,
@@ -269,7 +275,7 @@ def of_stats(queue: str, survey: Survey, stats: QueueStats, *, sound: bool) -> I
 
 def _of_definition(queue: str, config: Mapping[str, str]) -> Iterator[Finding]:
     unknown = sorted(config.keys() - Definition.__dataclass_fields__.keys())
-    invalid = sorted(name for name in config.keys() - set(unknown) if not _is_valid(name, config[name]))
+    invalid = sorted(name for name in config.keys() - {*unknown, "schema"} if not _is_valid(name, config[name]))
     for code, names in (("definition-invalid", invalid), ("definition-unknown", unknown)):
         if names:
             yield found(code, queue, count=len(names), examples=tuple(names), details=", ".join(names))

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from redisq.errors import InvalidDefinition
-
 
 class Status(StrEnum):
     """Where a message is in its life. A message that waits for a retry is PENDING, one that is dead is ERROR."""
@@ -168,11 +166,39 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueStats:
-    """What a queue holds now (`ready` to `oldest_age`) and its running totals (`queued` on).
+class Listed:
+    """A message in a list. `at` is when it was queued, is due, lapses, died or finished, by the list it is in.
 
-    `oldest_age` is the age in seconds of the oldest ready message, None when none is ready. `failed`, `lost` and
-    `released` count deliveries, the other totals messages.
+    `size` is the request's in bytes, about; `legible` says whether `request` holds it: one too large for a list, or
+    damaged, is left out. `attempts` is None when its record is, too. `worker` holds it since `started_at`.
+    """
+
+    id: str
+    at: datetime
+    size: int
+    legible: bool = False
+    request: Any = None
+    attempts: int | None = None
+    error: dict[str, str] | None = None
+    worker: str | None = None
+    started_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some messages of a list, and where it goes on: `cursor=` of the next page, None after the last."""
+
+    messages: Sequence[Listed]
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """How a queue stands now (`ready` to `paused`) and its running totals (`queued` on).
+
+    `oldest_age` is the age in seconds of the oldest ready message, None when none is ready. `workers` have claimed
+    something and have not left; one that died is forgotten an hour later. `failed`, `lost` and `released` count
+    deliveries, the other totals messages.
     """
 
     queue: str
@@ -182,6 +208,8 @@ class QueueStats:
     finished: int = 0
     dead: int = 0
     oldest_age: float | None = None
+    workers: int = 0
+    paused: bool = False
     queued: int = 0
     completed: int = 0
     failed: int = 0
@@ -198,9 +226,10 @@ class QueueStats:
         sums = {
             field.name: getattr(self, field.name) + getattr(other, field.name)
             for field in fields(self)
-            if field.name not in ("queue", "oldest_age")
+            if field.name not in ("queue", "oldest_age", "paused")
         }
-        return QueueStats(self.queue, oldest_age=max(ages, default=None), **sums)
+        paused = self.paused or other.paused
+        return QueueStats(self.queue, oldest_age=max(ages, default=None), paused=paused, **sums)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON-ready values."""
@@ -285,6 +314,7 @@ class Definition:
     """A queue's own settings, for all services at once; None means the default of `Settings`. Times are seconds.
 
     `max_length` counts waiting messages, ready and scheduled; 0 is no limit. `paused` stops claims, not queueing.
+    `schema` is a JSON Schema (2020-12) that requests have to fit; None is none. Clients notice a change in 5 s.
     `security` is for the HTTP gateway: with "none" it lets anybody queue, get, delete and work on messages there.
     """
 
@@ -300,66 +330,14 @@ class Definition:
     dedup_window: float | None = None
     paused: bool | None = None
     security: str | None = None
+    schema: dict[str, Any] | None = None
 
     SECONDS = frozenset({"backoff_base", "backoff_cap", "lease", "retention", "dead_retention", "dedup_window"})
 
 
 MAX_BYTES_CEILING = 64 * 1024 * 1024
-#: setting -> smallest and largest value. A year is the longest time: beyond it a slip of units is likelier than intent.
-DEFINITION_BOUNDS: Mapping[str, tuple[float, float]] = {
-    "max_length": (0, 10**12),
-    "max_bytes": (1, MAX_BYTES_CEILING),
-    "max_attempts": (1, 1_000_000),
-    "max_lost": (1, 1_000_000),
-    "backoff_base": (0, 31_536_000),
-    "backoff_cap": (0, 31_536_000),
-    "lease": (0.1, 86_400),
-    "retention": (0, 31_536_000),
-    "dead_retention": (0, 31_536_000),
-    "dedup_window": (0, 31_536_000),
-}
-#: What `security` may say, stored as 0 and 1.
-SECURITY = ("token", "none")
-NOT_BUILT_YET = {
-    "schema": "requests are not checked against a schema",
-    "durability": "queueing waits for Redis' memory only",
-    "partitions": "a queue has one partition",
-}
 
 
 def stored_number(text: str) -> int | None:
     """Read a number as scripts do: whole, of 15 digits at most; what another program wrote otherwise counts as none."""
     return int(text) if len(text) <= 15 and text.isascii() and text.isdecimal() else None
-
-
-def check_definition(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `changes` if each is a setting with a sound value; None goes back to the default.
-
-    Raises:
-        InvalidDefinition: an unknown setting, one that is not built yet, or a value out of its bounds.
-    """
-    names = {field.name for field in fields(Definition)}
-    for name, value in changes.items():
-        if name in NOT_BUILT_YET:
-            raise InvalidDefinition(f"{name} cannot be set yet: {NOT_BUILT_YET[name]}.")
-        if name not in names:
-            raise InvalidDefinition(f"{name!r} is no setting of a queue. There are: {', '.join(sorted(names))}.")
-        if value is not None:
-            _check_setting(name, value)
-    return dict(changes)
-
-
-def _check_setting(name: str, value: Any) -> None:
-    if name == "paused":
-        if not isinstance(value, bool):
-            raise InvalidDefinition("paused takes true or false.")
-        return
-    if name == "security":
-        if value not in SECURITY:
-            raise InvalidDefinition("security takes token or none.")
-        return
-    low, high = DEFINITION_BOUNDS[name]
-    wanted = (int, float) if name in Definition.SECONDS else int
-    if isinstance(value, bool) or not isinstance(value, wanted) or not low <= value <= high:
-        unit = "seconds" if name in Definition.SECONDS else "a whole number"
-        raise InvalidDefinition(f"{name} takes {unit} from {low:,} to {high:,}.")

@@ -18,30 +18,26 @@ from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from redisq import calls, codec, keys, options, tokens
+from redisq import calls, codec, definitions, keys, options, schemas, tokens
+from redisq.bounds import check_definition
 from redisq.calls import BATCH, Call, Limits, NewMessage, milliseconds
 from redisq.errors import (
     Forbidden,
     Indeterminate,
+    InvalidDefinition,
     InvalidToken,
     MessageConflict,
     MissingCredentials,
     RedisQError,
 )
 from redisq.keys import PartitionKeys
-from redisq.model import (
-    MAX_BYTES_CEILING,
-    SECURITY,
-    Definition,
-    QueueStats,
-    check_definition,
-    stored_number,
-)
+from redisq.model import MAX_BYTES_CEILING, Definition, QueueStats
 from redisq.settings import Settings
 
 T = TypeVar("T")
 
 _REGISTER_AGAIN = 10.0  # seconds; a registry that was lost comes back, for one more call in this time
+_READ_SCHEMA_AGAIN = 5.0  # seconds; a changed schema is in force everywhere after this time
 _MANY_QUEUES = 10_000  # names from strangers must not grow a process without end
 _RENEW_TOKEN = 60.0  # seconds before its expiry
 
@@ -71,6 +67,14 @@ class Finish:
 Flow = Generator[Call[Any] | Pause | Begin | Finish, Any, T]
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a queue's schema, and until when."""
+
+    schema: schemas.Schema | None
+    until: float
+
+
 class Operations:
     """What both clients do: check, authorise, find the partition, build calls, read outcomes."""
 
@@ -84,6 +88,7 @@ class Operations:
         self._partitions: dict[str, PartitionKeys] = {}
         self._registered: dict[str, float] = {}
         self.waits: Counter[str] = Counter()  # how many wait for a message of a queue
+        self._known: dict[str, _Known] = {}
 
     @property
     def application(self) -> str:
@@ -212,7 +217,9 @@ class Operations:
         new = self.new_message(message, chosen, wait, life)
         name = keys.id_text(new.id)
         try:
-            yield from self.register(queue, len(new.body))
+            schema = yield from self.prepare(queue, len(new.body))
+            if schema is not None:
+                schema.check(message)
             (outcome,) = yield calls.put(where, self.limits, new)
             return name, _raise(outcome)
         except Indeterminate as error:
@@ -231,6 +238,29 @@ class Operations:
         body = codec.encode_request(message, MAX_BYTES_CEILING)
         return NewMessage(id, codec.digest(body), body, delay, expires_in)
 
+    def prepare(self, queue: str, smallest: int) -> Flow[schemas.Schema | None]:
+        """Enter a queue in the registry as `register` does; the answer is the schema that its messages have to fit.
+
+        Raises:
+            InvalidDefinition: its schema is none; another program stored it.
+            InvalidSettings: it has one, and what checks it is not installed.
+        """
+        now = time.monotonic()
+        known = self._known.get(queue)
+        if known is not None and now < known.until:
+            return known.schema
+        yield from self.register(queue, smallest)
+        text: str | None = yield calls.schema(self.keys_of(queue))
+        try:
+            schema = None if text is None else schemas.load(text)
+        except InvalidDefinition as error:
+            raise InvalidDefinition(f"The definition of {queue} is damaged; define its schema anew. {error}") from None
+        if queue in self._registered:
+            if len(self._known) > _MANY_QUEUES:
+                self._known.clear()
+            self._known[queue] = _Known(schema, now + _READ_SCHEMA_AGAIN)
+        return schema
+
     def register(self, queue: str, smallest: int = 0) -> Flow[None]:
         """Enter a queue in the registry, unless not even the smallest of the bodies (in bytes) will be accepted.
 
@@ -240,7 +270,7 @@ class Operations:
         if now < self._registered.get(queue, -math.inf) + _REGISTER_AGAIN:
             return
         if self._user or smallest > self.limits.max_bytes:
-            own = _definition((yield calls.define(self.keys_of(queue), self.limits, [])))
+            own = definitions.read((yield calls.define(self.keys_of(queue), self.limits, [])))
             if smallest > (own.max_bytes or self.limits.max_bytes):
                 return
         yield calls.register(keys.queues_key(self.settings.namespace), queue, 1)
@@ -276,10 +306,11 @@ class Operations:
         """Change a queue's definition; the answer is the whole of it."""
         where = self.keys_of(queue)
         self.authorise("admin", queue, token)
-        stored = [(name, _stored(name, value)) for name, value in check_definition(changes).items()]
+        stored = [(name, definitions.stored(name, value)) for name, value in check_definition(changes).items()]
         if stored:
             yield from self.register(queue)
-        return _definition((yield calls.define(where, self.limits, stored)))
+            self._known.pop(queue, None)
+        return definitions.read((yield calls.define(where, self.limits, stored)))
 
     def purge(self, queue: str, token: str | None) -> Flow[int]:
         """Remove what waits now; the answer is how much that was. What is queued meanwhile may stay."""
@@ -301,6 +332,7 @@ class Operations:
         yield calls.drop(where)
         yield calls.unregister(keys.queues_key(self.settings.namespace), queue)
         self._registered.pop(queue, None)
+        self._known.pop(queue, None)
 
     def sweep(self, queue: str, token: str | None) -> Flow[int]:
         """Forget all that is due; the answer is how much that was."""
@@ -343,26 +375,3 @@ def _raise(outcome: T | RedisQError) -> T:
     if isinstance(outcome, RedisQError):
         raise outcome
     return outcome
-
-
-def _stored(name: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if name in Definition.SECONDS:
-        return str(milliseconds(value))
-    if name == "security":
-        return str(SECURITY.index(value))
-    return str(int(value))
-
-
-def _definition(stored: Mapping[str, str]) -> Definition:
-    """Read a definition; what is no number, written there by another program, counts as not set, as in scripts."""
-    values: dict[str, Any] = {}
-    for name, text in stored.items():
-        if name == "paused":
-            values[name] = text == "1"
-        elif name == "security":
-            values[name] = dict(zip("01", SECURITY, strict=True)).get(text)
-        elif name in Definition.__dataclass_fields__ and (number := stored_number(text)) is not None:
-            values[name] = number / 1000 if name in Definition.SECONDS else number
-    return Definition(**values)

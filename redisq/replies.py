@@ -25,8 +25,10 @@ from redisq.model import (
     Claimed,
     DeadLetter,
     Judgement,
+    Listed,
     Look,
     Message,
+    Page,
     QueueStats,
     Receipt,
     Records,
@@ -97,6 +99,11 @@ def _refusal(words: Sequence[bytes]) -> RedisQError:
             return RedisQError(f"A script answered with an unknown word, {word!r}: is a newer redisq at work?")
 
 
+def text(reply: bytes | None) -> str | None:
+    """Read what anybody may have written."""
+    return None if reply is None else reply.decode(errors="backslashreplace")
+
+
 def pairs(reply: Sequence[bytes]) -> dict[str, str]:
     """Read names and values that anybody may have written."""
     texts = [text.decode(errors="backslashreplace") for text in reply]
@@ -109,7 +116,7 @@ def numbers(reply: Sequence[bytes]) -> dict[str, int]:
 
 
 def stats(queue_name: str, reply: Sequence[Any]) -> QueueStats:
-    ready, scheduled, in_progress, finished, dead, age, counters, _ = reply
+    ready, scheduled, in_progress, finished, dead, age, counters, paused, workers = reply
     totals = numbers(counters)
     return QueueStats(
         queue=queue_name,
@@ -119,6 +126,8 @@ def stats(queue_name: str, reply: Sequence[Any]) -> QueueStats:
         finished=finished,
         dead=dead,
         oldest_age=None if age < 0 else age / 1000,
+        workers=workers,
+        paused=paused == b"1",
         queued=totals.get("queued", 0),
         completed=totals.get("completed", 0),
         failed=totals.get("failed", 0),
@@ -227,6 +236,37 @@ def dead_letters(queue_name: str, reply: Sequence[Sequence[Any]]) -> list[DeadLe
         reason = fields[4].decode(errors="replace") if sound else "unreadable"
         letters.append(DeadLetter(id, int(float(died)), reason, message))
     return letters
+
+
+def page(reply: Sequence[Any]) -> Page:
+    cursor, *items = reply
+    return Page([_listed(*item) for item in items], None if cursor == b"0" else cursor.decode())
+
+
+def _listed(id: bytes, at: bytes, record: bytes | None, stored: bytes | None, size: int) -> Listed:
+    told: dict[str, Any] = {}
+    try:
+        if stored is not None:
+            told.update(request=codec.decode_request(_body_of(stored))[0], legible=True)
+        if record is not None:
+            told.update(_told(record.split(b" ", 8)))
+        elif stored is not None:
+            told.update(attempts=0)
+    except (RedisQError, ValueError, IndexError, OverflowError):  # its body or its record was damaged
+        pass
+    return Listed(id_text(id), _instant(float(at)), size, **told)
+
+
+def _told(fields: Sequence[bytes]) -> dict[str, Any]:
+    """Read what a list shows of a record."""
+    status, attempts, _, counts, cause, at, entry, _, payload = fields
+    told: dict[str, Any] = {"attempts": int(attempts)}
+    if status == b"I":
+        told.update(worker=entry.decode(), started_at=_instant(at))
+    elif status == b"E" or (status == b"P" and payload):
+        lost = counts.split(b",")[1] if counts != b"-" else b"0"
+        told.update(error=_error(codec.decode(payload) if payload else None, cause, lost))
+    return told
 
 
 def look(reply: Sequence[Any]) -> Look:

@@ -19,7 +19,7 @@ from redisq.replies import Outcome
 
 _FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.25  # seconds between looks
 _FEW_QUEUES = 6  # with more than these the looks get rarer
-_RAREST_LOOK = 5.0  # seconds
+_RAREST_LOOK = 1.0  # seconds
 
 
 def get_message(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from redisq.model import Definition
     from redisq.settings import Settings
 
-_NO_SETTING = ("paused", "security")  # `Settings` has no default for these
+_NO_SETTING = {"paused": False, "security": "token", "schema": None}  # what is not in `Settings`
 _DEFAULT = "default"  # as a value: take the setting out of the definition
+_MOST_BYTES = 1024 * 1024  # of a schema's file; one that is longer is refused for its size in any case
 
 
 def _setting(metavar: str, help: str) -> Any:
@@ -45,6 +47,8 @@ def show(
         return
     console = output.console()
     console.print(_table(definition))
+    if own.schema is not None:
+        console.print_json(data=own.schema, highlight=False, ensure_ascii=True)
     console.print(one(held))
 
 
@@ -64,7 +68,7 @@ def define(
     security: Annotated[
         str | None, _setting("token|none", "Whether the HTTP gateway asks for a token: none lets anybody in.")
     ] = None,
-    schema: Annotated[str | None, _unbuilt()] = None,
+    schema: Annotated[str | None, _setting("FILE", "JSON Schema that requests have to fit; - reads it here.")] = None,
     durability: Annotated[str | None, _unbuilt()] = None,
     partitions: Annotated[str | None, _unbuilt()] = None,
     token: options.Token = None,
@@ -75,8 +79,9 @@ def define(
 
     The value `default` goes back to the default.
     """
+    from redisq.bounds import check_definition
     from redisq.client import RedisQ
-    from redisq.model import check_definition
+    from redisq.definitions import stored
 
     given = {
         "max_length": max_length,
@@ -98,14 +103,16 @@ def define(
     changes = {name: _value(name, text) for name, text in given.items() if text is not None}
     if not changes:
         raise typer.BadParameter("Say what to change, for example --lease 60. `redisq queues show` prints what is set.")
-    check_definition(changes)
+    for name, value in check_definition(changes).items():
+        stored(name, value)
     with RedisQ(url) as mq:
         new = not exists(mq, queue, token)
         before = mq.define(queue, token)
         differing = {name: value for name, value in changes.items() if value != getattr(before, name)}
         if not as_json:
             output.text(_difference(queue, new, before, differing, mq.settings))
-        after = mq.define(queue, token, **changes) if differing or new else before
+        changing = differing or new or "schema" in changes  # one that is damaged looks as if there were none
+        after = mq.define(queue, token, **changes) if changing else before
         if as_json:
             changed = {name: {"before": getattr(before, name), "after": value} for name, value in differing.items()}
             definition = _explained(after, mq.settings)
@@ -114,12 +121,15 @@ def define(
 
 def _value(name: str, text: str) -> Any:
     """Read an option's value: None for the default, else what `RedisQ.define` takes; it checks the bounds."""
-    from redisq.model import NOT_BUILT_YET, Definition
+    from redisq.bounds import NOT_BUILT_YET
+    from redisq.model import Definition
 
     if text == _DEFAULT:
         return None
     if name in NOT_BUILT_YET or name == "security":
         return text
+    if name == "schema":
+        return _schema(text)
     kind: Callable[[str], Any]
     if name == "paused":
         kind, wanted = {"true": True, "false": False}.__getitem__, "true or false"
@@ -133,6 +143,24 @@ def _value(name: str, text: str) -> Any:
         raise typer.BadParameter(f"--{_dashed(name)} takes {wanted}, or {_DEFAULT}.") from None
 
 
+def _schema(source: str) -> Any:
+    from redisq.cli import documents
+
+    name = "standard input" if source == "-" else source
+    try:
+        raw = sys.stdin.buffer.read(_MOST_BYTES) if source == "-" else _head_of(source)
+        return documents.read(raw)
+    except OSError as error:
+        raise output.CommandError(f"{name} cannot be read: {error.strerror or type(error).__name__}.") from None
+    except documents.Unreadable as error:
+        raise output.CommandError(f"{name} {error}.") from None
+
+
+def _head_of(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_MOST_BYTES)
+
+
 def _explained(own: Definition, settings: Settings) -> dict[str, dict[str, Any]]:
     """Give each setting's value in force, and whether it is the queue's own or the default of these settings."""
     return {
@@ -142,7 +170,7 @@ def _explained(own: Definition, settings: Settings) -> dict[str, dict[str, Any]]
 
 
 def _default(name: str, settings: Settings) -> Any:
-    return {"paused": False, "security": "token"}[name] if name in _NO_SETTING else getattr(settings, name)
+    return _NO_SETTING[name] if name in _NO_SETTING else getattr(settings, name)
 
 
 def _difference(queue: str, new: bool, before: Definition, changes: Mapping[str, Any], settings: Settings) -> str:
@@ -174,7 +202,10 @@ def _table(definition: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def _shown(name: str, value: Any) -> str:
     from redisq.model import Definition
+    from redisq.schema_bounds import text_of
 
+    if name == "schema":
+        return "none" if value is None else f"{len(text_of(value).encode()):,} bytes"
     if isinstance(value, bool):
         return "true" if value else "false"
     if name in Definition.SECONDS:

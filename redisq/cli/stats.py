@@ -116,7 +116,7 @@ def one(row: Row) -> Table:
     made = _table(row["queue"], "")
     for name, value in row.items():
         if name != "queue":
-            made.add_row(_label(name), _shown(name, value), end_section=name == "oldest_age")
+            made.add_row(_label(name), _shown(name, value), end_section=name == "paused")
     return made
 
 
@@ -152,4 +152,6 @@ def _label(name: str) -> str:
 def _shown(name: str, value: float | None) -> str:
     if name == "oldest_age":
         return "-" if value is None else f"{value:,.1f} s"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,}"

@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 
 from redisq.errors import RedisQError
-from redisq.gateway import claims, document, health, messages, queues, token
+from redisq.gateway import claims, document, health, messages, page, queues, token
 from redisq.gateway.context import Context
 from redisq.gateway.door import Door
 from redisq.gateway.edge import Edge
@@ -75,6 +75,7 @@ def _routes(context: Context, door: Door, meters: Meters) -> list[BaseRoute]:
         *token.routes(context, door),
         *health.routes(context, door, meters),
         *document.routes(),
+        *page.routes(context, door),
     ]
 
 

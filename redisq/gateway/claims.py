@@ -48,7 +48,7 @@ from redisq.gateway.desk import Desk, Handed, Waiter
 from redisq.gateway.desks import Desks
 from redisq.gateway.door import Door
 from redisq.gateway.errors import BadRequest, ClientGone, HttpError, reply
-from redisq.gateway.line import LINE
+from redisq.gateway.line import LINE, Line
 from redisq.gateway.queries import preferred_wait, query
 from redisq.gateway.waits import LONGEST
 from redisq.model import json_ready
@@ -193,15 +193,20 @@ class _Handover(Response):
         if not handed.receipts:
             await self._answer(scope, receive, send)
             return
+        line: Line | None = scope.get(LINE)
         try:
             if await _is_gone(receive):
                 raise ClientGone
+            if line is not None:
+                line.watch(lambda: self._desk.give_back(handed))
             await self._answer(scope, receive, send)
         except BaseException:
+            if line is not None:
+                line.heard()
             self._desk.give_back(handed)
             raise
-        if line := scope.get(LINE):
-            line.watch(lambda: self._desk.give_back(handed))
+        if line is not None:
+            line.sent()
 
 
 async def _answer_of(waiter: Waiter) -> Handed:

@@ -57,14 +57,14 @@ class Door:
 
     def admit_token(self, token: str, op: str, queue: str, address: str) -> Grant:
         """Let who holds a token do `op` on a queue; raises as `admit` does."""
-        grant = self._verified(token, address)
+        grant = self.verified(token, address)
         grant.require(op, queue, time.time())
         return grant
 
     async def admit_all(self, request: Request, op: str) -> Grant:
         """Let a request do `op` on all queues; raises as `admit` does."""
         token = bearer(request.scope)
-        grant = self._nobody("*") if token is None else self._verified(token, address_of(request.scope))
+        grant = self._nobody("*") if token is None else self.verified(token, address_of(request.scope))
         if not grant.allows_everywhere(op):
             raise Forbidden(f"The token does not allow {op} on every queue. Name one queue, or use one that does.")
         request.scope[APPLICATION] = grant.app
@@ -75,7 +75,8 @@ class Door:
     def _asks_nobody(self) -> bool:
         return self._context.settings.auth == "none"
 
-    def _verified(self, token: str, address: str) -> Grant:
+    def verified(self, token: str, address: str) -> Grant:
+        """Give what a token allows to who holds it at an address; raises as `admit` does."""
         if self._asks_nobody:
             return _everybody(OPS, "*")
         self.limits.check_address(address)

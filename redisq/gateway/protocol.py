@@ -21,10 +21,11 @@ from typing import Any, cast
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from redisq.gateway import addresses, heads
 from redisq.gateway.crowd import Crowd, Peer
+from redisq.gateway.line import Lined
 from redisq.gateway.outlet import Outlet
 from redisq.gateway.refusals import Refused
 
@@ -44,7 +45,7 @@ class Reading(Enum):
     BODY = 2
 
 
-class Connection(HttpToolsProtocol):
+class Connection(Lined):
     """A connection that is strict with what comes, and cut when something takes too long."""
 
     server_state: Crowd
@@ -101,6 +102,7 @@ class Connection(HttpToolsProtocol):
 
     def eof_received(self) -> None:
         """Let the transport close: a client that says no more is gone."""
+        super().eof_received()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless nothing more is parsed."""

@@ -12,7 +12,7 @@
 -- ARGV[1]  retention   default for the queue's own, in milliseconds
 -- ARGV[2]  window      default for the queue's own deduplication window, in milliseconds
 -- ARGV[3]  dead        default for the queue's own retention of dead letters, in milliseconds
--- ARGV[4+] name, value   per setting; a whole number, or empty: back to the default
+-- ARGV[4+] name, value   per setting; a whole number, for `schema` a JSON object, or empty: back to the default
 -- REPLY    the definition as names and values
 local config, stream, bell, messages, states = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local finished, tombstones, dead = KEYS[6], KEYS[7], KEYS[8]
@@ -25,7 +25,12 @@ local ready, ringing = redis.call('XLEN', stream), redis.call('LLEN', bell)
 local paused = redis.call('HGET', config, 'paused') == '1'
 for i = 4, #ARGV, 2 do
   if not string.find(ARGV[i], '^%l[%l_]*$') then refuse('name') end
-  if ARGV[i + 1] ~= '' then whole(ARGV[i + 1], 'value') end
+  local value = ARGV[i + 1]
+  if ARGV[i] ~= 'schema' then
+    if value ~= '' then whole(value, 'value') end
+  elseif #value > 65536 or value ~= '' and not string.find(value, '^{.*}$') then
+    refuse('value')
+  end
 end
 -- Setting comes before removing, so that a full server refuses the whole.
 for i = 4, #ARGV, 2 do

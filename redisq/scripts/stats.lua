@@ -8,14 +8,16 @@
 -- KEYS[5]  dead       {ns}:1:{orders}:dead
 -- KEYS[6]  counters   {ns}:1:{orders}:counters
 -- KEYS[7]  config     {ns}:1:{orders}:config
+-- KEYS[8]  workers    {ns}:1:{orders}:workers
 -- REPLY    {ready; scheduled; in progress; finished and kept; dead; age of the oldest ready message in milliseconds, -1
---          for none; counters as names and values; definition as names and values}
+--          for none; counters as names and values; '1' when it is paused; workers that have claimed something
+--          and have not left}
 local stream, scheduled, leases, finished, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local counters, config = KEYS[6], KEYS[7]
+local counters, config, workers = KEYS[6], KEYS[7], KEYS[8]
 local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
 local age = oldest and math.max(0, clock() - tonumber(string.match(oldest[1], '^%d+'))) or -1
 return {
   redis.call('XLEN', stream), redis.call('ZCARD', scheduled), redis.call('ZCARD', leases),
   redis.call('XLEN', finished) + redis.call('ZCARD', dead), redis.call('ZCARD', dead), age,
-  redis.call('HGETALL', counters), redis.call('HGETALL', config),
+  redis.call('HGETALL', counters), redis.call('HGET', config, 'paused'), redis.call('HLEN', workers),
 }

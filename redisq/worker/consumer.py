@@ -15,12 +15,13 @@ from redisq.calls import Limits
 from redisq.connection import AsyncLink
 from redisq.errors import InvalidMessage, RedisQError, Unavailable
 from redisq.keys import PartitionKeys, id_text
-from redisq.model import MAX_BYTES_CEILING, Claim, Claimed
+from redisq.model import Claim, Claimed
 from redisq.worker.bell import Bell
 from redisq.worker.claiming import Claimer, Request, Taken
 from redisq.worker.delivery import Delivery
 from redisq.worker.heartbeat import Heartbeat, Leases
 from redisq.worker.liveness import Fetches
+from redisq.worker.models import encode_result
 from redisq.worker.outbox import Outbox
 from redisq.worker.policy import (
     beat_after,
@@ -255,7 +256,7 @@ class Consumer:
             return
         delivery._settled = True
         try:
-            encoded = codec.encode(result, MAX_BYTES_CEILING)
+            encoded = encode_result(result)
         except InvalidMessage as error:
             self._warn(delivery, "its result cannot be stored: %s", type(error).__name__)  # its text may name keys
             self._outbox.fail(delivery, error_of(error), cause="rejected", final=True)

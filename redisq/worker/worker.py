@@ -12,24 +12,26 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from redisq import calls, keys
+from redisq.bounds import check_definition
 from redisq.connection import AsyncLink
 from redisq.errors import RedisQError, Unavailable
-from redisq.model import check_definition
 from redisq.operations import Operations, limits_of
 from redisq.settings import Settings
 from redisq.tokens import Credentials
 from redisq.worker.consumer import Consumer
+from redisq.worker.delivery import Delivery
 from redisq.worker.heartbeat import Heartbeat
 from redisq.worker.liveness import Watchdog
+from redisq.worker.models import adapted
 from redisq.worker.records import about, process_name
-from redisq.worker.runners import Handler, HandlerFunction
+from redisq.worker.runners import Handler
 from redisq.worker.schedule import Cron, Schedule, Scheduler
 from redisq.worker.suspects import Suspects
 from redisq.worker.turns import Turns
 
 log = logging.getLogger("redisq.worker")
 
-F = TypeVar("F", bound=HandlerFunction)
+F = TypeVar("F", bound=Callable[[Any], Any] | Callable[[Delivery, Any], Any])
 R = TypeVar("R", bound=Callable[..., Any])
 
 _LAST_WORDS = 1.0  # seconds for cancelled handlers to end
@@ -109,6 +111,9 @@ class Worker:
     ) -> Callable[[F], F]:
         """Register a function for a queue. An `async def` runs on the worker's loop, a plain one in threads.
 
+        It takes the delivery; or, annotated with a pydantic model, the request as such: `handle(order: Order)`; or
+        both: `handle(delivery, order: Order)`. A request that does not fit is dead at once, reason `rejected`.
+
         `concurrency` is how many messages it works on at once; for a plain function, its threads. `timeout` is in
         seconds: an attempt that takes longer fails. A plain function cannot be stopped and keeps its thread until it
         returns. `priority`, from 1 to 1,000, tells which queue is worked on first or more: see the class. The other
@@ -117,6 +122,7 @@ class Worker:
         Raises:
             InvalidQueueName, InvalidDefinition: see there.
             ValueError: `concurrency`, `timeout` or `priority` out of bounds, or the queue has a handler already.
+            TypeError: the function takes two arguments, and the second is no model that can be found.
         """
         keys.check_queue_name(queue)
         if queue in self._handlers:
@@ -135,8 +141,8 @@ class Worker:
 
         def register(function: F) -> F:
             if not callable(function):
-                raise TypeError("a handler is a function of one argument, the delivery")
-            self._handlers[queue] = Handler(queue, function, concurrency, timeout, priority, policy)
+                raise TypeError("a handler is a function of the delivery")
+            self._handlers[queue] = Handler(queue, adapted(function), concurrency, timeout, priority, policy)
             return function
 
         return register

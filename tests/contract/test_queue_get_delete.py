@@ -514,6 +514,7 @@ def test_a_definition_is_stored_changed_and_taken_back(mq: Any, make_client: Any
         "dedup_window": 0,
         "paused": True,
         "security": "none",
+        "schema": {"type": "object", "required": ["sku"]},
     }
     assert mq.define(QUEUE, **changes) == Definition(**changes)
     other = make_client(mq.settings)
@@ -527,7 +528,8 @@ def test_a_definition_is_stored_changed_and_taken_back(mq: Any, make_client: Any
     "change",
     [
         {"nonsense": 1},
-        {"schema": {"type": "object"}},
+        {"schema": {"type": "objekt"}},
+        {"schema": "object"},
         {"durability": "fsync"},
         {"partitions": 4},
         {"max_length": -1},

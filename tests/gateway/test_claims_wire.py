@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -10,44 +11,46 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import uvicorn
 from redis import Redis
 
 from redisq import RedisQ, Status
-from redisq.gateway.line import Lined
+from redisq.gateway.server import running
+from redisq.gateway.settings import GatewaySettings
 from tests.gateway.conftest import QUEUE, Gateway, MakeGateway
 
 LONG = 25  # seconds: no test waits for so long, unless something is broken
 RACES = 200
+OPTIONS = GatewaySettings(port=0, connections_per_address=1000)
 
 
 class Served:
-    """A gateway on a port, served by uvicorn in a thread."""
+    """A gateway on a port, served in a thread."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.clients: list[Client] = []
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=2048)
-        self.port = self._socket.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        config = uvicorn.Config(
-            gateway.app, http=Lined, log_config=None, access_log=False, lifespan="on", ws="none", backlog=2048
-        )
-        self.server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self.server.run, args=([self._socket],), daemon=True)
+        self.url = ""
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
-        Client(self).post("/orders", {"n": 0}, token=None)  # answered when it has started
+        assert self._started.wait(20)
+        self.port = int(self.url.rpartition(":")[2])
+
+    async def _serve(self) -> None:
+        context = self.gateway.context
+        self._loop = asyncio.get_running_loop()
+        async with running(self.gateway.app, OPTIONS, context.stopping) as self.url:
+            self._started.set()
+            await context.stopping.wait()
 
     def stop(self) -> None:
         """Stop as SIGTERM does: the waits end, then the requests, then all else."""
-        self.gateway.context.waits.drain()
-        self.server.should_exit = True
+        self._loop.call_soon_threadsafe(self.gateway.context.stopping.set)
         self._thread.join()
 
     def close(self) -> None:
         if self._thread.is_alive():
             self.stop()
-        self._socket.close()
         for client in self.clients:
             client.close()
 

@@ -76,7 +76,9 @@ CASES: dict[str, Case] = {
     "release": lambda o, e: calls.release(o.keys, o.limits, [e.held]),
     "sweep": lambda o, _: calls.sweep(o.keys, o.limits),
     "stats": lambda o, _: calls.stats(o.keys),
-    "define": lambda o, _: calls.define(o.keys, o.limits, [("max_bytes", "1000"), ("max_length", "")]),
+    "define": lambda o, _: calls.define(
+        o.keys, o.limits, [("max_bytes", "1000"), ("schema", "{}"), ("max_length", "")]
+    ),
     "register": lambda o, _: calls.register(queues_key(o.raw.settings.namespace), "invoices", 1),
     "registry": lambda o, _: calls.registry(queues_key(o.raw.settings.namespace)),
     "purge": lambda o, _: calls.purge(o.keys, o.limits),
@@ -89,13 +91,17 @@ CASES: dict[str, Case] = {
     "audit": damaged,
     "look": lambda o, _: calls.look(o.keys, "states", b"0", 100, 1_000_000),
     "survey": lambda o, _: calls.survey(o.keys, o.limits),
+    "page": lambda o, _: calls.page(o.keys, "stream", "0", 10, 1000),
     "applications": lambda o, _: calls.applications(apps_key(o.raw.settings.namespace)),
     "application": lambda o, _: calls.application(
         apps_key(o.raw.settings.namespace), "shop", b"rqa1.k.old.tag", "rqa1.k.new.tag", 1000
     ),
     "info": lambda o, _: calls.info(queues_key(o.raw.settings.namespace)),
+    "schema": lambda o, _: calls.schema(o.keys),
     "scan": lambda o, _: calls.scan(queues_key(o.raw.settings.namespace), "*", b"0"),
 }
 #: scripts that a full server refuses
 BRING_IN = {"queue", "define", "register"}
-READING = {"applications", "ended", "get", "stats", "registry", "dead", "survey", "look", "info", "scan"}
+READING = {
+    *("applications", "ended", "get", "schema", "stats", "registry", "dead", "survey", "look", "page", "info", "scan"),
+}

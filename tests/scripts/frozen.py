@@ -54,7 +54,7 @@ _WELL_FORMED = {
     "messages": re.compile(rb"[\d-]+(;\d{1,15})? .{8}.*", re.S),
     "workers": re.compile(rb"\S+ \d{1,15} .*", re.S),
     "counters": re.compile(rb"\d{1,15}"),
-    "config": re.compile(rb"\d{1,15}"),
+    "config": re.compile(rb"\d{1,15}|\{.*\}", re.S),
     "queues": re.compile(rb"\d{1,15}"),
     "rate": re.compile(rb"\d{1,15}\.\d{3}"),
     "apps": re.compile(rb".+", re.S),  # what a record says its tag proves

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from redisq import RedisQError, calls
 from tests.scripts.conftest import Orders
 
 
@@ -15,6 +18,26 @@ def test_an_empty_value_goes_back_to_the_default(orders: Orders) -> None:
     assert orders.define(max_length="", retention="7", paused="") == {"lease": "1000", "retention": "7"}
     assert orders.define(lease="", retention="") == {}
     assert orders.names() == set()
+
+
+def test_a_schema_is_kept_as_it_is(orders: Orders) -> None:
+    text = '{"type":"object","title":"\u00e9"}'
+    assert orders.define(schema=text, lease="1000") == {"schema": text, "lease": "1000"}
+    assert orders.run(calls.schema(orders.keys)) == text
+    assert orders.define(schema="") == {"lease": "1000"}
+    assert orders.run(calls.schema(orders.keys)) is None
+
+
+@pytest.mark.parametrize("text", ["5", "[]", "{", "true", " {}", "{}x", '{"a":"' + "x" * 65_529 + '"}'])
+def test_what_can_be_no_schema_is_refused(orders: Orders, text: str) -> None:
+    orders.define(max_length="5")
+    with orders.unchanged(), pytest.raises(RedisQError):
+        orders.define(max_length="6", schema=text)
+
+
+def test_only_a_schema_may_be_text(orders: Orders) -> None:
+    with orders.unchanged(), pytest.raises(RedisQError):
+        orders.define(lease="{}")
 
 
 def test_without_changes_it_only_reads(orders: Orders) -> None:

@@ -19,7 +19,7 @@ from tests.scripts.conftest import RETENTION, Orders, new
 ALLOCATING = {"SET", "HSET", "HINCRBY", "ZADD", "XADD", "RPUSH"}
 FREEING = {"ZREM", "XDEL", "XTRIM", "HDEL", "DEL", "UNLINK"}
 READS = {
-    *("GET", "TIME", "EXISTS", "HGET", "HMGET", "HGETALL", "HLEN", "HRANDFIELD", "LLEN"),
+    *("GET", "TIME", "EXISTS", "HGET", "HMGET", "HGETALL", "HSTRLEN", "HLEN", "HRANDFIELD", "LLEN"),
     *("XLEN", "XRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"),
     *("HSCAN", "HEXISTS", "INFO", "SCAN", "TYPE", "XREVRANGE", "ZSCAN"),
 }

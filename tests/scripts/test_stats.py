@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from redisq import calls
 from redisq.model import QueueStats
 from tests.scripts.conftest import YEAR, Orders
 
@@ -37,6 +38,7 @@ def test_each_figure(orders: Orders) -> None:
         finished=4,
         dead=3,
         oldest_age=stats.oldest_age,
+        workers=1,
         queued=11,
         completed=1,
         failed=1,
@@ -52,6 +54,21 @@ def test_without_a_ready_message_there_is_no_age(orders: Orders) -> None:
     orders.deliver("a")
     orders.put("b", delay=5)
     assert orders.stats().oldest_age is None
+
+
+def test_workers_are_those_that_claimed_something_and_have_not_left(orders: Orders) -> None:
+    orders.put("a", "b", "c")
+    for worker in ("w-1", "w-2", "w-3"):
+        orders.claim(1, worker)
+    orders.claim(1, "w-4")  # there was nothing left for it
+    orders.run(calls.leave(orders.keys, orders.limits, "w-2"))
+    assert orders.stats().workers == 2
+
+
+def test_a_paused_queue(orders: Orders) -> None:
+    assert not orders.stats().paused
+    orders.define(paused="1")
+    assert orders.stats().paused
 
 
 def test_totals_of_a_later_version_are_no_trouble(orders: Orders) -> None:

@@ -9,11 +9,15 @@ import re
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+import redis
 
 from redisq import RedisQ
-from redisq.model import NOT_BUILT_YET, Definition
+from redisq.bounds import NOT_BUILT_YET
+from redisq.keys import partition_keys
+from redisq.model import Definition
 from tests.system.conftest import eventually
 from tests.system.shell import TIMEOUT, Shell
 
@@ -80,13 +84,16 @@ def test_define_shows_what_changes_and_changes_it(shell: Shell, producer: RedisQ
 
 
 def test_define_has_an_option_for_every_setting(shell: Shell, producer: RedisQ) -> None:
-    values = {**dict.fromkeys(Definition.__dataclass_fields__, 7), "paused": True, "security": "none"}
-    options = [f"--{name.replace('_', '-')}={str(value).lower()}" for name, value in values.items()]
+    (shell.folder / "schema.json").write_text('{"type": "null"}')
+    read: dict[str, Any] = {"paused": True, "security": "none", "schema": {"type": "null"}}
+    given = {"paused": "true", "security": "none", "schema": "schema.json"}
+    values = {name: given.get(name, "7") for name in Definition.__dataclass_fields__}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
     found = shell.json("queues", "define", "orders", *options)
     assert (found["queue"], found["created"]) == ("orders", True)
     assert found["changes"]["backoff_cap"] == {"before": None, "after": 7.0}
-    assert found["definition"] == {name: {"value": value, "own": True} for name, value in values.items()}
-    assert producer.define("orders") == Definition(**values)
+    assert found["definition"] == {name: {"value": read.get(name, 7), "own": True} for name in values}
+    assert producer.define("orders") == Definition(**{**dict.fromkeys(values, 7), **read})
     found = shell.json("queues", "define", "orders", *(f"{option.partition('=')[0]}=default" for option in options))
     assert not any(setting["own"] for setting in found["definition"].values())
     assert producer.define("orders") == Definition()
@@ -108,6 +115,62 @@ def test_define_refuses_bad_values(shell: Shell, producer: RedisQ) -> None:
         assert (done.returncode, done.stdout) == (2, "")
         assert "Usage: redisq queues define" in done.stderr
     assert producer.queues() == []
+
+
+ORDER = {"type": "object", "required": ["sku"], "title": "\u009b\u202e"}
+
+
+def test_a_schema_is_read_from_a_file(shell: Shell, producer: RedisQ) -> None:
+    (shell.folder / "order.json").write_text(json.dumps(ORDER))
+    size = len(json.dumps(ORDER, ensure_ascii=False, separators=(",", ":")).encode())
+    assert shell.text("queues", "define", "orders", "--schema", "order.json").splitlines() == [
+        "orders is a new queue",
+        f"  schema          none (default) -> {size} bytes",
+    ]
+    assert producer.define("orders").schema == ORDER
+    shown = shell.text("queues", "show", "orders")
+    assert ["schema", f"{size}", "bytes", "its", "own"] in [line.split() for line in shown.splitlines()]
+    assert '"required": [' in shown
+    assert "\u009b" not in shown
+    assert shell.json("queues", "show", "orders")["definition"]["schema"] == {"value": ORDER, "own": True}
+    told = shell.error("queue", "orders", '{"price": 77}')
+    assert told == "The message does not fit the queue's schema. $.sku: must be there."
+    assert shell.text("queues", "define", "orders", "--schema", "default").splitlines()[1:] == [
+        f"  schema          {size} bytes -> none (default)",
+    ]
+    assert producer.define("orders").schema is None
+
+
+def test_a_schema_is_read_from_standard_input(shell: Shell, producer: RedisQ) -> None:
+    done = shell.run("queues", "define", "orders", "--schema", "-", input=json.dumps(ORDER))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert producer.define("orders").schema == ORDER
+
+
+def test_a_schema_that_is_none_is_refused(shell: Shell, producer: RedisQ) -> None:
+    for text, told in (
+        ('{"type": "objekt"}', "schema: $.type: "),
+        ('{"type": "null"', "schema.json is not JSON"),
+        ('{"type": "null", "type": "null"}', "schema.json cannot be read: an object has the same key twice"),
+        ("[]", "schema takes a JSON Schema"),
+        ('{"title": "' + "x" * 70_000 + '"}', "schema: it takes 70,012 bytes"),
+        ('{"$ref": "https://example.com"}', "schema: a $ref leaves the document"),
+    ):
+        (shell.folder / "schema.json").write_text(text)
+        assert shell.error("queues", "define", "orders", "--schema", "schema.json", "--lease", "60").startswith(told)
+    told = shell.error("queues", "define", "orders", "--schema", "nowhere.json")
+    assert told == "nowhere.json cannot be read: No such file or directory."
+    assert producer.queues() == []
+
+
+def test_a_damaged_schema_can_be_taken_away(shell: Shell, producer: RedisQ) -> None:
+    producer.define("orders", schema=ORDER)
+    with redis.Redis.from_url(producer.settings.url) as raw:
+        raw.hset(partition_keys(producer.settings.namespace, "orders").config, "schema", "{")
+    assert "The definition of orders is damaged" in shell.error("queue", "orders", "1")
+    assert "schema-invalid" in shell.run("doctor").stdout
+    shell.text("queues", "define", "orders", "--schema", "default")
+    assert shell.run("queue", "orders", "1").returncode == 0
 
 
 def test_show_tells_the_queues_own_settings_from_defaults(shell: Shell, producer: RedisQ) -> None:

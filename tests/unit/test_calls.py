@@ -151,17 +151,18 @@ def test_a_claim(wait_ms: int, wait: float | None) -> None:
 
 
 def test_statistics() -> None:
-    reply = [1, 2, 3, 4, 5, 6500, [b"queued", b"7", b"dead", b"8", b"later", b"9"], [b"lease", b"5"]]
+    reply = [1, 2, 3, 4, 5, 6500, [b"queued", b"7", b"dead", b"8", b"later", b"9"], b"1", 6]
     assert calls.stats(KEYS).decode(reply) == QueueStats(
-        "orders", ready=1, scheduled=2, in_progress=3, finished=4, dead=5, oldest_age=6.5, queued=7, died=8
+        *("orders", 1, 2, 3, 4, 5), oldest_age=6.5, workers=6, paused=True, queued=7, died=8
     )
-    assert calls.stats(KEYS).decode([0, 0, 0, 0, 0, -1, [], []]) == QueueStats("orders")
+    assert calls.stats(KEYS).decode([0, 0, 0, 0, 0, -1, [], None, 0]) == QueueStats("orders")
 
 
 def test_the_small_ones() -> None:
     assert calls.sweep(KEYS, LIMITS).decode([5, 1, 1]) == (5, True, 0.001)
     assert calls.sweep(KEYS, LIMITS).decode([0, 0, 2500]) == (0, False, 2.5)
     assert calls.define(KEYS, LIMITS, []).decode([b"lease", b"5"]) == {"lease": "5"}
+    assert [calls.schema(KEYS).decode(reply) for reply in (None, b"{}", b"\xff")] == [None, "{}", "\\xff"]
     assert calls.register("ns:1:queues", "orders", 1).decode(4) == 4
     assert calls.registry("ns:1:queues").decode([b"orders", b"1", b"invoices", b"8"]) == {"orders": 1, "invoices": 8}
     assert calls.leave(KEYS, LIMITS, "w-1").decode(b"OK") is None

@@ -10,17 +10,9 @@ from typing import Any
 
 import pytest
 
+from redisq.bounds import DEFINITION_BOUNDS, NOT_BUILT_YET, check_definition
 from redisq.errors import InvalidDefinition
-from redisq.model import (
-    DEFINITION_BOUNDS,
-    NOT_BUILT_YET,
-    Definition,
-    Message,
-    QueueStats,
-    Status,
-    Transition,
-    check_definition,
-)
+from redisq.model import Definition, Message, QueueStats, Status, Transition
 
 ID = "05749898-74a0-47e1-b10d-5acf29d040c4"
 
@@ -73,10 +65,11 @@ def test_a_message_cannot_be_changed() -> None:
 
 
 def test_the_statistics_of_partitions_add_up() -> None:
-    numbers = {field.name: 2 for field in fields(QueueStats) if field.name not in ("queue", "oldest_age")}
-    one, other = QueueStats("orders", oldest_age=5.0, **numbers), QueueStats("orders", oldest_age=7.0, **numbers)
+    numbers = {field.name: 2 for field in fields(QueueStats) if field.name not in ("queue", "oldest_age", "paused")}
+    one = QueueStats("orders", oldest_age=5.0, **numbers)
+    other = QueueStats("orders", oldest_age=7.0, paused=True, **numbers)
     both = one + other
-    assert both == QueueStats("orders", oldest_age=7.0, **dict.fromkeys(numbers, 4))
+    assert both == QueueStats("orders", oldest_age=7.0, paused=True, **dict.fromkeys(numbers, 4))
     assert (one + QueueStats("orders")) == one
     assert (QueueStats("orders") + QueueStats("orders")).oldest_age is None
     assert json.loads(json.dumps(both.to_dict())) == both.to_dict()
@@ -88,7 +81,7 @@ SETTINGS = {field.name for field in fields(Definition)}
 
 
 def test_each_setting_has_bounds() -> None:
-    assert set(DEFINITION_BOUNDS) == SETTINGS - {"paused", "security"}
+    assert set(DEFINITION_BOUNDS) == SETTINGS - {"paused", "security", "schema"}
     assert SETTINGS > Definition.SECONDS
 
 

@@ -106,7 +106,8 @@ def sent(monkeypatch: pytest.MonkeyPatch, operations: Operations, **options: Any
     monkeypatch.setattr(calls, "put", lambda where, limits, new: made.append(new) or build(where, limits, new))
     flow = operations.queue_message("orders", {"sku": "A-1"}, None, **options)
     assert isinstance(next(flow), Call)  # the registry
-    assert isinstance(flow.send(1), Call)
+    assert isinstance(flow.send(1), Call)  # the schema
+    assert isinstance(flow.send(None), Call)
     with pytest.raises(StopIteration):
         flow.send([True])
     return made[0]
@@ -143,6 +144,7 @@ def test_a_conflict_tells_of_the_key() -> None:
         flow = nobody().queue_message("orders", 1, None, **options)
         next(flow)
         flow.send(1)
+        flow.send(None)
         with pytest.raises(MessageConflict, match=text):
             flow.send([MessageConflict()])
 

@@ -34,7 +34,16 @@ ALLOWED_COMMANDS = {
     "UNLINK",
     *("ZADD", "ZREM", "DEL"),
     *("EXISTS", "XTRIM"),
-    *("HSCAN", "HEXISTS", "INFO", "SCAN", "TYPE", "XREVRANGE", "ZSCAN"),  # only read, and only by those of the doctor
+    *(
+        "HSCAN",
+        "HEXISTS",
+        "HSTRLEN",
+        "INFO",
+        "SCAN",
+        "TYPE",
+        "XREVRANGE",
+        "ZSCAN",
+    ),  # only read, and only by those of the doctor and of lists
 }
 
 

@@ -74,7 +74,11 @@ EXAMPLES: dict[str, Exception] = {
     "unsupported_media_type": HttpError(
         415, "unsupported_media_type", "The body must be application/json, as its Content-Type says."
     ),
-    "schema_violation": SchemaViolation(),
+    "schema_violation": SchemaViolation(
+        "The message does not fit the queue's schema at $.price: it must be at least 0.",
+        "$.price",
+        [{"path": "$.price", "message": "must be at least 0"}],
+    ),
     "queue_full": QueueFull("The queue is at its max_length of 1,000 waiting messages. Queue again later."),
     "too_many_requests": TooManyRequests(1.0),
     "internal_error": RedisQError(),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from redisq.model import DEFINITION_BOUNDS, SECURITY, Definition, Message, QueueStats, Status, Transition
+from redisq.bounds import DEFINITION_BOUNDS, SECURITY
+from redisq.model import Definition, Message, QueueStats, Status, Transition
 
 Schema = dict[str, Any]
 
@@ -62,7 +63,11 @@ def _read(kind: type, **special: Schema) -> Schema:
     return strict({field.name: special.get(field.name, _of(str(field.type))) for field in fields(kind)})
 
 
-_SETTINGS: dict[str, Schema] = {"paused": {"type": "boolean"}, "security": {"type": "string", "enum": [*SECURITY]}}
+_SETTINGS: dict[str, Schema] = {
+    "paused": {"type": "boolean"},
+    "security": {"type": "string", "enum": [*SECURITY]},
+    "schema": {"type": "object", "description": "A JSON Schema (2020-12) that requests have to fit."},
+}
 
 
 def _setting(name: str) -> Schema:

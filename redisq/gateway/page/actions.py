@@ -1,0 +1,137 @@
+"""What can be done on the page. A GET asks whether it is meant, a POST does it, and the page that shows it follows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from redisq.aclient import AsyncRedisQ
+from redisq.errors import BatchError
+from redisq.gateway.context import Context
+from redisq.gateway.page.responses import Pages
+from redisq.gateway.page.session import ROOT, Visitor, form_of
+from redisq.keys import check_queue_name
+
+Do = Callable[[AsyncRedisQ, str, str], Awaitable[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something to do to a queue, or to one of its messages: what is asked before, and what is said after it."""
+
+    op: str
+    question: str
+    explained: str
+    label: str
+    done: str
+    do: Do
+    grave: bool = False
+
+
+async def _pause(mq: AsyncRedisQ, queue: str, _: str) -> int:
+    await mq.define(queue, paused=True)
+    return 0
+
+
+async def _resume(mq: AsyncRedisQ, queue: str, _: str) -> int:
+    await mq.define(queue, paused=None)
+    return 0
+
+
+async def _redrive_all(mq: AsyncRedisQ, queue: str, _: str) -> int:
+    return await mq.redrive(queue)
+
+
+async def _redrive(mq: AsyncRedisQ, queue: str, id: str) -> int:
+    try:
+        return await mq.redrive(queue, [id])
+    except BatchError as error:
+        raise error.errors[0] from None
+
+
+async def _delete(mq: AsyncRedisQ, queue: str, id: str) -> int:
+    await mq.delete_message(queue, id)
+    return 0
+
+
+OF_QUEUE: Mapping[str, Action] = {
+    "pause": Action(
+        "admin",
+        "Pause this queue?",
+        "Workers get nothing more from it until it is resumed. Queueing goes on; what is in progress ends as usual.",
+        "Pause",
+        "paused",
+        _pause,
+    ),
+    "resume": Action(
+        "admin", "Resume this queue?", "Workers get its messages again, at once.", "Resume", "resumed", _resume
+    ),
+    "redrive": Action(
+        "admin",
+        "Redrive all dead letters?",
+        "Each is queued anew, keeps its id and its history, and has all its attempts before it again. Do it when what "
+        "made them fail is mended.",
+        "Redrive all",
+        "redriven",
+        _redrive_all,
+    ),
+}
+OF_MESSAGE: Mapping[str, Action] = {
+    "redrive": Action(
+        "admin",
+        "Redrive this message?",
+        "It is queued anew, keeps its id and its history, and has all its attempts before it again.",
+        "Redrive",
+        "redriven",
+        _redrive,
+    ),
+    "delete": Action(
+        "delete",
+        "Delete this message?",
+        "It is gone at once and for good, whatever its status. A worker that holds it learns that its lease is lost.",
+        "Delete",
+        "deleted",
+        _delete,
+        grave=True,
+    ),
+}
+
+
+class Actions:
+    """Asks, checks, and does."""
+
+    def __init__(self, context: Context, pages: Pages) -> None:
+        self._context = context
+        self._pages = pages
+
+    async def on_queue(self, request: Request) -> Response:
+        """Ask about, or do, something to a queue."""
+        return await self._handle(request, OF_QUEUE[_word(request)], "")
+
+    async def on_message(self, request: Request) -> Response:
+        """Ask about, or do, something to a message."""
+        return await self._handle(request, OF_MESSAGE[_word(request)], request.path_params["id"])
+
+    async def _handle(self, request: Request, action: Action, id: str) -> Response:
+        queue, visitor = check_queue_name(request.path_params["queue"]), await self._pages.sessions.visitor(request)
+        self._pages.sessions.require(request, visitor, op_of(action, visitor, queue), queue)
+        there = f"{ROOT}/queues/{queue}" + (f"/messages/{id}" if id else "")
+        if request.method != "POST":
+            values = {"queue": queue, "id": id, "action": action, "back": there}
+            return self._pages.show(request, "confirm.html", visitor, values)
+        await form_of(request, visitor)
+        count = await action.do(self._context.acting_for(visitor.application), queue, id)
+        return self._pages.go(request, f"{ROOT}/queues/{queue}" if action.grave else there, action.done, count)
+
+
+def _word(request: Request) -> str:
+    """Give the action of an address: its last word."""
+    return request.url.path.rpartition("/")[2]
+
+
+def op_of(action: Action, visitor: Visitor, queue: str) -> str:
+    """Give the op that an action takes: who may administer a queue may delete its messages, too."""
+    return "admin" if not visitor.allows(action.op, queue) else action.op

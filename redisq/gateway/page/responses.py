@@ -1,0 +1,199 @@
+"""Pages as responses: templates filled in, headers that let nothing run but this page's own script, and errors."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, wraps
+from importlib.resources import files
+from typing import Any, TypeAlias
+
+import jinja2
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from redisq.errors import (
+    Forbidden,
+    InvalidQueueName,
+    InvalidToken,
+    MessageNotFound,
+    MissingCredentials,
+    RedisQError,
+    TokenExpired,
+    Unavailable,
+)
+from redisq.gateway.limits import TooManyRequests
+from redisq.gateway.page import shown
+from redisq.gateway.page.session import NOTICE, ROOT, BadForm, Sessions, Visitor
+
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+#: same-origin, as with no-referrer a browser would not say which site sends a form.
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
+    "Vary": "Cookie",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+#: What a notice says, by its word in the cookie.
+NOTICES = {
+    "paused": "Paused. Workers get nothing more from this queue until it is resumed.",
+    "resumed": "Resumed. Workers get messages again.",
+    "redriven": "Redriven: {count}.",
+    "deleted": "Deleted.",
+    "signed-out": "You have signed out.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """An error as a page: its status, a heading, and what to do."""
+
+    status: int
+    heading: str
+    text: str
+
+
+_TROUBLES: tuple[tuple[type[RedisQError], Trouble], ...] = (
+    (
+        Forbidden,
+        Trouble(
+            403, "Your token does not allow this", "Sign in with a token that does. Which queues exist is not told."
+        ),
+    ),
+    (
+        MessageNotFound,
+        Trouble(
+            404,
+            "There is no such message",
+            "It never was in this queue, it was deleted, or its retention has passed. An id is the lower-case text of "
+            "a UUID.",
+        ),
+    ),
+    (InvalidQueueName, Trouble(404, "There is no such queue", f"{InvalidQueueName.__doc__}")),
+    (
+        Unavailable,
+        Trouble(
+            503,
+            "Redis is away",
+            "The gateway cannot reach it, or it cannot serve now. Nothing is known to have changed. Where scripts run, "
+            "this page tries again by itself, and shows what it should as soon as Redis is back.",
+        ),
+    ),
+    (
+        RedisQError,
+        Trouble(500, "Something went wrong here", "The gateway's log tells more, under the id of this request."),
+    ),
+)
+BAD_FORM = Trouble(403, "This form cannot be taken", BadForm.__doc__ or "")
+TOO_MANY = Trouble(
+    429,
+    "Too many requests",
+    "This application, or this address, has asked for more than it may. Wait a little, and try again.",
+)
+NO_SUCH_PAGE = Trouble(404, "There is no such page", "The address is not one of this site. Begin with the queues.")
+
+View: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+
+class Pages:
+    """Fills in templates and answers with them."""
+
+    def __init__(self, sessions: Sessions, namespace: str) -> None:
+        self.sessions = sessions
+        self._namespace = namespace
+        self._templates = jinja2.Environment(
+            loader=jinja2.PackageLoader("redisq.gateway.page"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters.update(shown.FILTERS)
+        self._templates.globals["static"] = _static_address
+
+    def show(
+        self, request: Request, template: str, visitor: Visitor | None, values: Mapping[str, Any], status: int = 200
+    ) -> Response:
+        """Answer with a page, and with the notice of what was just done."""
+        told = _notice_of(request)
+        common = {"root": ROOT, "namespace": self._namespace, "visitor": visitor, "notice": told}
+        asked = {"asks_nobody": self.sessions.asks_nobody, "here": request.url.path}
+        text = self._templates.get_template(template).render(**common, **asked, **values)
+        response = HTMLResponse(text, status, HEADERS)
+        if told:
+            self.sessions.set_cookie(request, response, NOTICE, "", 0)
+        return response
+
+    def go(self, request: Request, to: str, notice: str = "", count: int = 0) -> Response:
+        """Answer what a form did: go to a page, which says so."""
+        response = RedirectResponse(to, 303, HEADERS)
+        if notice:
+            self.sessions.set_cookie(request, response, NOTICE, f"{notice}.{count}", 60)
+        return response
+
+    def trouble(self, request: Request, visitor: Visitor | None, found: Trouble) -> Response:
+        """Answer with an error."""
+        request_id = request.scope.get("redisq.request_id", "")
+        response = self.show(
+            request, "trouble.html", visitor, {"trouble": found, "request_id": request_id}, found.status
+        )
+        if found.status == 503:
+            response.headers["Retry-After"] = "2"
+        return response
+
+    def sign_in(self, request: Request, status: int = 200, problem: str = "", next: str = "") -> Response:
+        """Answer with the form to sign in; `next` is where it leads."""
+        values = {"problem": problem, "next": next or request.url.path}
+        return self.show(request, "sign_in.html", None, values, status)
+
+    def guarded(self, view: View) -> View:
+        """Turn what a view raises into a page: no token leads to signing in."""
+
+        @wraps(view)
+        async def answer(request: Request) -> Response:
+            try:
+                return await view(request)
+            except MissingCredentials:
+                return self.sign_in(request, 401)
+            except TokenExpired:
+                return self.sign_in(request, 401, "Your token has expired. Sign in with a new one.")
+            except InvalidToken:
+                return self.sign_in(request, 401, "The token is not valid. Sign in with another one.")
+            except TooManyRequests as error:
+                response = self.trouble(request, self.sessions.known(request), TOO_MANY)
+                response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+                return response
+            except BadForm:
+                return self.trouble(request, self.sessions.known(request), BAD_FORM)
+            except RedisQError as error:
+                found = next(trouble for kind, trouble in _TROUBLES if isinstance(error, kind))
+                return self.trouble(request, self.sessions.known(request), found)
+
+        return answer
+
+
+@cache
+def static_file(name: str) -> bytes:
+    """Read a file of `static/`."""
+    return (files("redisq.gateway.page") / "static" / name).read_bytes()
+
+
+@cache
+def _static_address(name: str) -> str:
+    return f"{ROOT}/static/{name}?v={hashlib.sha256(static_file(name)).hexdigest()[:12]}"
+
+
+def _notice_of(request: Request) -> str:
+    """Give the text of a notice: the cookie has only its word and a number, so that nobody writes other texts here."""
+    word, _, count = request.cookies.get(NOTICE, "").partition(".")
+    if word not in NOTICES or not (count.isascii() and count.isdecimal() and len(count) < 13):
+        return ""
+    return NOTICES[word].format(count=f"{int(count):,}")

@@ -1,0 +1,45 @@
+"""Listing a queue's messages page by page, as a flow like those of `operations`. Pure.
+
+Whoever may look any message up by its id, and may know how many there are, may list them: ops `get` and `stats`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from redisq import calls
+from redisq.calls import BATCH
+from redisq.model import Page
+from redisq.operations import Flow, Operations
+
+#: what can be listed, by the names of `QueueStats` -> the structure it is read from
+LISTS: Mapping[str, str] = {
+    "ready": "stream",
+    "scheduled": "scheduled",
+    "in_progress": "leases",
+    "dead": "dead",
+    "finished": "finished",
+}
+_IN_STREAMS = re.compile(r"\d{1,15}-\d{1,15}")
+_IN_ORDER = re.compile(r"\d{1,15}")
+_SHORT = 4096  # bytes of a body, or a record, that a list still shows
+
+
+def find(
+    operations: Operations, queue: str, which: str, token: str | None, cursor: str | None, limit: int
+) -> Flow[Page]:
+    """List a page of messages: what is next first, of what has ended the last."""
+    where = operations.keys_of(queue)
+    for op in ("stats", "get"):
+        operations.authorise(op, queue, token)
+    if which not in LISTS:
+        raise ValueError(f"which= takes one of {', '.join(LISTS)}")
+    if not (isinstance(limit, int) and not isinstance(limit, bool) and 1 <= limit <= BATCH):
+        raise ValueError(f"limit= takes 1 to {BATCH}")
+    structure = LISTS[which]
+    form = _IN_STREAMS if structure in ("stream", "finished") else _IN_ORDER
+    if cursor is not None and not (isinstance(cursor, str) and form.fullmatch(cursor)):
+        raise ValueError("cursor= takes the `next` of the page before")
+    found: Page = yield calls.page(where, structure, cursor or "0", limit, _SHORT)
+    return found

@@ -1,0 +1,77 @@
+-- page: list a page of one of a queue's lists of messages, with what is short of each. Changes nothing.
+-- USES arguments
+--
+-- KEYS[1]  stream     {ns}:1:{orders}:stream
+-- KEYS[2]  scheduled  {ns}:1:{orders}:scheduled
+-- KEYS[3]  leases     {ns}:1:{orders}:leases
+-- KEYS[4]  dead       {ns}:1:{orders}:dead
+-- KEYS[5]  finished   {ns}:1:{orders}:finished
+-- KEYS[6]  states     {ns}:1:{orders}:states
+-- KEYS[7]  messages   {ns}:1:{orders}:messages
+-- ARGV[1]  structure  by its key's name
+-- ARGV[2]  cursor     where the page begins, 0 for the first one
+-- ARGV[3]  limit      messages at most, <= 500
+-- ARGV[4]  bytes      a record or a body that is longer is left out, so that the reply is bounded
+-- REPLY    {cursor of the next page, 0 after the last; per message {id; time in milliseconds: when it was queued, is due,
+--          lapses, died or finished; record; entry, digest and body; bytes of the latter}}, nil for what is gone or left
+--          out. What is next comes first; of what has ended, the last
+local stream, scheduled, leases, dead, finished = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local states, messages = KEYS[6], KEYS[7]
+local structure, cursor = ARGV[1], ARGV[2]
+local limit, bytes = whole(ARGV[3], 'limit', 1, 500), whole(ARGV[4], 'bytes')
+
+local function short(key, id)
+  local size = redis.call('HSTRLEN', key, id)
+  return size <= bytes and redis.call('HGET', key, id) or false, size
+end
+
+local reply = {'0'}
+local function put(id, at)
+  local record, body, size = short(states, id), short(messages, id)
+  reply[#reply + 1] = {id, at, record, body, size}
+end
+
+local function page_of_stream(found)
+  for i = 1, #found do put(found[i][2][2], string.match(found[i][1], '^%d+')) end
+  if #found == limit then reply[1] = found[#found][1] end
+end
+
+local function page_of_zset(key, latest_first)
+  local first = whole(cursor, 'cursor')
+  local last = first + limit - 1
+  local from, to = first, last
+  if latest_first then from, to = -1 - last, -1 - first end
+  local found = redis.call('ZRANGE', key, string.format('%d', from), string.format('%d', to), 'WITHSCORES')
+  local begin, finish, step = 1, #found, 2
+  if latest_first then begin, finish, step = #found - 1, 1, -2 end
+  for i = begin, finish, step do put(found[i], found[i + 1]) end
+  if #found == 2 * limit then reply[1] = string.format('%d', last + 1) end
+end
+
+local function entry_after(start)
+  local ms, sequence = string.match(cursor, '^(%d+)%-(%d+)$')
+  if cursor ~= '0' and not (is_whole(ms) and is_whole(sequence)) then refuse('cursor') end
+  return cursor == '0' and start or '(' .. cursor
+end
+
+redis.call('XLEN', stream)
+redis.call('ZCARD', scheduled)
+redis.call('ZCARD', leases)
+redis.call('ZCARD', dead)
+redis.call('XLEN', finished)
+redis.call('HLEN', states)
+redis.call('HLEN', messages)
+if structure == 'stream' then
+  page_of_stream(redis.call('XRANGE', stream, entry_after('-'), '+', 'COUNT', limit))
+elseif structure == 'finished' then
+  page_of_stream(redis.call('XREVRANGE', finished, entry_after('+'), '-', 'COUNT', limit))
+elseif structure == 'scheduled' then
+  page_of_zset(scheduled, false)
+elseif structure == 'leases' then
+  page_of_zset(leases, false)
+elseif structure == 'dead' then
+  page_of_zset(dead, true)
+else
+  refuse('structure')
+end
+return reply
