@@ -1,4 +1,4 @@
-"""The gateway: how fast it queues beside an application of the same server that only parses JSON, and what waits cost.
+"""The gateway: how fast it queues beside an endpoint of the same server that only parses JSON, and what waits cost.
 
 Everything is at its default: tokens, limits, the log of requests. Of 1,000 waits each comes on a connection of its own,
 from several addresses of this machine and with several tokens, as one address and one token may not have as many.
@@ -31,8 +31,10 @@ from tests.benchmarks.measure import ROOT
 from tests.benchmarks.peers import OURS, NotThere, last_line
 from tests.benchmarks.server import Server
 
-HTTP, HTTP_FLOOR, HTTP_RATIO = "http", "http floor", "http:ratio"
-WAITS = {  # measure -> method, and over how many queues
+HTTP = "http"
+#: What it is compared with: `parsing` in two forms.
+FLOORS = {"edge": "http parse", "bare": "http parse bare"}
+_WAITS = {  # measure -> method, and over how many queues
     "waits get": ("GET", 1),
     "waits get spread": ("GET", 100),
     "waits claim": ("POST", 1),
@@ -84,18 +86,21 @@ class Gateway:
         self._environment = {**others, **ours, "PYTHONPATH": str(ROOT)}
 
     def speed(self, rounds: int) -> None:
-        """Queue over HTTP and parse over HTTP in turn, in so many passes each, one at a time."""
+        """Queue over HTTP and parse over HTTP in turn, in so many passes each."""
         self._server.empty()
         with ExitStack() as stack:
             credentials = self._register()
             gateway = stack.enter_context(self._serving("gateway", "redisq", "serve"))
-            floor = stack.enter_context(self._serving("floor", "tests.benchmarks.parsing"))
+            floors = {
+                name: stack.enter_context(self._serving(name, "tests.benchmarks.parsing", name)) for name in FLOORS
+            }
             head = f"Authorization: Bearer {self._token(credentials)}\r\nContent-Type: application/json\r\n"
             body = json.dumps(MESSAGE)
             for _ in range(rounds):
                 ours = self._ask(HTTP, gateway, _request("POST", "/orders", head, body))
-                theirs = self._ask(HTTP_FLOOR, floor, _request("POST", "/parse", head, body))
-                self._samples.add(HTTP_RATIO, OURS, ours / theirs)
+                for name, measure in FLOORS.items():
+                    theirs = self._ask(measure, floors[name], _request("POST", "/parse", head, body))
+                    self._samples.add(f"{HTTP}:{name}", OURS, ours / theirs)
 
     def _ask(self, measure: str, served: Served, request: bytes) -> float:
         command = [sys.executable, "-m", "tests.benchmarks.asking", str(served.port), str(CALLERS), str(self._count)]
@@ -118,7 +123,7 @@ class Gateway:
     def waits(self, number: int) -> None:
         """Hold so many waits, of each kind, and see what that costs Redis and the gateway."""
         _make_room(number + _FILES)
-        for measure, (method, queues) in WAITS.items():
+        for measure, (method, queues) in _WAITS.items():
             self._server.empty()
             credentials = self._register()
             requests = self._waiting(credentials, method, number, queues)
