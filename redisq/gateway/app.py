@@ -24,6 +24,7 @@ from redisq.gateway.context import Context
 from redisq.gateway.door import Door
 from redisq.gateway.edge import Edge
 from redisq.gateway.errors import HttpError, refused, unrouted
+from redisq.gateway.home import Home
 from redisq.gateway.limits import TooManyRequests
 from redisq.gateway.metrics import Meters
 
@@ -80,7 +81,7 @@ def create_app(context: Context) -> Starlette:
     door, meters = Door(context), Meters()
     app = _Application(
         routes=_routes(context, door, meters),
-        middleware=[Middleware(Edge, meters=meters), *_cors(context.options.cors_origins)],
+        middleware=[Middleware(Edge, meters=meters), *_cors(context.options.cors_origins), *_home(context)],
         exception_handlers={
             HTTPException: unrouted,
             HttpError: refused,
@@ -123,6 +124,10 @@ def _cors(origins: tuple[str, ...]) -> list[Middleware]:
             expose_headers=_READABLE,
         )
     ]
+
+
+def _home(context: Context) -> list[Middleware]:
+    return [Middleware(Home, origins=context.options.cors_origins)] if context.settings.auth == "none" else []
 
 
 @contextlib.asynccontextmanager
