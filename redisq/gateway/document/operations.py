@@ -55,9 +55,10 @@ _PATH: dict[str, dict[str, Any]] = {
     },
 }
 _SECOND: Schema = {"type": "number", "minimum": 0, "maximum": 31_536_000}
+_SOME_SECONDS: Schema = {"type": "number", "exclusiveMinimum": 0, "maximum": 31_536_000}
 _OPTIONS = (
     _query("delay", "Seconds until a worker may get it; not with `at`.", _SECOND),
-    _query("expires_in", "Seconds after which no worker gets it any more.", {**_SECOND, "minimum": 0.001}),
+    _query("expires_in", "Seconds after which no worker gets it any more.", _SOME_SECONDS),
     _query(
         "at",
         "When a worker may get it, a time with its zone; not with `delay`.",

@@ -77,6 +77,8 @@ def _form(schema: dict[str, Any]) -> str:
         told = "one of " + ", ".join(f"`{value}`" for value in schema["enum"])
     if "minimum" in schema:
         told += f" from {schema['minimum']:,} to {schema['maximum']:,}"
+    if "exclusiveMinimum" in schema:
+        told += f" beyond {schema['exclusiveMinimum']:,}, to {schema['maximum']:,}"
     if "pattern" in schema:
         told += f", `{schema['pattern']}`"
     if "default" in schema:
