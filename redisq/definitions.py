@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from redisq import schemas
+from redisq.bounds import SECURITY
 from redisq.calls import milliseconds
-from redisq.model import SECURITY, Definition, stored_number
+from redisq.model import Definition, stored_number
 
 
 def stored(name: str, value: Any) -> str:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from redisq.model import Definition, Finding, QueueStats, Survey, check_definition, stored_number
+from redisq.bounds import check_definition
+from redisq.model import Definition, Finding, QueueStats, Survey, stored_number
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 

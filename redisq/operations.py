@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from redisq import calls, codec, definitions, keys, options, schemas, tokens
+from redisq.bounds import check_definition
 from redisq.calls import BATCH, Call, Limits, NewMessage, milliseconds
 from redisq.errors import (
     Forbidden,
@@ -30,12 +31,7 @@ from redisq.errors import (
     RedisQError,
 )
 from redisq.keys import PartitionKeys
-from redisq.model import (
-    MAX_BYTES_CEILING,
-    Definition,
-    QueueStats,
-    check_definition,
-)
+from redisq.model import MAX_BYTES_CEILING, Definition, QueueStats
 from redisq.settings import Settings
 
 T = TypeVar("T")

@@ -11,9 +11,9 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from redisq.applications import MasterKeys
+from redisq.bounds import DEFINITION_BOUNDS
 from redisq.errors import InvalidCredentials, InvalidSettings
 from redisq.keys import check_namespace
-from redisq.model import DEFINITION_BOUNDS
 from redisq.tokens import MAX_TTL, Credentials
 
 

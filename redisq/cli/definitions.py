@@ -79,9 +79,9 @@ def define(
 
     The value `default` goes back to the default.
     """
+    from redisq.bounds import check_definition
     from redisq.client import RedisQ
     from redisq.definitions import stored
-    from redisq.model import check_definition
 
     given = {
         "max_length": max_length,
@@ -121,7 +121,8 @@ def define(
 
 def _value(name: str, text: str) -> Any:
     """Read an option's value: None for the default, else what `RedisQ.define` takes; it checks the bounds."""
-    from redisq.model import NOT_BUILT_YET, Definition
+    from redisq.bounds import NOT_BUILT_YET
+    from redisq.model import Definition
 
     if text == _DEFAULT:
         return None

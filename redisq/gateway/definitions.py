@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import math
 import time
+from collections.abc import Iterator
 
 from redisq.aclient import AsyncRedisQ
+from redisq.errors import InvalidDefinition, InvalidSettings, Unavailable
 from redisq.model import Definition
+
+log = logging.getLogger("redisq.gateway")
 
 _REMEMBERED = 2.0  # seconds
 _MOST = 10_000  # names from strangers must not grow a process without end
@@ -38,6 +44,20 @@ class Definitions:
     def forget(self, queue: str) -> None:
         """Read a queue's definition anew at the next time: it was changed."""
         self._found.pop(queue, None)
+
+
+@contextlib.contextmanager
+def taking(queue: str) -> Iterator[None]:
+    """Queue messages: a schema that cannot be used is no fault of who sends them.
+
+    Raises:
+        Unavailable: another program damaged the queue's schema, or what checks it is not installed here.
+    """
+    try:
+        yield
+    except (InvalidDefinition, InvalidSettings) as error:
+        log.error("queue %s takes no messages: %s", queue, error)
+        raise Unavailable from None
 
 
 def _failed(task: asyncio.Task[Definition]) -> bool:

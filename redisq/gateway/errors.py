@@ -123,7 +123,7 @@ def described(error: Exception) -> dict[str, Any]:
     if isinstance(error, InvalidMessage) and error.path is not None:
         found["path"] = error.path
     if isinstance(error, SchemaViolation):
-        found["errors"] = getattr(error, "errors", [])
+        found["errors"] = error.errors
     return found
 
 

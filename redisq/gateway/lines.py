@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from redisq.aclient import AsyncRedisQ
 from redisq.errors import BatchError, Forbidden, InvalidMessage, InvalidToken, RedisQError, Unavailable
 from redisq.gateway.bodies import NDJSON, Body, parse_json, too_large
+from redisq.gateway.definitions import taking
 from redisq.gateway.door import Door
 from redisq.gateway.errors import described
 from redisq.gateway.limits import TooManyRequests
@@ -95,7 +96,8 @@ class Lines(Response):
             return [], {}
         try:
             self._door.again(self._request, "queue", self._queue)
-            return await self._mq.queue_messages(self._queue, messages), {}
+            with taking(self._queue):
+                return await self._mq.queue_messages(self._queue, messages), {}
         except BatchError as error:
             return error.ids, error.errors
         except (RedisQError, TooManyRequests) as error:

@@ -11,6 +11,7 @@ from starlette.routing import Route
 from redisq import aclient
 from redisq.gateway.bodies import JSON, MSGPACK, NDJSON, Body, empty, header, limit_of, parse, type_of
 from redisq.gateway.context import Context
+from redisq.gateway.definitions import taking
 from redisq.gateway.door import Door, address_of
 from redisq.gateway.errors import BadRequest, reply
 from redisq.gateway.lines import Lines
@@ -55,7 +56,8 @@ class _Messages:
         options = _options(request)
         message = await self._message(request, queue, kind)
         mq = self._context.acting_for(grant.app)
-        id = await mq.queue_message(queue, message, idempotency_key=key, **options)
+        with taking(queue):
+            id = await mq.queue_message(queue, message, idempotency_key=key, **options)
         return _queued(queue, id, 201)
 
     async def put(self, request: Request) -> Response:
@@ -66,7 +68,8 @@ class _Messages:
         options = _options(request)
         message = await self._message(request, queue, kind)
         mq = self._context.acting_for(grant.app)
-        name, new = await aclient.put(mq, queue, message, id=id, **options)
+        with taking(queue):
+            name, new = await aclient.put(mq, queue, message, id=id, **options)
         return _queued(queue, name, 201 if new else 200)
 
     async def get(self, request: Request) -> Response:

@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from redisq import calls, keys
+from redisq.bounds import check_definition
 from redisq.connection import AsyncLink
 from redisq.errors import RedisQError, Unavailable
-from redisq.model import check_definition
 from redisq.operations import Operations, limits_of
 from redisq.settings import Settings
 from redisq.tokens import Credentials

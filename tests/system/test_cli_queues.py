@@ -15,8 +15,9 @@ import pytest
 import redis
 
 from redisq import RedisQ
+from redisq.bounds import NOT_BUILT_YET
 from redisq.keys import partition_keys
-from redisq.model import NOT_BUILT_YET, Definition
+from redisq.model import Definition
 from tests.system.conftest import eventually
 from tests.system.shell import TIMEOUT, Shell
 

@@ -90,7 +90,11 @@ EXAMPLES: dict[str, Exception] = {
     "unsupported_media_type": HttpError(
         415, "unsupported_media_type", "The body must be application/json, as its Content-Type says."
     ),
-    "schema_violation": SchemaViolation(),
+    "schema_violation": SchemaViolation(
+        "The message does not fit the queue's schema at $.price: it must be at least 0.",
+        "$.price",
+        [{"path": "$.price", "message": "must be at least 0"}],
+    ),
     "invalid_result": HttpError(
         422, InvalidMessage.code, "The result cannot be stored. A whole number must fit into 64 bits."
     ),

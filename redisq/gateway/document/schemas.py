@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from redisq.model import DEFINITION_BOUNDS, SECURITY, Definition, Message, QueueStats, Status, Transition
+from redisq.bounds import DEFINITION_BOUNDS, SECURITY
+from redisq.model import Definition, Message, QueueStats, Status, Transition
 
 Schema = dict[str, Any]
 
@@ -65,7 +66,7 @@ def _read(kind: type, **special: Schema) -> Schema:
 _SETTINGS: dict[str, Schema] = {
     "paused": {"type": "boolean"},
     "security": {"type": "string", "enum": [*SECURITY]},
-    "schema": {"type": "object", "description": "a JSON Schema (2020-12) that messages have to fit, within bounds"},
+    "schema": {"type": "object", "description": "A JSON Schema (2020-12) that requests have to fit, within bounds."},
 }
 
 
