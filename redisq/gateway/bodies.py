@@ -147,6 +147,11 @@ def parse_json(raw: bytes) -> Any:
         raise InvalidMessage(f"The body cannot be read: {_reason(error)}.") from None
 
 
+def whole(value: Any) -> Any:
+    """Take 3.0 for the whole number that it is in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _reason(error: ValueError) -> str:
     return str(error) if isinstance(error, _Refusal) else "a number in it is far too long"
 
