@@ -42,7 +42,7 @@ from redisq import aclient, codec, deliveries
 from redisq.aclient import AsyncRedisQ
 from redisq.deliveries import read_receipt
 from redisq.errors import InvalidMessage, MessageTooLarge
-from redisq.gateway.bodies import JSON, Body, limit_of, parse_json, type_of
+from redisq.gateway.bodies import JSON, Body, limit_of, parse_json, type_of, whole
 from redisq.gateway.context import Context
 from redisq.gateway.desk import Desk, Handed, Waiter
 from redisq.gateway.desks import Desks
@@ -248,7 +248,7 @@ def _read(raw: bytes, request: Request, known: set[str], *, empty: bool = False)
 
 
 def _whole(asked: dict[str, Any], name: str, default: int, most: int) -> int:
-    value = asked.get(name, default)
+    value = whole(asked.get(name, default))
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise BadRequest(f"{name} takes a whole number from 1 to {most}.")
     return value
