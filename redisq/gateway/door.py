@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from starlette.requests import Request
 from starlette.types import Scope
 
-from redisq.errors import Forbidden, InvalidToken, TokenExpired
+from redisq.errors import Forbidden, InvalidToken
 from redisq.gateway.context import Context
 from redisq.gateway.definitions import Definitions
 from redisq.gateway.edge import APPLICATION
 from redisq.gateway.limits import Limits
 from redisq.tokens import MAX_TTL, OPS, Grant
 
+log = logging.getLogger("redisq.gateway")
+
 #: What anybody may do on a queue whose `security` is none; never to change it, nor to look at it as a whole.
 OPEN = frozenset({"queue", "get", "delete", "work"})
 _FOR_NOBODY = ""  # the application of who shows no token
+#: Why a genuine token is refused. Its holder guesses nothing, and shall not lock out whoever shares the address.
+_GENUINE = frozenset({"expired", "not_yet", "audience", "revoked"})
 
 
 class Door:
@@ -82,10 +87,10 @@ class Door:
         self.limits.check_address(address)
         try:
             grant = self._context.verifier.verify(token, time.time())
-        except TokenExpired:
-            raise
-        except InvalidToken:
-            self.limits.failed(address)
+        except InvalidToken as error:
+            log.debug("a token from %s does not count: %s", address, error.reason)
+            if error.reason not in _GENUINE:
+                self.limits.failed(address)
             raise
         grant.require_address(address)
         return grant

@@ -83,7 +83,8 @@ class Gateway:
 
     async def _call(self, method: str, path: str, client: str, **how: Any) -> httpx.Response:
         transport = httpx.ASGITransport(self.app, client=(client, 1234))
-        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
+        base = "http://gateway" if self.context.settings.auth == "token" else "http://localhost"
+        async with httpx.AsyncClient(transport=transport, base_url=base) as http:
             return await http.request(method, path, **how)
 
 
