@@ -182,7 +182,9 @@ WRITTEN: dict[str, Callable[[float], str]] = {
     "growth:memory": "{:.2f} x".format,
     "http:edge": "{:.2f} x".format,
     "http:bare": "{:.2f} x".format,
-    **{f"{http}:p{percent}": milliseconds for http in ("http", "http parse", "http parse bare") for percent in (50, 99)},
+    **{
+        f"{http}:p{percent}": milliseconds for http in ("http", "http parse", "http parse bare") for percent in (50, 99)
+    },
     **dict.fromkeys(WAITS, "{:,.1f}/s".format),
     **{f"{measure}:calls": "{:,.1f}/s".format for measure in WAITS},
     **{f"{measure}:memory": megabytes for measure in WAITS},

@@ -74,9 +74,7 @@ class Run:
         if "gateway" in self.plan.scenarios:
             plan = self.plan
             self.say(f"gateway: {plan.rounds} rounds, {plan.waits:,} waits")
-            gateway.measure(
-                self.server, self.folder, self.samples, plan.messages, plan.rounds, plan.watch, plan.waits
-            )
+            gateway.measure(self.server, self.folder, self.samples, plan.messages, plan.rounds, plan.watch, plan.waits)
         if "startup" in self.plan.scenarios:
             self.say("startup")
             startup.measure(self.samples, self.plan.rounds)
