@@ -2,8 +2,8 @@
 
 Nobody is told when a message ends, so who waits looks again and again, ever more rarely. What all looks of a process
 cost Redis is bounded: all who wait for messages of one queue ask together whether any has ended meanwhile, in one call,
-and look at their own only then; and where they are of many queues each is asked about more rarely, the longer the wait has
-lasted: that is 50 commands a second for up to 120 queues.
+and look at their own only then; and where they are of many queues each is asked about more rarely, the longer the wait
+has lasted: that is 50 commands a second for up to 120 queues.
 """
 
 from __future__ import annotations
