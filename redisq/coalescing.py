@@ -162,13 +162,15 @@ def _take(waiting: deque[_Waiter]) -> list[_Waiter]:
     while waiting:
         waiter = waiting[0]
         call = waiter.call
-        mine = call.args[call.head :: call.size]
-        count += len(mine)
-        size += sum(len(argument) for argument in call.args[call.head :] if isinstance(argument, bytes))
+        mine = call.args[call.head :: call.size] if call.script.name in _ONE_OF_EACH else ()
+        count += _count(call)
+        for argument in call.args[call.head :]:
+            if type(argument) is bytes:
+                size += len(argument)
         if taken and (
             count > call.most
             or size > _CHUNK_BYTES
-            or (call.script.name in _ONE_OF_EACH and not messages.isdisjoint(mine))
+            or not messages.isdisjoint(mine)
             or waiter.since > taken[0].since + _OF_AN_AGE
         ):
             break

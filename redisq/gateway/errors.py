@@ -168,14 +168,9 @@ def _headers(error: Exception) -> dict[str, str]:
             return {}
 
 
-async def refused(request: Request, error: Exception) -> Response:
-    """Answer with an error that a route raised."""
-    return answer(request.scope, error)
-
-
-async def unrouted(request: Request, error: Exception) -> Response:
+def unrouted(request: Request, error: HTTPException) -> Response:
     """Answer what no route takes: an unknown path, or a method that its path does not know."""
-    if not isinstance(error, HTTPException) or error.status_code != 405:
+    if error.status_code != 405:
         return answer(request.scope, NotFound())
     allow = ", ".join(_methods(request))
     if request.method == "OPTIONS":

@@ -38,6 +38,7 @@ class LiveRegistry:
         self._options = options
         self._clock = clock
         self._masters = masters_of(mq.settings)
+        self._audience = mq.settings.token_audience
         self._generation = b"-"
         self._registry: Registry | None = None
         self._seen_at = 0.0
@@ -67,7 +68,7 @@ class LiveRegistry:
             TokenExpired, InvalidToken: it is not good, or not any more; `reason` says why.
             Unavailable: the registry has not been seen for too long to tell.
         """
-        return self.snapshot().verify(token, now, self._mq.settings.token_audience)
+        return self.snapshot().verify(token, now, self._audience)
 
     def authenticate(self, app_id: str, secret: str, now: float) -> Application:
         """Give the application that a secret belongs to. Whatever is wrong takes as long, and is told alike.

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from redisq import tokens
+from redisq import applications, tokens
 from redisq.applications import (
     MAX_RECORD_BYTES,
     MOST_DENIED,
@@ -349,6 +349,30 @@ def test_a_token_that_was_good_before_is_good_for_as_long_as_it_would_be_anyway(
     retired = registry(shop.rotated(MASTERS, 30, NOW, "new"))
     assert check(retired, token, NOW + 30) == grant
     assert refused(retired, token, NOW + 31) == "unknown_key"
+
+
+def test_a_token_that_was_good_before_is_known_by_its_whole_text_and_its_audience() -> None:
+    app = made(allowance=EVERYTHING)
+    where, token = registry(app), token_of(app, ttl=900)
+    check(where, token)
+    assert refused(where, token[:-1] + ("A" if token[-1] != "A" else "B")) != ""
+    assert refused(where, token + "A") != ""
+    with pytest.raises(InvalidToken):
+        where.verify(token, NOW, "redisq:other")
+    assert check(where, token).jti == tokens.inspect(token)["payload"]["jti"]
+
+
+def test_only_so_many_good_tokens_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(applications, "_REMEMBERED", 10)
+    app = made(allowance=EVERYTHING)
+    where, token = registry(app), token_of(app)
+    for _ in range(3):
+        for number in range(11):  # whoever holds a token can make as many of it as he likes
+            check(where, tokens.narrow(token, expires_at=NOW + 800 - number))
+        assert len(where._verified) <= 10
+    for _ in range(20):
+        refused(where, token[:-4] + "AAAA")
+    assert len(where._verified) <= 10
 
 
 def test_a_rotation_at_a_time() -> None:
