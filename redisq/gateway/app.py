@@ -52,7 +52,10 @@ def create_app(context: Context) -> Starlette:
     door, meters = Door(context), Meters()
     app = Starlette(
         routes=_routes(context, door, meters),
-        middleware=[Middleware(Edge, meters=meters), *_cors(context.options.cors_origins)],
+        middleware=[
+            Middleware(Edge, meters=meters, this_machine=context.settings.auth == "none"),
+            *_cors(context.options.cors_origins),
+        ],
         exception_handlers={
             HTTPException: unrouted,
             HttpError: refused,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -12,6 +13,7 @@ from redisq.gateway.context import Context
 from redisq.gateway.definitions import Definitions
 from redisq.gateway.edge import APPLICATION
 from redisq.gateway.limits import Limits
+from redisq.gateway.sites import changes_from_afar
 from redisq.tokens import MAX_TTL, OPS, Grant
 
 #: What anybody may do on a queue whose `security` is none; never to change it, nor to look at it as a whole.
@@ -33,7 +35,8 @@ class Door:
 
         Raises:
             InvalidToken, TokenExpired: there is no token, or it is not good.
-            Forbidden: it does not allow this.
+            Forbidden: it does not allow this; or nobody is asked for one, and a page of another site would change
+                something.
             Unavailable: it cannot be told, as Redis does not answer.
             TooManyRequests: its application, or its address, has reached a limit.
         """
@@ -45,6 +48,8 @@ class Door:
             grant = _everybody(OPEN, queue)
         else:
             grant = self._nobody(queue)
+        if grant.app == _FOR_NOBODY and changes_from_afar(request.method, request.headers, self._trusted_sites):
+            raise Forbidden("A page of another site may change nothing here without a token.")
         scope[APPLICATION] = grant.app
         await self.limits.admit(grant.app)
         return grant
@@ -74,6 +79,10 @@ class Door:
     @property
     def _asks_nobody(self) -> bool:
         return self._context.settings.auth == "none"
+
+    @property
+    def _trusted_sites(self) -> Sequence[str]:
+        return self._context.options.cors_origins
 
     def verified(self, token: str, address: str) -> Grant:
         """Give what a token allows to who holds it at an address; raises as `admit` does."""

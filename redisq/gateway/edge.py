@@ -12,11 +12,13 @@ import re
 import time
 import traceback
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from redisq.errors import RedisQError
-from redisq.gateway.errors import REQUEST_ID, ClientGone, NotFound, answer
+from redisq.gateway.errors import REQUEST_ID, BadRequest, ClientGone, NotFound, answer
 from redisq.gateway.metrics import Meters
+from redisq.gateway.sites import is_of_this_machine
 
 log = logging.getLogger("redisq.gateway")
 
@@ -25,8 +27,9 @@ APPLICATION = "redisq.application"  # in the scope: who was admitted
 _GONE = 499  # in the log and in metrics: the client did not wait for an answer
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PATH = re.compile(rb"/[A-Za-z0-9._~/-]*")  # of all addresses here; a percent sign could only hide something
-_TOKEN = "rq1."  # noqa: S105 - what a token begins with: a path with one is not shown
+_SECRET = re.compile(r"rq[sm]?1\.")  # what a token, a secret, a master key begins with: a path with one is not shown
 _SHOWN = 200  # characters of a path
+_OTHER_NAME = "This gateway asks nobody for a token, so it is for this machine alone: call it localhost, or 127.0.0.1."
 _SAFE = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -36,11 +39,12 @@ _SAFE = [
 
 
 class Edge:
-    """Wraps the whole application."""
+    """Wraps the whole application. One that is for `this_machine` alone answers to no name but this machine's own."""
 
-    def __init__(self, app: ASGIApp, meters: Meters) -> None:
+    def __init__(self, app: ASGIApp, meters: Meters, *, this_machine: bool) -> None:
         self._app = app
         self._meters = meters
+        self._this_machine = this_machine
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -59,7 +63,9 @@ class Edge:
 
         self._meters.in_flight.inc()
         try:
-            if _take_raw_path(scope):
+            if self._this_machine and not is_of_this_machine(Headers(scope=scope).get("host", "")):
+                await answer(scope, BadRequest(_OTHER_NAME))(scope, receive, safely)
+            elif _take_raw_path(scope):
                 await self._app(scope, receive, safely)
             else:
                 await answer(scope, NotFound())(scope, receive, safely)
@@ -111,7 +117,7 @@ def _tell(request_id: str, error: Exception) -> None:
 
 def _log(scope: Scope, status: int, seconds: float) -> None:
     path = scope["path"]
-    shown = "(not shown)" if _TOKEN in path or not path.isascii() else path[:_SHOWN]
+    shown = "(not shown)" if _SECRET.search(path) or not path.isascii() else path[:_SHOWN]
     client, application = (scope.get("client") or ("-",))[0], scope.get(APPLICATION, "-")
     request_id = scope[REQUEST_ID]
     fields = {"request_id": request_id, "application": application}

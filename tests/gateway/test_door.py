@@ -228,7 +228,9 @@ def test_a_stranger_makes_no_queue(gateway: Gateway) -> None:
 
 def test_without_tokens_nobody_is_asked(make_gateway: MakeGateway, real_server: Any, namespace: str) -> None:
     gateway = make_gateway(settings_for(real_server.url, namespace, auth="none"))
-    path = gateway.call("POST", "/orders", token=None, message=1).headers["Location"]
-    assert gateway.call("GET", path, token="garbage").status_code == 200
-    assert gateway.call("GET", "/_queues", token=None).json() == {"queues": ["orders"]}
-    assert gateway.call("PATCH", "/orders/_config", token=None, message={"lease": 5}).json()["lease"] == 5
+    path = gateway.call("POST", "http://localhost/orders", token=None, message=1).headers["Location"]
+    assert gateway.call("GET", f"http://localhost{path}", token="garbage").status_code == 200
+    assert gateway.call("GET", "http://localhost/_queues", token=None).json() == {"queues": ["orders"]}
+    assert (
+        gateway.call("PATCH", "http://localhost/orders/_config", token=None, message={"lease": 5}).json()["lease"] == 5
+    )
