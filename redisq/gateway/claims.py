@@ -28,8 +28,8 @@ A client that goes away while it waits, or before it has read its deliveries, ha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -46,7 +46,7 @@ from redisq.gateway.bodies import JSON, Body, limit_of, parse_json, type_of
 from redisq.gateway.context import Context
 from redisq.gateway.desk import Desk, Handed, Waiter
 from redisq.gateway.desks import Desks
-from redisq.gateway.door import Door
+from redisq.gateway.door import Door, address_of
 from redisq.gateway.errors import BadRequest, ClientGone, HttpError, reply
 from redisq.gateway.line import LINE, Line
 from redisq.gateway.queries import preferred_wait, query
@@ -101,9 +101,10 @@ class _Claims:
         if worker is not None:
             worker = f"{grant.app or '-'}:{worker}"
         desk = self._desks.of(queue)
-        handed = await self._wait(request, desk, desk.join(count, wait or 0.0, worker, nonce))
+        with self._door.limits.waiting(grant.jti, address_of(request.scope)) if wait else contextlib.nullcontext():
+            handed = await self._wait(request, desk, desk.join(count, wait or 0.0, worker, nonce))
         try:
-            grant.require("work", queue, time.time())  # the token may have expired meanwhile
+            self._door.again(request, "work", queue)
         except BaseException:
             desk.give_back(handed)
             raise

@@ -74,17 +74,19 @@ class Limits:
 
     @contextmanager
     def waiting(self, token_id: str, address: str) -> Iterator[None]:
-        """Count a long wait, while it lasts, for the token (its `jti`, which a narrowed one shares) and the address."""
-        options, waiting = self._options, self._waiting
-        token, place = ("token", token_id), ("address", neighbourhood(address))
-        if waiting[token] >= options.waits_per_token or waiting[place] >= options.waits_per_address:
+        """Count a long wait, while it lasts, for the address, and for the token, if any, by its `jti`: a narrowed one
+        shares that of what it was made from."""
+        waiting = self._waiting
+        most = {("address", neighbourhood(address)): self._options.waits_per_address}
+        if token_id:
+            most["token", token_id] = self._options.waits_per_token
+        if any(waiting[who] >= limit for who, limit in most.items()):
             raise TooManyRequests(_FEW, "There are too many long waits under way. Try again later.")
-        waiting[token] += 1
-        waiting[place] += 1
+        waiting.update(most.keys())
         try:
             yield
         finally:
-            for who in (token, place):
+            for who in most:
                 waiting[who] -= 1
                 if not waiting[who]:
                     del waiting[who]

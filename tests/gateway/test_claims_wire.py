@@ -277,3 +277,28 @@ def test_a_token_that_expires_during_the_wait_gets_nothing(served: Served, mq: R
     assert (status, answer["error"]["code"]) == (401, "token_expired")
     until(lambda: mq.get_message(QUEUE, id).status == Status.PENDING)
     assert [one.event for one in mq.get_message(QUEUE, id).history] == ["released"]
+
+
+def test_a_token_that_is_revoked_during_the_wait_gets_nothing(served: Served, mq: RedisQ) -> None:
+    client = Client(served)
+    client.send(f"/{QUEUE}/_claim", {"wait": LONG})
+    until(lambda: waits(served) == 1)
+    served.gateway.verifier.known.clear()
+    id = mq.queue_message(QUEUE, 1)
+    status, answer = client.answer()
+    assert (status, answer["error"]["code"]) == (401, "invalid_token")
+    until(lambda: mq.get_message(QUEUE, id).status == Status.PENDING)
+    assert [one.event for one in mq.get_message(QUEUE, id).history] == ["released"]
+
+
+def test_claims_that_wait_count_as_long_waits(make_gateway: MakeGateway, make_served: Callable[..., Served]) -> None:
+    served = make_served(make_gateway(waits_per_token=1))
+    token, clients = served.gateway.token(), [Client(served) for _ in range(3)]
+    clients[0].send(f"/{QUEUE}/_claim", {"wait": LONG}, token)
+    until(lambda: waits(served) == 1)
+    clients[1].send("/other/_claim", {"wait": LONG}, token)
+    assert clients[1].answer()[0] == 429
+    clients[2].send("/other/_claim", {"wait": 0}, token)
+    assert clients[2].answer()[0] == 200
+    served.gateway.mq.queue_message(QUEUE, 1)
+    assert clients[0].answer()[0] == 200

@@ -56,7 +56,6 @@ WALL_CLOCK = {
     "gateway/page/session.py": "tokens",
     "gateway/page/views.py": "how long ago something was, for people",
     "worker/claiming.py": "Delivery.deadline, from the lease that the claim gave",
-    "gateway/claims.py": "tokens, which may expire while somebody waits",
     "worker/schedule.py": "the ticks of schedules; the ids of their messages make workers agree",
     "worker/heartbeat.py": "Delivery.deadline, from the lease that the renewal gave",
 }
