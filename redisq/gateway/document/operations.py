@@ -187,7 +187,8 @@ OPERATIONS: Sequence[Operation] = (
         [*_WRITES, "invalid_message", "invalid_definition", "queue_full", *_BODY], (), _json("Settings", _SETTINGS),
     ),
     Operation(
-        "get", "/{queue}/_dead", "listDeadLetters", "List dead letters", "Oldest first.",
+        "get", "/{queue}/_dead", "listDeadLetters", "List dead letters",
+        "Oldest first. When they are large there are fewer than `limit`: their bodies have 16 MiB together at most.",
         "admin", [Answer(200, "The messages.", "Messages")], _WRITES,
         [_LIMIT, *_CHOICE],
     ),
@@ -210,7 +211,8 @@ OPERATIONS: Sequence[Operation] = (
     Operation(
         "post", "/{queue}/_claim", "claim", "Claim messages to work on",
         "With `worker` and a `claim` of 12 random characters the same request again gets the same deliveries. `Prefer: "
-        "wait=S` serves in place of `wait`. A client that goes away hands back what it was about to get.",
+        "wait=S` serves in place of `wait`. A client that goes away hands back what it was about to get. Of "
+        "large messages there may be fewer than `max`: they have 16 MiB together at most, a larger one comes alone.",
         "work", [Answer(200, "The deliveries, if there are any.", "Claimed", headers=["Preference-Applied"])],
         [*_WRITES, "invalid_message", *_BODY], [_WAITING[1]], _json("Claim", {"max": 10, "wait": 20}), needs_body=False,
     ),
