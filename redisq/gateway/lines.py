@@ -63,7 +63,10 @@ class Lines(Response):
                 lines.append(None if over else bytes(rest + end))
                 rest, over = bytearray(), False
             over = over or len(rest) + len(last) > self._limit
-            rest = bytearray() if over else rest + last
+            if over:
+                rest = bytearray()
+            else:
+                rest += last  # in place: a line may come in very many parts
             if lines:
                 yield lines
         if rest or over:

@@ -13,7 +13,7 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def is_of_this_machine(host: str) -> bool:
-    """Tell whether a Host header names this machine alone: a name that another site gave out (DNS rebinding) does not."""
+    """Tell whether a Host header is a name of this machine; one that another site gave out (DNS rebinding) does not."""
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     try:
         return ipaddress.ip_address(name).is_loopback

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import settings_for
-from tests.gateway.conftest import QUEUE, Gateway, Served
+from tests.conftest import CREDENTIALS, settings_for
+from tests.gateway.conftest import MASTER, QUEUE, Gateway, Served
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -396,13 +396,18 @@ def test_an_unexpected_error_tells_nothing_and_is_logged(
         assert secret not in caplog.text + failed.text
 
 
-def test_a_path_that_holds_a_token_is_not_logged(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_path_that_holds_a_token_or_a_secret_is_not_logged(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
     token = gateway.token(queues=["a"], ops=["get"])
     with caplog.at_level("INFO", logger="redisq"):
         gateway.call("GET", f"/{token[:120]}")
         gateway.call("GET", f"/orders/{token}")
         gateway.call("GET", f"/orders?token={token}")
-    assert token[:40] not in caplog.text
+        gateway.call("GET", f"/{CREDENTIALS.secret()}")
+        gateway.call("GET", f"/orders/{MASTER.text()}")
+    for secret in (token[:40], CREDENTIALS.secret()[5:], MASTER.text()[5:]):
+        assert secret not in caplog.text
 
 
 # --- Without Redis ---
