@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from redisq import AsyncRedisQ
 from tests.conftest import CREDENTIALS, settings_for
 from tests.gateway.conftest import MASTER, QUEUE, Gateway, Served
 
@@ -168,6 +169,19 @@ def test_a_refused_message_spoils_no_other(served: Served) -> None:
     served.gateway.mq.define(QUEUE, max_length=2)
     answers = [json.loads(line) for line in stream(served, "1\n2\n3\n").text.splitlines()]
     assert [answer.get("error", {}).get("code") for answer in answers] == [None, None, "queue_full"]
+
+
+def test_lines_that_came_together_are_handled_some_at_once(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue_messages, counts = AsyncRedisQ.queue_messages, list[int]()
+
+    async def counted(mq: AsyncRedisQ, queue: str, messages: Any) -> list[str]:
+        counts.append(len(messages))
+        return await queue_messages(mq, queue, messages)
+
+    monkeypatch.setattr(AsyncRedisQ, "queue_messages", counted)
+    done = gateway.call("POST", "/orders", content=b"1\n" * 2500, headers=NDJSON)
+    assert len(done.text.splitlines()) == sum(counts) == gateway.mq.stats("orders").ready == 2500
+    assert max(counts) <= 1000
 
 
 def test_an_empty_stream_has_an_empty_answer(served: Served) -> None:
