@@ -68,8 +68,12 @@ test-unit: $(BIN)/.ready ## Run the tests that need no server
 	$(BIN)/python -m pytest tests/unit $(ARGS)
 
 .PHONY: fuzz-tokens
-fuzz-tokens: $(BIN)/.ready ## Try a million mutated tokens, half a minute: none may be accepted
-	TOKEN_MUTATIONS=1000000 $(BIN)/python -m pytest tests/unit/test_applications.py -k mutated $(ARGS)
+fuzz-tokens: $(BIN)/.ready ## Try a million mutated tokens, and another million over HTTP: none may be accepted; some minutes
+	TOKEN_MUTATIONS=1000000 $(BIN)/python -m pytest tests/unit/test_applications.py tests/gateway/test_mutated_tokens.py -k mutated $(ARGS)
+
+.PHONY: fuzz-http
+fuzz-http: $(BIN)/.ready ## Send the gateway 6,000 requests that Schemathesis makes up, a minute (ARGS=--fuzz-seed=2: others)
+	$(BIN)/python -m pytest tests/gateway/test_schemathesis.py --scale 1 $(ARGS)
 
 .PHONY: bench
 bench: $(BIN)/.ready ## Measure redisq beside other queues, half an hour (ARGS='--only drain --peers raw,huey'; or --help)

@@ -16,11 +16,11 @@ from redisq.scopes import Scopes
 
 #: the scripts that each operation runs
 SCRIPTS: Mapping[str, Sequence[str]] = {
-    "queue": ("queue", "register", "define"),
-    "get": ("get",),
+    "queue": ("queue", "register", "define", "schema"),
+    "get": ("get", "ended"),
     "delete": ("delete",),
     "work": ("claim", "complete", "fail", "renew", "release", "leave", "sweep", "registry"),
-    "stats": ("stats", "registry"),
+    "stats": ("stats", "registry", "page"),
     "admin": (
         *("define", "register", "purge", "drop", "unregister", "sweep", "get", "stats", "registry"),
         *("dead", "redrive", "delete", "audit", "look", "survey"),

@@ -329,6 +329,11 @@ class Registry:
         #: names of records that are older than what was seen
         self.replayed: Sequence[str] = sorted(replayed)
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether there are records, and none verifies: they are of other master keys than those in force."""
+        return bool(self.unverified) and not self.applications
+
     def verify(self, token: str, now: float, audience: str) -> Grant:
         """Give what a token allows, capped by the allowance of its application.
 

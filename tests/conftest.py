@@ -55,6 +55,7 @@ def start(name: str, **options: Any) -> embedded.EmbeddedServer:
 def pytest_addoption(parser: pytest.Parser) -> None:
     told = "how much of their full counts some tests run; 1 is all, and takes minutes"
     parser.addoption("--scale", type=float, default=0.02, help=told)
+    parser.addoption("--fuzz-seed", type=int, default=1, help="which requests Schemathesis makes up")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -26,6 +26,14 @@ class TextFormatter(logging.Formatter):
     def __init__(self) -> None:
         line = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s[%(process)d] %(message)s"
         super().__init__(line, datefmt="%Y-%m-%dT%H:%M:%S")
+        self._second = (0, "")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """Write the time as far as the second, once for all records of that second."""
+        second, text = self._second
+        if int(record.created) != second:
+            second, text = self._second = int(record.created), super().formatTime(record, datefmt)
+        return text
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
         """Write the line, made safe for a terminal and for whoever reads line by line."""
@@ -51,12 +59,14 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, default=str)
 
 
-def log_to_stderr(form: Format | None = None, level: Level | None = None) -> None:
-    """Write log records to stderr, as text from INFO on unless told otherwise.
+def log_to_stderr(
+    form: Format | None = None, level: Level | None = None, handler: logging.Handler | None = None
+) -> None:
+    """Write log records to stderr, by `handler` if there is one, as text from INFO on unless told otherwise.
 
     A module that configured logging by itself has its way, except in what is given here.
     """
-    handler = logging.StreamHandler()
+    handler = handler or logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=form is not None)
     if level is not None:

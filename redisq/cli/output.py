@@ -65,4 +65,6 @@ def one_line(text: str) -> str:
 
 def printable(line: str) -> str:
     """Escape what could control a terminal; messages and errors come from anywhere."""
+    if line.isprintable():
+        return line
     return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in line)

@@ -75,13 +75,14 @@ def _serve(given: dict[str, Any], url: str | None, form: logs.Format | None, lev
     from redisq.aclient import AsyncRedisQ
     from redisq.gateway.app import create_app
     from redisq.gateway.context import Context, Verifier
+    from redisq.gateway.journal import TurnHandler
     from redisq.gateway.nobody import Nobody
     from redisq.gateway.registry import LiveRegistry
     from redisq.gateway.server import serve as run
     from redisq.gateway.settings import GatewaySettings
     from redisq.settings import Settings
 
-    logs.log_to_stderr(form, level)
+    logs.log_to_stderr(form, level, TurnHandler())
     settings, gateway = Settings.merged(None, url), GatewaySettings(**given)
     check_open(settings, gateway)
     mq = AsyncRedisQ(settings=settings)

@@ -39,6 +39,7 @@ def plain(text: str) -> str:
     return str(parse(text) or text)
 
 
+@lru_cache(maxsize=4096)
 def neighbourhood(text: str) -> str:
     """Give what counts as one client: an IPv4 address, or the /64 of an IPv6 one, as one customer has a whole one."""
     address = parse(text)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redisq.errors import RedisQError
 from redisq.gateway import claims, document, health, messages, page, queues, token
@@ -19,6 +24,7 @@ from redisq.gateway.context import Context
 from redisq.gateway.door import Door
 from redisq.gateway.edge import Edge
 from redisq.gateway.errors import HttpError, refused, unrouted
+from redisq.gateway.home import Home
 from redisq.gateway.limits import TooManyRequests
 from redisq.gateway.metrics import Meters
 
@@ -47,15 +53,35 @@ register_url_convertor("queue", _Queue())
 register_url_convertor("id", _Id())
 
 
+class _Endpoint:
+    """What answers at a route. Starlette would have errors handled here, and once more by its middleware."""
+
+    def __init__(self, answer: Callable[[Request], Awaitable[Response]]) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        response = await self._answer(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
+class _Application(Starlette):
+    """Starlette without its outermost layer, which handles errors that nobody expected: `Edge` does."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put the layers together."""
+        app: ASGIApp = ExceptionMiddleware(self.router, handlers=self.exception_handlers)
+        for layer, arguments, options in reversed(self.user_middleware):
+            app = layer(app, *arguments, **options)
+        return app
+
+
 def create_app(context: Context) -> Starlette:
     """Make the application; `app.state.context` is what it was made with."""
     door, meters = Door(context), Meters()
-    app = Starlette(
+    app = _Application(
         routes=_routes(context, door, meters),
-        middleware=[
-            Middleware(Edge, meters=meters, this_machine=context.settings.auth == "none"),
-            *_cors(context.options.cors_origins),
-        ],
+        middleware=[Middleware(Edge, meters=meters), *_cors(context.options.cors_origins), *_home(context)],
         exception_handlers={
             HTTPException: unrouted,
             HttpError: refused,
@@ -71,7 +97,7 @@ def create_app(context: Context) -> Starlette:
 
 def _routes(context: Context, door: Door, meters: Meters) -> list[BaseRoute]:
     """Put the routes together, those that are asked for most at first."""
-    return [
+    found: list[BaseRoute] = [
         *messages.routes(context, door),
         *claims.routes(context, door),
         *queues.routes(context, door),
@@ -80,6 +106,10 @@ def _routes(context: Context, door: Door, meters: Meters) -> list[BaseRoute]:
         *document.routes(),
         *page.routes(context, door),
     ]
+    for route in found:
+        if isinstance(route, Route) and inspect.iscoroutinefunction(route.endpoint):
+            route.app = _Endpoint(route.endpoint)
+    return found
 
 
 def _cors(origins: tuple[str, ...]) -> list[Middleware]:
@@ -94,6 +124,10 @@ def _cors(origins: tuple[str, ...]) -> list[Middleware]:
             expose_headers=_READABLE,
         )
     ]
+
+
+def _home(context: Context) -> list[Middleware]:
+    return [Middleware(Home, origins=context.options.cors_origins)] if context.settings.auth == "none" else []
 
 
 @contextlib.asynccontextmanager

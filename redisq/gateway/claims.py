@@ -28,9 +28,9 @@ A client that goes away while it waits, or before it has read its deliveries, ha
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -42,7 +42,7 @@ from redisq import aclient, codec, deliveries
 from redisq.aclient import AsyncRedisQ
 from redisq.deliveries import read_receipt
 from redisq.errors import InvalidMessage, MessageTooLarge
-from redisq.gateway.bodies import JSON, Body, limit_of, parse_json, type_of
+from redisq.gateway.bodies import JSON, Body, limit_of, parse_json, type_of, whole
 from redisq.gateway.context import Context
 from redisq.gateway.desk import Desk, Handed, Waiter
 from redisq.gateway.desks import Desks
@@ -101,7 +101,7 @@ class _Claims:
         if worker is not None:
             worker = f"{grant.app or '-'}:{worker}"
         desk = self._desks.of(queue)
-        with self._door.limits.waiting(grant.jti, address_of(request.scope)) if wait else contextlib.nullcontext():
+        with self._door.limits.waiting(grant.jti, address_of(request.scope)) if wait else nullcontext():
             handed = await self._wait(request, desk, desk.join(count, wait or 0.0, worker, nonce))
         try:
             self._door.again(request, "work", queue)
@@ -248,7 +248,7 @@ def _read(raw: bytes, request: Request, known: set[str], *, empty: bool = False)
 
 
 def _whole(asked: dict[str, Any], name: str, default: int, most: int) -> int:
-    value = asked.get(name, default)
+    value = whole(asked.get(name, default))
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise BadRequest(f"{name} takes a whole number from 1 to {most}.")
     return value

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
 
 from starlette.requests import Request
 from starlette.types import Scope
 
-from redisq.errors import Forbidden, InvalidToken, TokenExpired
+from redisq.errors import Forbidden, InvalidToken
 from redisq.gateway.context import Context
 from redisq.gateway.definitions import Definitions
 from redisq.gateway.edge import APPLICATION
@@ -16,9 +16,13 @@ from redisq.gateway.limits import Limits
 from redisq.gateway.sites import changes_from_afar
 from redisq.tokens import MAX_TTL, OPS, Grant
 
+log = logging.getLogger("redisq.gateway")
+
 #: What anybody may do on a queue whose `security` is none; never to change it, nor to look at it as a whole.
 OPEN = frozenset({"queue", "get", "delete", "work"})
 _FOR_NOBODY = ""  # the application of who shows no token
+#: Why a genuine token is refused. Its holder guesses nothing, and shall not lock out whoever shares the address.
+_GENUINE = frozenset({"expired", "not_yet", "audience", "revoked"})
 
 
 class Door:
@@ -35,8 +39,7 @@ class Door:
 
         Raises:
             InvalidToken, TokenExpired: there is no token, or it is not good.
-            Forbidden: it does not allow this; or nobody is asked for one, and a page of another site would change
-                something.
+            Forbidden: it does not allow this; or it is not needed, and a page of another site would change something.
             Unavailable: it cannot be told, as Redis does not answer.
             TooManyRequests: its application, or its address, has reached a limit.
         """
@@ -45,11 +48,11 @@ class Door:
         if token is not None:
             grant = self.admit_token(token, op, queue, address_of(scope))
         elif op in OPEN and not self._asks_nobody and (await self.definitions.of(queue)).security == "none":
+            if changes_from_afar(request.method, request.headers, self._context.options.cors_origins):
+                raise Forbidden("A page of another site may change nothing here without a token.")
             grant = _everybody(OPEN, queue)
         else:
             grant = self._nobody(queue)
-        if grant.app == _FOR_NOBODY and changes_from_afar(request.method, request.headers, self._trusted_sites):
-            raise Forbidden("A page of another site may change nothing here without a token.")
         scope[APPLICATION] = grant.app
         await self.limits.admit(grant.app)
         return grant
@@ -80,10 +83,6 @@ class Door:
     def _asks_nobody(self) -> bool:
         return self._context.settings.auth == "none"
 
-    @property
-    def _trusted_sites(self) -> Sequence[str]:
-        return self._context.options.cors_origins
-
     def verified(self, token: str, address: str) -> Grant:
         """Give what a token allows to who holds it at an address; raises as `admit` does."""
         if self._asks_nobody:
@@ -91,10 +90,10 @@ class Door:
         self.limits.check_address(address)
         try:
             grant = self._context.verifier.verify(token, time.time())
-        except TokenExpired:
-            raise
-        except InvalidToken:
-            self.limits.failed(address)
+        except InvalidToken as error:
+            log.debug("a token from %s does not count: %s", address, error.reason)
+            if error.reason not in _GENUINE:
+                self.limits.failed(address)
             raise
         grant.require_address(address)
         return grant

@@ -69,6 +69,7 @@ _TEXTS: Mapping[type[Exception], tuple[str, str]] = {
         "or an idempotency key.",
     ),
 }
+_write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _CHALLENGE = 'Bearer realm="redisq", error='
 _RETRY_AFTER = "1"  # seconds
 
@@ -100,10 +101,19 @@ class ClientGone(Exception):
     """The client has closed the connection: nobody is there to answer."""
 
 
+class _Json(Response):
+    """A JSON document, its head put together without looking for what is none of ours."""
+
+    def __init__(self, content: bytes, status: int, headers: Mapping[str, str] | None) -> None:
+        self.status_code, self.body, self.background = status, content, None
+        self.raw_headers = [(b"content-length", b"%d" % len(content)), (b"content-type", b"application/json")]
+        if headers:
+            self.raw_headers += [(name.lower().encode(), text.encode("latin-1")) for name, text in headers.items()]
+
+
 def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with a JSON document."""
-    content = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    return Response(content, status, headers, media_type="application/json")
+    return _Json(_write(value).encode(), status, headers)
 
 
 def described(error: Exception) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from redisq.applications import Registry
 from redisq.errors import RedisQError, Unavailable
 from redisq.gateway.addresses import parse, trusted
 from redisq.gateway.context import Context
@@ -53,7 +54,10 @@ class _Health:
         return reply({"status": "ok"})
 
     async def ready(self, request: Request) -> Response:
-        """Tell whether requests can be served: Redis answers a script, and the applications are known."""
+        """Tell whether requests can be served: Redis answers a script, and the applications are known.
+
+        They are not with a wrong REDISQ_MASTER_KEY: whoever replaces gateways one by one should get no further.
+        """
         query(request)
         if self._context.stopping.is_set:
             raise Unavailable("The gateway is being stopped.")
@@ -68,7 +72,9 @@ class _Health:
                 await self._mq.stats(_ANY_QUEUE)
         except (TimeoutError, Unavailable):
             raise Unavailable from None
-        self._context.verifier.snapshot()
+        known = self._context.verifier.snapshot()
+        if isinstance(known, Registry) and known.is_foreign:  # its log says so
+            raise Unavailable
 
     async def metrics(self, request: Request) -> Response:
         """Write what is counted, for Prometheus."""

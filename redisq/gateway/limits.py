@@ -74,12 +74,14 @@ class Limits:
 
     @contextmanager
     def waiting(self, token_id: str, address: str) -> Iterator[None]:
-        """Count a long wait, while it lasts, for the address, and for the token, if any, by its `jti`: a narrowed one
-        shares that of what it was made from."""
-        waiting = self._waiting
-        most = {("address", neighbourhood(address)): self._options.waits_per_address}
+        """Count a long wait, while it lasts, for the token (its `jti`, which a narrowed one shares) and the address.
+
+        Who has no token, at a queue that is open to all, has no `jti` and counts by the address alone.
+        """
+        options, waiting = self._options, self._waiting
+        most = {("address", neighbourhood(address)): options.waits_per_address}
         if token_id:
-            most["token", token_id] = self._options.waits_per_token
+            most["token", token_id] = options.waits_per_token
         if any(waiting[who] >= limit for who, limit in most.items()):
             raise TooManyRequests(_FEW, "There are too many long waits under way. Try again later.")
         waiting.update(most.keys())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 from starlette.types import Scope
 
 from redisq.model import QueueStats
@@ -30,43 +33,58 @@ _TOTALS = {
 }
 
 
-class Meters:
-    """The counters of one gateway."""
+class _Tally:
+    """How many requests of a method and a route were answered with each status, and in which time."""
+
+    __slots__ = ("buckets", "seconds", "statuses")
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "redisq_http_requests",
-            "Requests by route and status.",
-            ["method", "route", "status"],
-            registry=self.registry,
-        )
-        self._seconds = Histogram(
-            "redisq_http_request_seconds",
-            "Time to answer, long waits included.",
-            ["method", "route"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.in_flight = Gauge("redisq_http_in_flight", "Requests that are being handled.", registry=self.registry)
-        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self.statuses: dict[int, int] = {}
+        self.buckets = [0] * (len(_SECONDS) + 1)
+        self.seconds = 0.0
+
+
+class Meters(Collector):
+    """The counters of one gateway. They are plain numbers: all requests are of one thread, and locks take their time."""
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self._tallies: dict[tuple[str, str], _Tally] = {}
 
     def count(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a request. Its route's path stands for it, so that no stranger makes new series."""
-        route = scope.get("route")
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        name = method, getattr(route, "path", "none"), status
-        found = self._known.get(name)
-        if found is None:
-            found = self._known[name] = (self._requests.labels(*name), self._seconds.labels(*name[:2]))
-        found[0].inc()
-        found[1].observe(seconds)
+        name = scope["method"], getattr(scope.get("route"), "path", "none")
+        tally = self._tallies.get(name)
+        if tally is None:
+            method, path = name
+            tally = self._tallies.setdefault((method if method in _METHODS else "other", path), _Tally())
+        tally.statuses[status] = tally.statuses.get(status, 0) + 1
+        tally.buckets[bisect_left(_SECONDS, seconds)] += 1
+        tally.seconds += seconds
+
+    def collect(self) -> Iterable[Metric]:
+        """Give the numbers as they are."""
+        requests = CounterMetricFamily(
+            "redisq_http_requests", "Requests by route and status.", labels=["method", "route", "status"]
+        )
+        times = HistogramMetricFamily(
+            "redisq_http_request_seconds", "Time to answer, long waits included.", labels=["method", "route"]
+        )
+        for name, tally in self._tallies.items():
+            for status, number in tally.statuses.items():
+                requests.add_metric([*name, str(status)], number)
+            sums = zip([*map(floatToGoString, _SECONDS), "+Inf"], accumulate(tally.buckets), strict=True)
+            times.add_metric(name, list(sums), tally.seconds)
+        yield requests
+        yield times
+        yield GaugeMetricFamily("redisq_http_in_flight", "Requests that are being handled.", value=self.in_flight)
 
     def text(self, queues: Sequence[QueueStats] | None) -> bytes:
         """Write all in the Prometheus text format, with what queues hold; None when that is not known."""
         registry = CollectorRegistry()
+        registry.register(self)
         registry.register(_Queues(queues))
-        return bytes(generate_latest(self.registry) + generate_latest(registry))
+        return bytes(generate_latest(registry))
 
 
 class _Queues(Collector):

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from redisq import aclient, dead_letters
 from redisq.aclient import AsyncRedisQ
 from redisq.dead_letters import Selection
-from redisq.gateway.bodies import JSON, Body, empty, parse_json, type_of
+from redisq.gateway.bodies import JSON, Body, empty, parse_json, type_of, whole
 from redisq.gateway.context import Context
 from redisq.gateway.door import Door
 from redisq.gateway.errors import BadRequest, reply
@@ -126,22 +126,14 @@ class _Queues:
         changes = parse_json(await Body(request, _DOCUMENT).whole())
         if not isinstance(changes, dict):
             raise BadRequest("A definition is an object of settings and their values.")
-        return await self._defined(
-            mq, queue, {**rest, **{name: _whole(name, value) for name, value in changes.items()}}
-        )
+        read = {name: value if name in Definition.SECONDS else whole(value) for name, value in changes.items()}
+        return await self._defined(mq, queue, {**rest, **read})
 
     async def _defined(self, mq: AsyncRedisQ, queue: str, changes: Mapping[str, Any]) -> Response:
         try:
             return reply(asdict(await mq.define(queue, **changes)))
         finally:
             self._door.definitions.forget(queue)
-
-
-def _whole(name: str, value: Any) -> Any:
-    """Take 3.0 for the whole number that it is in JSON."""
-    if isinstance(value, float) and value.is_integer() and name not in Definition.SECONDS:
-        return int(value)
-    return value
 
 
 def _chosen(found: dict[str, str]) -> dict[str, Any]:

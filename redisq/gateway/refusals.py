@@ -20,12 +20,14 @@ class Refused(Exception):
 
     def answer(self) -> bytes:
         """Give the whole answer, which is the last one on its connection."""
-        error = {"code": CODES[self.status], "message": self.reason, "request_id": os.urandom(16).hex()}
+        request_id = os.urandom(16).hex()
+        error = {"code": CODES[self.status], "message": self.reason, "request_id": request_id}
         body = json.dumps({"error": error}, separators=(",", ":")).encode("ascii")
         head = [
             f"HTTP/1.1 {self.status} {http.HTTPStatus(self.status).phrase}",
             "content-type: application/json",
             f"content-length: {len(body)}",
+            f"x-request-id: {request_id}",
             *(["retry-after: 1"] if self.status == 503 else []),
             "connection: close",
         ]

@@ -35,7 +35,7 @@ class GatewaySettings(BaseSettings):
         env_prefix="REDISQ_HTTP_", extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
     )
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     """address to listen on"""
     port: int = Field(default=8080, ge=0, le=65_535)
     """port to listen on; 0 takes a free one"""

@@ -1,4 +1,4 @@
-"""What a browser tells of a request: the name it reached the gateway under, and the site whose page sends it. Pure.
+"""Which site's page sends a request, by what its browser tells of it. Pure.
 
 It matters where no token is shown. Whoever holds a token has to attach it, and no other site's page can; but what
 nobody needs a token for, a page of any site could do through the browser of somebody who reaches the gateway.
@@ -6,19 +6,9 @@ nobody needs a token for, a page of any site could do through the browser of som
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-def is_of_this_machine(host: str) -> bool:
-    """Tell whether a Host header is a name of this machine; one that another site gave out (DNS rebinding) does not."""
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name.lower() == "localhost"
 
 
 def is_foreign(headers: Mapping[str, str]) -> bool:

@@ -21,8 +21,22 @@ from tests.benchmarks import budget, machine, report, server
 from tests.benchmarks.peers import PEERS, RAW, NotThere, chosen
 from tests.benchmarks.scenarios import POWERS, SCENARIOS, Plan, Run
 
-FULL: dict[str, Any] = {"messages": 10_000, "rounds": 3, "backlog": 5_000_000, "watch": 15.0, "concurrencies": POWERS}
-QUICK: dict[str, Any] = {"messages": 2_000, "rounds": 1, "backlog": 200_000, "watch": 1.0, "concurrencies": [1, 64]}
+FULL: dict[str, Any] = {
+    "messages": 10_000,
+    "rounds": 3,
+    "backlog": 5_000_000,
+    "watch": 15.0,
+    "concurrencies": POWERS,
+    "waits": 1_000,
+}
+QUICK: dict[str, Any] = {
+    "messages": 2_000,
+    "rounds": 1,
+    "backlog": 200_000,
+    "watch": 1.0,
+    "concurrencies": [1, 64],
+    "waits": 100,
+}
 
 
 def arguments() -> argparse.ArgumentParser:

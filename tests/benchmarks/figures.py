@@ -112,6 +112,13 @@ class Verdict:
 
 
 ANY_PEER = "peers"
+#: Long waits at a gateway: for messages to end and for messages to come, of one queue and of a hundred.
+WAITS = {
+    "waits get": "1,000 waits for messages",
+    "waits get spread": "1,000 waits for messages of 100 queues",
+    "waits claim": "1,000 waits of workers",
+    "waits claim spread": "1,000 waits of workers at 100 queues",
+}
 CALLERS = 64
 TARGETS = (
     Target("drain, async handler", "drain", OURS, 15, ANY_PEER),
@@ -132,6 +139,16 @@ TARGETS = (
     Target("commands of an idle worker", "idle", OURS, 3, at_most=True),
     Target("server time over backlog, largest to smallest", "growth", OURS, 1.3, at_most=True),
     Target("memory per message over backlog", "growth:memory", OURS, 1.3, at_most=True),
+    Target(f"POST /{{queue}}, {CALLERS} connections, beside parsing JSON", "http:edge", OURS, 0.6),
+    Target(f"POST /{{queue}}, {CALLERS} connections, p99", "http:p99", OURS, 0.025, at_most=True),
+    *(
+        target
+        for measure, title in WAITS.items()
+        for target in (
+            Target(f"{title}, commands", measure, OURS, 50, at_most=True),
+            Target(f"{title}, memory", f"{measure}:memory", OURS, 100e6, at_most=True),
+        )
+    ),
     Target("import redisq, CPU", "import", OURS, 0.15, at_most=True),
     Target("redisq --help, CPU", "help", OURS, 0.4, at_most=True),
 )
@@ -147,6 +164,11 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:,.2f} ms"
 
 
+def megabytes(number: float) -> str:
+    """Write bytes."""
+    return f"{number / 1e6:,.1f} MB"
+
+
 #: How the figures of a measure are written; what is not here is in `rate`.
 WRITTEN: dict[str, Callable[[float], str]] = {
     "latency:p50": milliseconds,
@@ -158,6 +180,14 @@ WRITTEN: dict[str, Callable[[float], str]] = {
     "idle": "{:,.1f}/s".format,
     "growth": "{:.2f} x".format,
     "growth:memory": "{:.2f} x".format,
+    "http:edge": "{:.2f} x".format,
+    "http:bare": "{:.2f} x".format,
+    **{
+        f"{http}:p{percent}": milliseconds for http in ("http", "http parse", "http parse bare") for percent in (50, 99)
+    },
+    **dict.fromkeys(WAITS, "{:,.1f}/s".format),
+    **{f"{measure}:calls": "{:,.1f}/s".format for measure in WAITS},
+    **{f"{measure}:memory": megabytes for measure in WAITS},
     "import": milliseconds,
     "import client": milliseconds,
     "help": milliseconds,

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.figures import CALLERS, TARGETS, Figures, Samples, Target, Verdict, written
+from tests.benchmarks.figures import CALLERS, TARGETS, WAITS, Figures, Samples, Target, Verdict, written
 from tests.benchmarks.growth import BYTES, SERVER_TIME
 from tests.benchmarks.peers import ADAPTERS, OURS, RAW, THREADS
 
@@ -51,6 +51,15 @@ _ALONE = {
     "maximum": f"{CALLERS} callers and one worker at the same time",
     "load:p50": "latency at half of that, p50",
     "load:p99": "latency at half of that, p99",
+    "http": f"POST /{{queue}} over HTTP, {CALLERS} connections",
+    "http:p50": "its latency, p50",
+    "http:p99": "its latency, p99",
+    "http parse": "an endpoint of the same server that only parses JSON",
+    "http parse:p50": "its latency, p50 ",
+    "http parse:p99": "its latency, p99 ",
+    "http parse bare": "the same without ids, headers, metrics and log",
+    "http:bare": "POST /{queue} beside that",
+    **{f"{measure}:calls": f"{title}, scripts called" for measure, title in WAITS.items()},
     "import": "CPU of `import redisq`",
     "import client": "CPU of `from redisq import RedisQ`",
     "help": "CPU of `redisq --help`",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.benchmarks import growth, startup
+from tests.benchmarks import gateway, growth, startup
 from tests.benchmarks.figures import Samples
 from tests.benchmarks.measure import Bench, Candidate
 from tests.benchmarks.peers import OURS, Adapter, NotThere, environment
@@ -20,6 +20,7 @@ SCENARIOS = {
     "load": "redisq: the same at half the rate that producer and worker reach together",
     "concurrency": "redisq: throughput over callers at once, and over the worker's slots",
     "growth": "redisq: server time and memory per message, over the number that wait",
+    "gateway": "redisq: queueing over HTTP beside an endpoint that only parses JSON; what long waits cost",
     "startup": "redisq: processor time of an import, and of --help",
 }
 POWERS = [2**power for power in range(8)]
@@ -27,7 +28,7 @@ POWERS = [2**power for power in range(8)]
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured: messages, rounds, waiting messages at most, seconds to watch an idle worker."""
+    """How much is measured: messages, rounds, waiting messages at most, seconds to watch an idle worker, long waits."""
 
     scenarios: Sequence[str]
     messages: int
@@ -35,6 +36,7 @@ class Plan:
     backlog: int
     watch: float
     concurrencies: Sequence[int]
+    waits: int
 
 
 @dataclass
@@ -69,6 +71,10 @@ class Run:
         if "growth" in self.plan.scenarios:
             self.say(f"growth: up to {self.plan.backlog:,} waiting messages")
             growth.measure(self.server, self.samples, self.plan.backlog)
+        if "gateway" in self.plan.scenarios:
+            plan = self.plan
+            self.say(f"gateway: {plan.rounds} rounds, {plan.waits:,} waits")
+            gateway.measure(self.server, self.folder, self.samples, plan.messages, plan.rounds, plan.watch, plan.waits)
         if "startup" in self.plan.scenarios:
             self.say("startup")
             startup.measure(self.samples, self.plan.rounds)

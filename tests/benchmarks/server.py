@@ -73,6 +73,12 @@ class Server:
         self._looks += 1
         return int(self.info("stats")["total_commands_processed"]) - self._looks
 
+    def calls(self) -> int:
+        """Give the number of scripts that clients ran so far: round trips, however many commands each runs."""
+        told = self.info("commandstats")
+        self._looks += 1
+        return int(sum(told.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("eval", "evalsha")))
+
     def memory(self) -> int:
         """Give the bytes of what is stored: `used_memory` less cached scripts, once no other client is connected.
 

@@ -131,7 +131,8 @@ def test_a_worker_is_ended(tmp_path: Path) -> None:
     assert process.returncode < 0
 
 
-PLAN = Plan(scenarios=["drain"], messages=10, rounds=2, backlog=1_000, watch=0.1, concurrencies=[1])
+LATER = ("growth", "gateway", "startup")
+PLAN = Plan(scenarios=["drain"], messages=10, rounds=2, backlog=1_000, watch=0.1, concurrencies=[1], waits=4)
 
 
 @pytest.fixture
@@ -190,10 +191,11 @@ def test_only_chosen_scenarios_are_measured(
     for name in ("drain", "callers", "bulk", "latency", "load", "slots"):
         monkeypatch.setattr(Bench, name, lambda bench, candidate, *number, name=name: asked.append(name))
     monkeypatch.setattr(scenarios.growth, "measure", lambda *_: asked.append("growth"))
+    monkeypatch.setattr(scenarios.gateway, "measure", lambda *_: asked.append("gateway"))
     monkeypatch.setattr(scenarios.startup, "measure", lambda *_: asked.append("startup"))
-    plan = Plan(scenarios=chosen, messages=10, rounds=1, backlog=1_000, watch=0.1, concurrencies=[1])
+    plan = Plan(scenarios=chosen, messages=10, rounds=1, backlog=1_000, watch=0.1, concurrencies=[1], waits=4)
     Run(plan, run.server, tmp_path, print, Samples()).measure(candidates(OURS))
     sweep = ["callers", "slots"] if "concurrency" in chosen else []
-    assert asked == [name for name in chosen if name not in ("concurrency", "growth", "startup")] + sweep + [
-        name for name in ("growth", "startup") if name in chosen
+    assert asked == [name for name in chosen if name not in ("concurrency", *LATER)] + sweep + [
+        name for name in LATER if name in chosen
     ]

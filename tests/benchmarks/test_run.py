@@ -16,6 +16,9 @@ from tests.benchmarks.peers import PEERS, RAW
 from tests.benchmarks.scenarios import SCENARIOS
 from tests.conftest import REAL
 
+#: What a run as small as this may find to be nothing: commands of an idle worker, memory of a few waits.
+MAY_BE_NONE = ("idle", "waits")
+
 
 def run(*options: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.benchmarks", *options]
@@ -34,7 +37,7 @@ def test_it_runs_through_and_writes_its_files(tmp_path: Path) -> None:
     assert {"cpu", "cores", "load", "memory_mib", "system"} == set(document["machine"])
     measured = [target for target in document["targets"] if target["met"] is not None]
     assert len(measured) == len([target for target in TARGETS if target.than != "peers"])
-    assert all(target["figure"] > 0 for target in measured if target["measure"] != "idle")
+    assert all(target["figure"] > 0 for target in measured if not target["measure"].startswith(MAY_BE_NONE))
     pictures = {
         f"{path.stem}-{name}.{form}"
         for name in ("throughput", "latency", "concurrency", "backlog")

@@ -219,7 +219,7 @@ kind, url, namespace = sys.argv[1:]
 mq = AsyncRedisQ(settings=Settings(url=url, namespace=namespace, auth="none"))
 
 async def main():
-    await asyncio.gather(*[mq.queue_message("orders", n) for n in range(10)])
+    await asyncio.gather(*[mq.queue_message(f"orders-{n}", n) for n in range(10)])  # of one queue they would share
 
 factory = None
 if kind == "uvloop":

@@ -83,7 +83,8 @@ class Gateway:
 
     async def _call(self, method: str, path: str, client: str, **how: Any) -> httpx.Response:
         transport = httpx.ASGITransport(self.app, client=(client, 1234))
-        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
+        base = "http://gateway" if self.context.settings.auth == "token" else "http://localhost"
+        async with httpx.AsyncClient(transport=transport, base_url=base) as http:
             return await http.request(method, path, **how)
 
 
@@ -121,11 +122,11 @@ def gateway(make_gateway: MakeGateway) -> Gateway:
 class Office:
     """A gateway that follows the real registry of applications, and who writes to it."""
 
-    def __init__(self, make_gateway: MakeGateway, settings: Settings) -> None:
+    def __init__(self, make_gateway: MakeGateway, settings: Settings, **options: Any) -> None:
         settings = settings.model_copy(update={"master_key": SecretStr(MASTER.text())})
         mq = AsyncRedisQ(settings=settings)
         self.registry = LiveRegistry(mq, GatewaySettings())
-        self.gateway = make_gateway(settings, mq=mq, verifier=self.registry)
+        self.gateway = make_gateway(settings, mq=mq, verifier=self.registry, **options)
 
     def change(self, flow: Flow[Any]) -> Any:
         """Change the registry, and let the gateway see it."""

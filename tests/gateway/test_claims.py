@@ -68,6 +68,11 @@ def test_a_claim_needs_no_body_and_tells_the_lease(gateway: Gateway) -> None:
     assert answer.json() == {"deliveries": [], "lease": 12}
 
 
+def test_a_whole_number_may_be_written_with_a_fraction_of_nothing(gateway: Gateway) -> None:
+    gateway.mq.queue_messages(QUEUE, [1, 2, 3])
+    assert len(claim(gateway, max=2.0)) == 2
+
+
 def test_a_claim_creates_no_queue(gateway: Gateway) -> None:
     assert claim(gateway) == []
     with Redis.from_url(gateway.context.settings.url) as redis:
@@ -216,6 +221,7 @@ def test_values_that_json_does_not_know_are_written_as_elsewhere(gateway: Gatewa
     [
         {"max": 0},
         {"max": 101},
+        {"max": 1.5},
         {"max": True},
         {"max": "1"},
         {"wait": -1},

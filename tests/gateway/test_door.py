@@ -172,17 +172,37 @@ def test_an_application_has_its_rate(make_gateway: MakeGateway) -> None:
 def test_long_waits_of_a_token_are_counted(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(waits_per_token=1)
     id, token = gateway.mq.queue_message(QUEUE, 1), gateway.token()
-    narrowed = tokens.narrow(token, ops=["get"])
+    narrowed = tokens.narrow(token, queues=["orders", "other"])
 
-    async def wait(http: httpx.AsyncClient, token: str, wait: str) -> int:
-        return (await http.get(f"/orders/{id}?wait={wait}", headers={"Authorization": f"Bearer {token}"})).status_code
+    async def wait(http: httpx.AsyncClient, token: str) -> int:
+        return (await http.get(f"/orders/{id}?wait=0.5", headers={"Authorization": f"Bearer {token}"})).status_code
 
-    async def both() -> list[int]:
+    async def claim(http: httpx.AsyncClient, token: str) -> int:
+        headers = {"Authorization": f"Bearer {token}"}
+        return (await http.post("/other/_claim", json={"wait": 0.5}, headers=headers)).status_code
+
+    async def both(first: Any, second: Any) -> list[int]:
         transport = httpx.ASGITransport(gateway.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
-            return list(await asyncio.gather(wait(http, token, "0.5"), wait(http, narrowed, "0.5")))
+            return list(await asyncio.gather(first(http, token), second(http, narrowed)))
 
-    assert gateway.runner.run(both()) == [200, 429]
+    for first, second in ((wait, wait), (wait, claim), (claim, wait), (claim, claim)):
+        assert gateway.runner.run(both(first, second)) == [200, 429]
+
+
+def test_who_shows_no_token_is_not_counted_as_one(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(waits_per_token=1, waits_per_address=2)
+    gateway.mq.define("open", security="none")
+
+    async def claim(client: str) -> int:
+        transport = httpx.ASGITransport(gateway.app, client=(client, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
+            return (await http.post("/open/_claim", json={"wait": 0.5})).status_code
+
+    async def all() -> list[int]:
+        return list(await asyncio.gather(*map(claim, ("192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.1"))))
+
+    assert gateway.runner.run(all()) == [200, 200, 200, 429]
 
 
 # --- Open queues ---
@@ -228,9 +248,45 @@ def test_a_stranger_makes_no_queue(gateway: Gateway) -> None:
 
 def test_without_tokens_nobody_is_asked(make_gateway: MakeGateway, real_server: Any, namespace: str) -> None:
     gateway = make_gateway(settings_for(real_server.url, namespace, auth="none"))
-    path = gateway.call("POST", "http://localhost/orders", token=None, message=1).headers["Location"]
-    assert gateway.call("GET", f"http://localhost{path}", token="garbage").status_code == 200
-    assert gateway.call("GET", "http://localhost/_queues", token=None).json() == {"queues": ["orders"]}
-    assert (
-        gateway.call("PATCH", "http://localhost/orders/_config", token=None, message={"lease": 5}).json()["lease"] == 5
-    )
+    path = gateway.call("POST", "/orders", token=None, message=1).headers["Location"]
+    assert gateway.call("GET", path, token="garbage").status_code == 200
+    assert gateway.call("GET", "/_queues", token=None).json() == {"queues": ["orders"]}
+    assert gateway.call("PATCH", "/orders/_config", token=None, message={"lease": 5}).json()["lease"] == 5
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "localhost:8080"}, 200),
+        ({"Host": "LOCALHOST"}, 200),
+        ({"Host": "127.0.0.1:8080"}, 200),
+        ({"Host": "127.8.9.1"}, 200),
+        ({"Host": "[::1]:8080"}, 200),
+        ({"Host": "mq.localhost."}, 200),
+        ({"Host": "127.0.0.1:8080", "Origin": "http://127.0.0.1:8080"}, 200),
+        ({"Host": "127.0.0.1:8080", "Origin": "https://friend.example"}, 200),
+        ({"Host": "evil.example:8080"}, 403),
+        ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),
+        ({"Host": "localhost.evil.example"}, 403),
+        ({"Host": "127.0.0.1.evil.example"}, 403),
+        ({"Host": "0.0.0.0"}, 403),
+        ({"Host": ""}, 403),
+        ({"Host": "127.0.0.1:8080", "Origin": "https://evil.example"}, 403),
+        ({"Host": "127.0.0.1:8080", "Origin": "http://127.0.0.1:3000"}, 403),
+        ({"Host": "127.0.0.1:8080", "Origin": "null"}, 403),
+    ],
+)
+def test_without_tokens_pages_of_other_sites_do_nothing(
+    make_gateway: MakeGateway, real_server: Any, namespace: str, headers: dict[str, str], status: int
+) -> None:
+    """Else whatever site somebody looks at on this machine could purge its queues and claim its messages."""
+    open = settings_for(real_server.url, namespace, auth="none")
+    gateway = make_gateway(open, cors_origins="https://friend.example")
+    gateway.mq.queue_message(QUEUE, {"secret": 1})
+    for path in (f"/{QUEUE}/_purge", f"/{QUEUE}/_claim", f"/{QUEUE}/_pause"):
+        answer = gateway.call("POST", path, token=None, headers=headers)
+        assert answer.status_code == status, path
+        assert status == 200 or (answer.json()["error"]["code"], "secret" in answer.text) == ("forbidden", False)
+    for path in ("/_queues", "/_ui", f"/{QUEUE}"):
+        assert gateway.call("GET", path, token=None, headers=headers).status_code == status
+    assert gateway.mq.stats(QUEUE).paused is (status == 200)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hmac
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 
 from redisq import Credentials, directory, tokens
+from redisq.gateway.page.session import COOKIE
 from redisq.tokens import OPS
-from tests.gateway.conftest import QUEUE, Office
+from tests.gateway.conftest import QUEUE, Gateway, Office
 
 ID = str(uuid.uuid4())
 #: Routes that a token opens: method, path, and what it must allow. `*` stands for all queues.
@@ -50,17 +53,39 @@ BODIES: dict[str, Any] = {
 }
 
 
-def routes_of(office: Office) -> set[tuple[str, str]]:
+_QUEUE, _MESSAGE = "/_ui/queues/{queue}", "/_ui/queues/{queue}/messages/{id}"
+#: Pages that a cookie with a token opens, and what it must allow; for "" any good token will do.
+PAGES = {
+    ("GET", "/_ui"): "",
+    ("GET", "/_ui/find"): "get",
+    ("GET", _QUEUE): "stats",
+    ("GET", _MESSAGE): "get",
+    **{(method, f"{_QUEUE}/{action}"): "admin" for method in ("GET", "POST") for action in ("pause", "resume")},
+    **{(method, f"{_QUEUE}/redrive"): "admin" for method in ("GET", "POST")},
+    **{(method, f"{_MESSAGE}/redrive"): "admin" for method in ("GET", "POST")},
+    **{(method, f"{_MESSAGE}/delete"): "delete" for method in ("GET", "POST")},
+}
+#: Pages that ask for none: where to sign in and out, what every page is made of, and that there is no such page.
+OPEN_PAGES = {
+    *((method, "/_ui/sign-in") for method in ("GET", "POST")),
+    ("POST", "/_ui/sign-out"),
+    *(("GET", f"/_ui/static/{name}") for name in ("page.css", "page.js", "icon.svg")),
+    *((method, "/_ui/{rest}") for method in ("GET", "POST")),
+}
+
+
+def routes_of(office: Office, *, pages: bool = False) -> set[tuple[str, str]]:
     return {
         (method, route.path_format)
         for route in office.gateway.app.routes
         for method in (route.methods or ()) - {"HEAD"}
-        if not route.path.startswith("/_ui")
+        if route.path.startswith("/_ui") is pages
     }
 
 
 def test_no_route_is_missing_from_the_table(office: Office) -> None:
     assert routes_of(office) == GUARDED.keys() | OPEN
+    assert routes_of(office, pages=True) == PAGES.keys() | OPEN_PAGES
 
 
 @dataclass
@@ -70,6 +95,7 @@ class Bearer:
     office: Office
     good: Credentials
     disabled: Credentials
+    poor: Credentials
     stranger: Credentials
 
     def sign(self, credentials: Credentials | None = None, **how: Any) -> str:
@@ -83,13 +109,22 @@ class Bearer:
         self.office.change(directory.revoke(settings, self.good.app, token))
         return token
 
+    def rotated(self) -> str:
+        """A token of a key that is cut off."""
+        settings = self.office.gateway.context.settings
+        name = f"r{uuid.uuid4().hex[:8]}"
+        token = self.sign(self.office.create(name, f"{','.join(sorted(OPS))}:*"))
+        self.office.change(directory.rotate(settings, name, 0))
+        return token
+
 
 @pytest.fixture
 def bearer(office: Office) -> Bearer:
     everything = f"{','.join(sorted(OPS))}:*"
     good, disabled = office.create("good", everything), office.create("disabled", everything)
     office.change(directory.switch(office.gateway.context.settings, "disabled", disabled=True))
-    return Bearer(office, good, disabled, Credentials.generate("good"))
+    poor = office.create("poor", f"{','.join(sorted(OPS))}:other")
+    return Bearer(office, good, disabled, poor, Credentials.generate("good"))
 
 
 Token = Callable[[Bearer, str], str | None]
@@ -111,6 +146,8 @@ CASES: dict[str, tuple[Token, int, str]] = {
     "revoked": (lambda b, _: b.revoked(), 401, "invalid_token"),
     "narrowed from a revoked one": (lambda b, _: tokens.narrow(b.revoked(), queues=["*"]), 401, "invalid_token"),
     "disabled": (lambda b, _: b.sign(b.disabled), 401, "invalid_token"),
+    "of a key that was rotated": (lambda b, _: b.rotated(), 401, "invalid_token"),
+    "allowed to another queue": (lambda b, _: b.sign(b.poor), 403, "forbidden"),
 }
 
 
@@ -126,6 +163,9 @@ def test_who_has_no_right_is_refused_everywhere(bearer: Bearer, case: str) -> No
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), (method, path)
         if token:
             assert token not in answer.text
+        if method == "GET":
+            bare = gateway.call("HEAD", path, token=token)
+            assert (bare.status_code, bare.text) == (status, ""), path
     assert gateway.mq.queues() == []
 
 
@@ -147,3 +187,60 @@ def test_what_asks_for_no_token_takes_any(bearer: Bearer) -> None:
             how = {"data": {"grant_type": "x"}} if method == "POST" else {}
             answer = bearer.office.gateway.call(method, path, token=token, **how)
             assert answer.status_code == 200 or path == "/_token", path
+
+
+# --- The page ---
+
+
+def visit(gateway: Gateway, method: str, template: str, token: str | None) -> httpx.Response:
+    """Send what a browser would that has a token in its cookie, and with it the tag that its forms hold."""
+    path = template.replace("{queue}", QUEUE).replace("{id}", ID)
+    headers = {"Cookie": f"{COOKIE}={token}"} if token else {}
+    if method == "GET":
+        query = {"queue": QUEUE, "id": ID} if path.endswith("/find") else {}
+        return gateway.call("GET", path, token=None, headers=headers, params=query)
+    tag = hmac.new((token or "").encode(), b"redisq/page/form/v1", "sha256").hexdigest()
+    return gateway.call(
+        "POST", path, token=None, headers={**headers, "Sec-Fetch-Site": "same-origin"}, data={"tag": tag}
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_who_has_no_right_sees_no_page_and_does_nothing_on_it(bearer: Bearer, case: str) -> None:
+    make, status, _ = CASES[case]
+    gateway = bearer.office.gateway
+    for (method, template), op in sorted(PAGES.items()):
+        token = make(bearer, op or "stats")
+        if op == "delete" and case in ("wrong op", "narrowed to other ops"):  # for who may administer may delete
+            token = tokens.narrow(bearer.sign(), ops=OPS - {"delete", "admin"})
+        answer = visit(gateway, method, template, token)
+        wanted = 200 if not op and status == 403 and "address" not in case else status
+        assert answer.status_code == wanted, (method, template)
+        assert not token or token not in answer.text
+        if wanted == 401:
+            assert 'name="token"' in answer.text, "it leads to where one signs in"
+    assert gateway.mq.queues() == []
+
+
+def test_who_has_the_right_sees_every_page(bearer: Bearer) -> None:
+    gateway = bearer.office.gateway
+    gateway.mq.queue_message(QUEUE, 1, id=ID)
+    for (method, template), op in sorted(PAGES.items(), key=lambda page: page[0][1].endswith("delete")):
+        token = bearer.sign(ops=[op or "stats"], queues=["*" if "{queue}" not in template else QUEUE])
+        status = visit(gateway, method, template, token).status_code
+        if template == f"{_MESSAGE}/redrive" and method == "POST":
+            assert status == 404, "it is no dead letter"
+        else:
+            assert status in (200, 303), (method, template)
+    assert gateway.mq.stats(QUEUE).ready == 0, "it was deleted at last"
+
+
+def test_what_asks_for_no_token_shows_any_visitor_nothing_of_queues(bearer: Bearer) -> None:
+    gateway = bearer.office.gateway
+    gateway.mq.queue_message("quiet-queue", "quiet-body")
+    for method, template in sorted(OPEN_PAGES):
+        path = template.replace("{rest}", "no/such/page")
+        for token in (None, "garbage", bearer.sign(bearer.disabled)):
+            answer = visit(gateway, method, path, token)
+            assert answer.status_code in (200, 303, 401, 404), (method, path)
+            assert "quiet" not in answer.text

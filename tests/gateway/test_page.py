@@ -200,7 +200,7 @@ def test_signing_out_forgets_the_token(browser: Browser) -> None:
 def test_where_no_tokens_are_asked_for_nobody_signs_in(
     make_gateway: MakeGateway, real_server: Any, namespace: str
 ) -> None:
-    browser = Browser(make_gateway(settings_for(real_server.url, namespace, auth="none")), "http://localhost:8080")
+    browser = Browser(make_gateway(settings_for(real_server.url, namespace, auth="none")), "http://localhost")
     browser.gateway.mq.queue_message(QUEUE, 1)
     assert QUEUE in browser.get("/_ui").text
     assert browser.get("/_ui/sign-in").headers["location"] == "/_ui"

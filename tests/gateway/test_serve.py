@@ -101,7 +101,9 @@ def serve(real_server: Any, namespace: str) -> Iterator[Serve]:
     serve.close()
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "192.0.2.1", "example.com", "localhost.example.com", "127.1", "::ffff:0.0.0.0", "*"]
+)
 def test_without_tokens_it_listens_to_this_machine_alone(serve: Serve, host: str) -> None:
     done = serve.run("--host", host, REDISQ_AUTH="none")
     assert done.returncode == 1
@@ -116,7 +118,9 @@ def test_without_a_master_key_it_knows_nobody(serve: Serve) -> None:
     assert done.stderr.startswith("redisq: REDISQ_MASTER_KEY is not set")
 
 
-@pytest.mark.parametrize("arguments", [("--port", "70000"), ("--trusted-proxies", "x"), ("--tls-cert", "/none")])
+@pytest.mark.parametrize(
+    "arguments", [("--host", ""), ("--port", "70000"), ("--trusted-proxies", "x"), ("--tls-cert", "/none")]
+)
 def test_a_setting_that_is_not_valid_is_named(serve: Serve, arguments: tuple[str, str]) -> None:
     done = serve.run(*arguments)
     assert done.returncode == 1

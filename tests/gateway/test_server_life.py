@@ -369,5 +369,6 @@ def test_an_answer_of_the_server_itself_looks_like_all_errors() -> None:
             error = answer.json["error"]
             assert sorted(error) == ["code", "message", "request_id"]
             assert len(error["request_id"]) == 32
+            assert answer.headers["x-request-id"] == error["request_id"]
 
     run(main())

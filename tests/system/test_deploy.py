@@ -18,11 +18,13 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
+import trustme
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from ruamel.yaml import YAML
 
 from redisq import BatchError, QueueFull, RedisQ, Settings, embedded
+from redisq.gateway.settings import GatewaySettings
 from redisq.worker.worker import _FAREWELL, _LAST_WORDS
 from tests.conftest import REAL_SERVERS
 from tests.system.conftest import eventually
@@ -36,6 +38,8 @@ CONF = (DEPLOY / "redis.conf").read_text("utf-8").splitlines()
 COMPOSE = (DEPLOY / "compose.yaml").read_text("utf-8")
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text("utf-8")
 UNIT = (DEPLOY / "redisq-worker@.service").read_text("utf-8")
+GATEWAY_UNIT = (DEPLOY / "redisq-gateway.service").read_text("utf-8")
+GATEWAY = (DEPLOY / "gateway.md").read_text("utf-8")
 TIMEOUT = 60
 
 
@@ -402,28 +406,29 @@ def test_a_worker_that_is_process_1_stops_at_sigterm(stand: Stand) -> None:
 def verify(text: str, folder: Path) -> tuple[int, list[str]]:
     """Check a unit as the instance `shop`; give the exit code, and the complaints about the unit itself."""
     copy = folder / "redisq-worker@shop.service"
-    copy.write_text(text.replace("/srv/%i/.venv/bin/redisq", sys.executable))
+    copy.write_text(re.sub(r"/srv/\S+/\.venv/bin/redisq", sys.executable, text))
     checked = run(tool("systemd-analyze"), "verify", "--man=no", copy)
     return checked.returncode, [line for line in checked.stderr.splitlines() if "redisq-worker@" in line]
 
 
-def test_systemd_reads_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [UNIT, GATEWAY_UNIT], ids=["worker", "gateway"])
+def test_systemd_reads_the_unit(text: str, tmp_path: Path) -> None:
     version = int(run(tool("systemd-analyze"), "--version").stdout.split()[1])
-    code, complaints = verify(UNIT, tmp_path)
+    code, complaints = verify(text, tmp_path)
     if version < 254:  # which brought the growing pause, and until then says so
         complaints = [line for line in complaints if "RestartSteps" not in line and "RestartMaxDelaySec" not in line]
     assert (code, complaints) == (0, [])
-    _, complaints = verify(UNIT.replace("KillMode", "KilMode"), tmp_path)
+    _, complaints = verify(text.replace("KillMode", "KilMode"), tmp_path)
     assert any("KilMode" in line for line in complaints)
 
 
-def test_systemd_finds_the_unit_hardened() -> None:
+@pytest.mark.parametrize("name", ["redisq-worker@.service", "redisq-gateway.service"])
+def test_systemd_finds_the_unit_hardened(name: str) -> None:
     analyze = tool("systemd-analyze")
     if int(run(analyze, "--version").stdout.split()[1]) < 250:
         pytest.skip("this systemd cannot rate a file")
-    rated = run(
-        analyze, "security", "--offline=true", "--threshold=20", "--no-pager", DEPLOY / "redisq-worker@.service"
-    )  # 0 to 100, less is better
+    threshold = "--threshold=20"  # of 100, less is better
+    rated = run(analyze, "security", "--offline=true", threshold, "--no-pager", DEPLOY / name)
     assert rated.returncode == 0, rated.stdout[-200:]
 
 
@@ -444,6 +449,57 @@ def test_the_units_command_works_and_stops_at_sigterm(stand: Stand) -> None:
 def test_wrong_usage_ends_with_the_code_that_prevents_a_restart() -> None:
     (code,) = unit()["RestartPreventExitStatus"]
     assert run(*redisq("worker"), env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == int(code)
+
+
+# --- The gateway ---
+
+
+def gateway_settings() -> str:
+    """The table of the gateway's settings, from the settings themselves."""
+    rows = ["| environment variable | default | meaning |", "| --- | --- | --- |"]
+    for name, field in GatewaySettings.model_fields.items():
+        default = "" if field.default in (None, ()) else f"`{field.default}`"
+        rows.append(f"| `REDISQ_HTTP_{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
+def test_the_table_of_the_gateways_settings_is_the_settings() -> None:
+    """When this fails, put the expected text into deploy/gateway.md."""
+    (shown,) = re.findall(r"^\| environment variable .*?(?=\n\n|\n\Z)", GATEWAY, re.MULTILINE | re.DOTALL)
+    assert shown == gateway_settings()
+
+
+def test_what_the_page_of_the_gateway_says_of_applications_runs(stand: Stand) -> None:
+    commands = re.findall(r"^```sh\n(.*?)^```$", GATEWAY, re.MULTILINE | re.DOTALL)[0]
+    bash, redisq_here = tool("bash"), f'redisq() {{ "{sys.executable}" -m redisq "$@"; }}\n'
+    done = run(bash, "-euc", redisq_here + commands, env=stand.environment(), cwd=stand.folder)
+    assert done.returncode == 0, done.stderr
+    assert "work:reports.*" in done.stdout
+
+
+def test_nginx_takes_its_example(tmp_path: Path) -> None:
+    nginx = shutil.which("nginx", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+    if nginx is None:
+        pytest.skip("nginx is not installed")
+    certificate = trustme.CA().issue_cert("queue.example.com")
+    for name, blob in (
+        ("queue.pem", certificate.cert_chain_pems[0]),
+        ("queue.key", certificate.private_key_pem),
+    ):
+        blob.write_to_path(str(tmp_path / name))
+    text = (DEPLOY / "nginx.conf").read_text("utf-8").replace("/etc/ssl", str(tmp_path))
+    temporary = "".join(
+        f"{kind}_temp_path {tmp_path / kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    whole = f"pid {tmp_path / 'pid'}; error_log stderr; events {{}} http {{ {temporary} access_log off; {text} }}"
+    (tmp_path / "nginx.conf").write_text(whole)
+    checked = run(nginx, "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf")
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_what_kills_the_gateway_waits_for_its_grace() -> None:
+    (stop,) = re.findall(r"^TimeoutStopSec=(\d+)$", GATEWAY_UNIT, re.MULTILINE)
+    assert int(stop) > GatewaySettings().grace
 
 
 # --- All of it ---

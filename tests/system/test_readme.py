@@ -7,7 +7,9 @@ import json
 import os
 import re
 import runpy
+import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -34,20 +36,32 @@ ELSEWHERE = {
 
 
 def test_every_block_is_of_a_known_kind() -> None:
-    assert {kind for kind, _ in BLOCKS} == {"sh", "python", "json"}
+    assert {kind for kind, _ in BLOCKS} == {"sh", "python", "js", "json"}
     assert len(BLOCKS) >= 7
 
 
+def runs(line: str) -> bool:
+    """Whether a command of the README runs in this test."""
+    return line not in ELSEWHERE and (not line.startswith("node ") or shutil.which("node") is not None)
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 @pytest.mark.skipif(REAL is None, reason="fakeredis keeps nothing between two commands")
 def test_the_blocks_run_one_after_the_other(tmp_path: Path) -> None:
-    script = ["set -eum"]  # -m: `kill %1` wants job control
+    script, port = ["set -eum"], free_port()  # -m: `kill %1` wants job control
     for kind, text in BLOCKS:
-        if kind == "python":
-            name = re.match(r"# (\w+\.py)\n", text)
-            assert name, f"a python block begins with its file's name: {text}"
+        text = text.replace("8080", port)
+        if kind in ("python", "js"):
+            name = re.match(r"(?:#|//) (\w+\.m?(?:py|js))\n", text)
+            assert name, f"a block of code begins with its file's name: {text}"
             (tmp_path / name[1]).write_text(text)
         elif kind == "sh":
-            script += [f"echo '>>> {line}'\n{line}" for line in text.splitlines() if line not in ELSEWHERE]
+            script += [f"echo {shlex.quote('>>> ' + line)}\n{line}" for line in text.splitlines() if runs(line)]
     bin = tmp_path / "bin"
     bin.mkdir()
     for name, module in (("redisq", "-m redisq"), ("python", "")):
@@ -66,6 +80,7 @@ def test_the_blocks_run_one_after_the_other(tmp_path: Path) -> None:
     message, _ = json.JSONDecoder().raw_decode(shown)
     assert message["result"] == {"total": 21}
     assert "get" in run.stdout[run.stdout.index(">>> redisq token inspect") :]
+    assert run.stdout[run.stdout.index(">>> python over_http.py") :].count("PENDING") == 1 + bool(shutil.which("node"))
 
 
 def test_the_messages_shape_is_the_one_shown() -> None:
@@ -90,7 +105,7 @@ def test_ci_runs_the_test_command() -> None:
 
 def test_make_demo_works_from_this_checkout() -> None:
     make = shutil.which("make")
-    if make is None or not (ROOT / ".venv" / "bin" / ".ready").exists():
+    if make is None or (ROOT / ".venv").is_symlink() or not (ROOT / ".venv" / "bin" / ".ready").exists():
         pytest.skip("make demo sets up .venv, which `make test` has done before it runs this")
     run = subprocess.run([make, "demo"], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stdout + run.stderr

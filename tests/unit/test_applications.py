@@ -401,6 +401,9 @@ def test_records_that_do_not_verify_are_told_of() -> None:
     }
     where = Registry("ns", MASTERS, records)
     assert (list(where.applications), list(where.unverified)) == (["shop"], ["b", "odd"])
+    assert not where.is_foreign
+    assert not Registry("ns", MASTERS, {}).is_foreign
+    assert Registry("ns", MasterKeys((MasterKey.generate(),)), records).is_foreign
 
 
 def test_what_did_not_change_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ WALL_CLOCK = {
     "deliveries.py": "deadlines, from the lease that a renewal gave",
     "directory.py": "tokens: from when on they count, until when a key does",
     "gateway/door.py": "tokens",
+    "gateway/edge.py": "the time of a line of the log",
     "gateway/token.py": "tokens",
     "doctor.py": "this machine's clock, compared with the server's",
     "cli/dead.py": "how long ago a dead letter died, for people",

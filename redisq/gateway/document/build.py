@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from redisq import __version__
-from redisq.gateway.document.failures import HEADERS, oauth_responses, responses
+from redisq.gateway.document.failures import HEADERS, headers_of, oauth_responses, responses
 from redisq.gateway.document.operations import OPERATIONS, Answer, Operation
 from redisq.gateway.document.schemas import SCHEMAS
 from redisq.scopes import OPS
@@ -17,6 +17,9 @@ one itself from its secret. A token allows operations (`queue`, `get`, `delete`,
 
 Every answer has an `X-Request-Id`; a given one is kept. An error is `{"error": {"code", "message", "request_id"}}`.
 With 429 and 503 comes `Retry-After`. A message that has an id of yours, or an idempotency key, is sent again safely.
+
+An address that is none is answered with 404, a method that an address does not take with 405: `OPTIONS` tells which it
+takes. What has a `GET` has a `HEAD`.
 """
 _TAGS = {
     "queue": "Messages",
@@ -26,10 +29,6 @@ _TAGS = {
     "stats": "Queues",
     "admin": "Queues",
     None: "Gateway",
-}
-_HEADERS = {
-    "Location": "The message's address.",
-    "Preference-Applied": "The wait that was asked for by Prefer.",
 }
 _FREE = {
     "Bytes": {"type": "string", "format": "binary", "description": "msgpack, as redisq writes it"},
@@ -101,8 +100,9 @@ def _security(operation: Operation, is_token: bool) -> list[dict[str, list[str]]
 
 def _answer(answer: Answer) -> dict[str, Any]:
     described: dict[str, Any] = {"description": answer.text}
-    headers = {name: {"description": _HEADERS[name], "schema": {"type": "string"}} for name in answer.headers}
-    described["headers"] = {**headers, "X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
+    described["headers"] = headers_of(answer.headers)
+    if answer.links:
+        described["links"] = answer.links
     if answer.schema is not None:
         schema = {"$ref": f"#/components/schemas/{answer.schema}"}
         described["content"] = {answer.type: {"schema": schema, **_example(answer.example)}}

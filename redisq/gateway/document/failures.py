@@ -50,11 +50,27 @@ _MEANINGS = {
     500: "The gateway failed. Its log tells more, under the request's id.",
     503: "The queue cannot be reached now; try again.",
 }
-_HEADERS = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
+_HEADERS = {
+    401: "WWW-Authenticate",
+    403: "WWW-Authenticate",
+    415: "Accept",
+    429: "Retry-After",
+    503: "Retry-After",
+}
+
+
+def header(text: str, *, required: bool = True, **schema: Any) -> dict[str, Any]:
+    """Describe a header of an answer."""
+    return {"description": text, "required": required, "schema": {"type": "string", **schema}}
+
+
 HEADERS: dict[str, Any] = {
-    "WWW-Authenticate": {"description": "How to authenticate.", "schema": {"type": "string"}},
-    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string", "pattern": "^[0-9]+$"}},
-    "X-Request-Id": {"description": "The request's own, or one made for it.", "schema": {"type": "string"}},
+    "WWW-Authenticate": header("How to authenticate."),
+    "Accept": header("The types that are taken."),
+    "Retry-After": header("Seconds to wait.", pattern="^[0-9]+$"),
+    "X-Request-Id": header("The request's own, or one made for it.", pattern="^[A-Za-z0-9._-]{1,64}$"),
+    "Location": header("The message's address."),
+    "Preference-Applied": header("The wait that was asked for by Prefer.", required=False),
 }
 
 
@@ -78,6 +94,9 @@ EXAMPLES: dict[str, Exception] = {
         "The message does not fit the queue's schema at $.price: it must be at least 0.",
         "$.price",
         [{"path": "$.price", "message": "must be at least 0"}],
+    ),
+    "invalid_result": HttpError(
+        422, InvalidMessage.code, "The result cannot be stored. A whole number must fit into 64 bits."
     ),
     "queue_full": QueueFull("The queue is at its max_length of 1,000 waiting messages. Queue again later."),
     "too_many_requests": TooManyRequests(1.0),
@@ -121,6 +140,10 @@ def oauth_responses(codes: Sequence[str]) -> dict[str, Any]:
 def _response(status: int, examples: dict[str, Any], schema: str) -> dict[str, Any]:
     described = {"description": _MEANINGS[status]}
     names = [name for name in (_HEADERS.get(status),) if name]
-    headers = {"headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names}} if names else {}
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}, "examples": examples}}
-    return {**described, **headers, "content": content}
+    return {**described, "headers": headers_of(names), "content": content}
+
+
+def headers_of(names: Sequence[str]) -> dict[str, Any]:
+    """Describe the headers of an answer: these, and what each has."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in (*names, "X-Request-Id")}

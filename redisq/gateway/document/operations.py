@@ -13,8 +13,9 @@ from redisq.gateway.health import METRICS_TYPE
 from redisq.gateway.token import FORM
 
 _FORBIDDEN = ("invalid_token", "token_expired", "forbidden")
-_ALWAYS = ("bad_request", "not_found", "too_many_requests", "internal_error", "unavailable")
-_WRITES = (*_FORBIDDEN, *_ALWAYS, "indeterminate")
+_ALWAYS = ("bad_request", "too_many_requests", "internal_error", "unavailable")
+_WHOLE = (*_FORBIDDEN, *_ALWAYS, "indeterminate")
+_WRITES = (*_WHOLE, "not_found")
 _BODY = ("message_too_large", "unsupported_media_type")
 _MESSAGE = ("invalid_message", "schema_violation", *_BODY)
 
@@ -54,9 +55,10 @@ _PATH: dict[str, dict[str, Any]] = {
     },
 }
 _SECOND: Schema = {"type": "number", "minimum": 0, "maximum": 31_536_000}
+_SOME_SECONDS: Schema = {"type": "number", "exclusiveMinimum": 0, "maximum": 31_536_000}
 _OPTIONS = (
     _query("delay", "Seconds until a worker may get it; not with `at`.", _SECOND),
-    _query("expires_in", "Seconds after which no worker gets it any more.", {**_SECOND, "minimum": 0.001}),
+    _query("expires_in", "Seconds after which no worker gets it any more.", _SOME_SECONDS),
     _query(
         "at",
         "When a worker may get it, a time with its zone; not with `delay`.",
@@ -90,6 +92,7 @@ class Answer:
     type: str = JSON
     headers: Sequence[str] = ()
     example: Any = None
+    links: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,20 @@ def _json(schema: str, example: Any) -> dict[str, tuple[str, Any]]:
     return {JSON: (schema, example)}
 
 
+def _links(*names: str, id: str = "$response.body#/id", **more: Any) -> dict[str, Any]:
+    """Say which operations take what an answer gives, a message's id."""
+    parameters = {"queue": "$request.path.queue", "id": id}
+    return {name: {"operationId": name, "parameters": parameters, **more} for name in names}
+
+
+_FIRST = "$response.body#/deliveries/0"
+_SETTLE = _links(
+    "complete", "fail", "renew", "release", id=f"{_FIRST}/id", requestBody={"receipt": f"{_FIRST}/receipt"}
+)
+_LOOK = {
+    **_links("getMessage", "deleteMessage"),
+    "claim": {"operationId": "claim", "parameters": {"queue": "$request.path.queue"}},
+}
 _QUEUED = {"id": ID}
 _SETTINGS = {"lease": 60, "max_attempts": 3}
 _RECEIPT = "1.Xk3nRw_0aLpQ"
@@ -131,19 +148,19 @@ OPERATIONS: Sequence[Operation] = (
         "stream takes neither options nor an idempotency key, and ends early when the queue cannot be reached.",
         "queue",
         [
-            Answer(201, "It is queued.", "Queued", headers=["Location"], example=_QUEUED),
-            Answer(200, "A line for each line of the stream.", "Line", NDJSON, example=f'{{"id": "{ID}"}}\n'),
+            Answer(201, "It is queued.", "Queued", headers=["Location"], example=_QUEUED, links=_LOOK),
+            Answer(200, "A line for each line of the stream.", "Lines", NDJSON, example=f'{{"id": "{ID}"}}\n'),
         ],
         [*_WRITES, *_MESSAGE, "message_conflict", "queue_full"],
         [*_OPTIONS, _KEY],
-        {JSON: ("Value", MESSAGE_EXAMPLE), MSGPACK: ("Bytes", None), NDJSON: ("Text", '{"sku": "A-1"}\n"next"\n')},
+        {JSON: ("Value", MESSAGE_EXAMPLE), MSGPACK: ("Bytes", None), NDJSON: ("Values", '{"sku": "A-1"}\n"next"\n')},
     ),
     Operation(
         "put", "/{queue}/{id}", "putMessage", "Queue a message under an id of your own",
         "The same again changes nothing, so a request whose answer was lost is sent again.",
         "queue",
         [
-            Answer(201, "It is queued.", "Queued", headers=["Location"], example=_QUEUED),
+            Answer(201, "It is queued.", "Queued", headers=["Location"], example=_QUEUED, links=_LOOK),
             Answer(200, "It was queued before, with the same body.", "Queued", headers=["Location"], example=_QUEUED),
         ],
         [*_WRITES, *_MESSAGE, "message_conflict", "queue_full"],
@@ -168,7 +185,7 @@ OPERATIONS: Sequence[Operation] = (
     ),
     Operation(
         "get", "/_queues", "listQueues", "List all queues", "The token must allow it on all of them.",
-        "stats", [Answer(200, "Their names.", "Queues", example={"queues": ["mail", "orders"]})], _WRITES,
+        "stats", [Answer(200, "Their names.", "Queues", example={"queues": ["mail", "orders"]})], _WHOLE,
     ),
     Operation(
         "get", "/{queue}/_config", "getDefinition", "Show a queue's settings", "",
@@ -187,8 +204,7 @@ OPERATIONS: Sequence[Operation] = (
         [*_WRITES, "invalid_message", "invalid_definition", "queue_full", *_BODY], (), _json("Settings", _SETTINGS),
     ),
     Operation(
-        "get", "/{queue}/_dead", "listDeadLetters", "List dead letters",
-        "Oldest first. When they are large there are fewer than `limit`: their bodies have 16 MiB together at most.",
+        "get", "/{queue}/_dead", "listDeadLetters", "List dead letters", "Oldest first.",
         "admin", [Answer(200, "The messages.", "Messages")], _WRITES,
         [_LIMIT, *_CHOICE],
     ),
@@ -213,13 +229,14 @@ OPERATIONS: Sequence[Operation] = (
         "With `worker` and a `claim` of 12 random characters the same request again gets the same deliveries. `Prefer: "
         "wait=S` serves in place of `wait`. A client that goes away hands back what it was about to get. Of "
         "large messages there may be fewer than `max`: they have 16 MiB together at most, a larger one comes alone.",
-        "work", [Answer(200, "The deliveries, if there are any.", "Claimed", headers=["Preference-Applied"])],
+        "work",
+        [Answer(200, "The deliveries, if there are any.", "Claimed", headers=["Preference-Applied"], links=_SETTLE)],
         [*_WRITES, "invalid_message", *_BODY], [_WAITING[1]], _json("Claim", {"max": 10, "wait": 20}), needs_body=False,
     ),
     Operation(
         "post", "/{queue}/{id}/_complete", "complete", "Complete a delivery with its result",
         "A result that cannot be stored ends the message as ERROR, reason `rejected`: 413 or 422.",
-        "work", [Answer(204, "It is complete.")], [*_WORK, "schema_violation"], (),
+        "work", [Answer(204, "It is complete.")], [*_WORK, "invalid_result"], (),
         _json("Completion", {"receipt": _RECEIPT, "result": {"total": 5}}),
     ),
     Operation(

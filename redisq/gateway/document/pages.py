@@ -9,6 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -51,7 +52,7 @@ def _shown() -> tuple[bytes, str]:
     folder = files("redisq.gateway.document")
     style = folder.joinpath("docs.css").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["sample"] = _sample
+    environment.filters |= {"sample": _sample, "marked": _marked, "form": _form}
     template = environment.from_string(folder.joinpath("docs.html").read_text("utf-8"))
     page = template.render(document=document(), style=style)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
@@ -59,6 +60,30 @@ def _shown() -> tuple[bytes, str]:
         f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return page.encode(), policy
+
+
+def _marked(text: str) -> Markup:
+    """Set what stands between backticks as code."""
+    parts = [escape(part) for part in text.split("`")]
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if odd % 2 else part for odd, part in enumerate(parts)
+    )
+
+
+def _form(schema: dict[str, Any]) -> str:
+    """Say in words what a parameter's schema says."""
+    told: str = {"string": "text", "integer": "whole number"}.get(schema["type"], schema["type"])
+    if "enum" in schema:
+        told = "one of " + ", ".join(f"`{value}`" for value in schema["enum"])
+    if "minimum" in schema:
+        told += f" from {schema['minimum']:,} to {schema['maximum']:,}"
+    if "exclusiveMinimum" in schema:
+        told += f" beyond {schema['exclusiveMinimum']:,}, to {schema['maximum']:,}"
+    if "pattern" in schema:
+        told += f", `{schema['pattern']}`"
+    if "default" in schema:
+        told += f"; {schema['default']} if left out"
+    return {"date-time": "time", "uuid": "UUID"}.get(schema.get("format", ""), told)
 
 
 def _sample(value: Any) -> str:

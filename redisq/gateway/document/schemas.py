@@ -66,7 +66,7 @@ def _read(kind: type, **special: Schema) -> Schema:
 _SETTINGS: dict[str, Schema] = {
     "paused": {"type": "boolean"},
     "security": {"type": "string", "enum": [*SECURITY]},
-    "schema": {"type": "object", "description": "A JSON Schema (2020-12) that requests have to fit."},
+    "schema": {"type": "object", "description": "A JSON Schema (2020-12) that requests have to fit, within bounds."},
 }
 
 
@@ -113,6 +113,12 @@ SCHEMAS: dict[str, Schema] = {
         "description": "The answer to one line of a stream.",
         "anyOf": [strict({"id": _ID}), strict({"error": _FAILURE})],
     },
+    "Lines": {
+        "description": "A line for each line of the stream, in its order.",
+        "type": "array",
+        "items": {"$ref": "#/components/schemas/Line"},
+    },
+    "Values": {"description": "One message a line.", "type": "array", "items": _VALUE},
     "Stats": _read(QueueStats),
     "Queues": strict({"queues": {"type": "array", "items": {"type": "string"}}}),
     "Definition": strict(_definition(), description="A queue's own settings; null is the gateway's default."),
@@ -161,7 +167,10 @@ SCHEMAS |= {
             "claim": nullable({"type": "string", "pattern": "^[A-Za-z0-9_-]{12}$"}),
         },
         required=[],
-        dependentRequired={"claim": ["worker"]},
+        anyOf=[
+            {"properties": {"claim": _NULL}},
+            {"properties": {"worker": {"type": "string"}}, "required": ["worker"]},
+        ],
     ),
     "Claimed": strict(
         {
@@ -190,6 +199,7 @@ SCHEMAS |= {
             "final": {"type": "boolean", "default": False},
         },
         required=["receipt", "error"],
+        anyOf=[{"properties": {"final": {"const": False}}}, {"properties": {"retry_after": _NULL}}],
     ),
     "Failed": strict({"retry_in": nullable({"type": "number"})}),
     "Renewal": strict({"receipt": _RECEIPT, "progress": _VALUE}, required=["receipt"]),
