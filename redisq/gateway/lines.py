@@ -101,7 +101,7 @@ class Lines(Response):
         if not messages:
             return [], {}
         try:
-            self._door.again(self._request, "queue", self._queue)
+            await self._door.again(self._request, "queue", self._queue)
             with taking(self._queue):
                 return await self._mq.queue_messages(self._queue, messages), {}
         except BatchError as error:
