@@ -1,8 +1,8 @@
 """What the gateway is measured beside: its server, with an endpoint that only parses JSON.
 
 `python -m tests.benchmarks.parsing edge` has the gateway's outermost layer around it, which gives each request its id,
-its headers, its line of the log and its place in the metrics; `... bare` has nothing. The body of the answer has as many
-bytes as that of `POST /{queue}`.
+its headers, its line of the log and its place in the metrics; `... bare` has nothing. The body of the answer has as
+many bytes as that of `POST /{queue}`.
 """
 
 from __future__ import annotations
