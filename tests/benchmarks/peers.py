@@ -62,6 +62,7 @@ ADAPTERS = {
             ("taskiq", "taskiq-redis", "typing_extensions", *_DRIVER),
             _AT_ONCE,
         ),
+        Adapter("bullmq", "BullMQ", f"python -m {_HERE}.bullmq work", ("bullmq", *_DRIVER), _AT_ONCE | _BULK),
         Adapter("arq", "arq", f"arq {_HERE}.arq.WorkerSettings", ("arq", *_DRIVER), _AT_ONCE, share=0.5),
         Adapter(
             "rq",

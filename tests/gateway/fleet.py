@@ -68,6 +68,11 @@ class Gate:
         self._process.send_signal(number)
         return self._process.wait(PATIENCE)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal that it outlives."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def logged(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
 

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -169,29 +170,47 @@ def test_a_gateway_that_starts_without_redis_serves_when_it_comes(own: OwnServer
     assert "Traceback" not in gate.logged()
 
 
+def test_a_gateway_that_stood_still_knows_that_it_knows_nothing(own: OwnServer, fleet: Fleet) -> None:
+    """It goes on after a revocation that it has not seen: its first answer already must not let the token in."""
+    gate = fleet.add(**HASTY)
+    token = fleet.sign(fleet.create("shop"))
+    until(lambda: gate.status("/orders", token) == 200, PATIENCE)
+    gate.signal(signal.SIGSTOP)
+    fleet.mq._run(directory.revoke(fleet.settings, "shop", token))
+    time.sleep(float(HASTY["REDISQ_HTTP_REGISTRY_STALE_AFTER"]) + 0.5)
+    with ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(gate.status, "/orders", token) for _ in range(20)]
+        gate.signal(signal.SIGCONT)
+        assert {one.result() for one in waiting} <= {401, 503}
+    until(lambda: gate.status("/orders", token) == 401, PATIENCE)
+
+
 # --- Master keys ---
 
 
 def test_a_master_key_is_rotated_one_gateway_after_another(own: OwnServer, fleet: Fleet) -> None:
-    """Old key alone, then both, then the new one alone: who has which key knows whom."""
+    """Who has both, in whichever order, knows everybody throughout; who has one alone knows whom that one made."""
     new = MasterKey.generate()
     both = f"{new.text()},{MASTER.text()}"
     ahead = fleet.add(REDISQ_MASTER_KEY=both)
+    prepared = fleet.add(REDISQ_MASTER_KEY=f"{MASTER.text()},{new.text()}")
     behind = fleet.add()
     old = fleet.create("shop")
     token = fleet.sign(old)
-    for gate in (ahead, behind):
+    for gate in (ahead, prepared, behind):
         until(lambda gate=gate: gate.status("/orders", token) == 200, PATIENCE)
     settings = settings_for(own.url, fleet.settings.namespace, master_key=both)
     with RedisQ(settings=settings) as office:
         rotated = office._run(directory.rotate(settings, "shop", 3600))
         fresh = fleet.sign(rotated.credentials)
-        until(lambda: ahead.status("/orders", fresh) == 200, PATIENCE)
-        assert ahead.status("/orders", token) == 200, "the old secret goes on for its overlap"
+        for gate in (ahead, prepared):
+            until(lambda gate=gate: gate.status("/orders", fresh) == 200, PATIENCE)
+            assert gate.status("/orders", token) == 200, "the old secret goes on for its overlap"
         until(lambda: behind.status("/orders", token) == 401, PATIENCE)
         assert behind.status("/orders", fresh) == 401
         until(lambda: "the record of application shop does not verify with REDISQ_MASTER_KEY" in behind.logged())
-        assert "does not verify" not in ahead.logged()
+        assert behind.status("/_ready") == 503
+        assert "does not verify" not in ahead.logged() + prepared.logged()
     last = fleet.add(REDISQ_MASTER_KEY=new.text())
     until(lambda: last.status("/orders", fresh) == 200, PATIENCE)
     assert last.status("/orders", token) == 401, "the master key that made it is in force no longer"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -23,6 +24,7 @@ from tests.conftest import REAL_SERVERS, settings_for, started
 from tests.gateway.conftest import MASTER
 from tests.gateway.live import Answer, LiveGateway, bearer
 from tests.proxy import until
+from tests.system.shell import Shell
 from tests.unit import test_tokens as unit
 from tests.unit.test_tokens import WEAK_KEYS, WEAK_SECRETS, b64, dumps, lp, mac, respelled
 
@@ -620,6 +622,19 @@ def test_case(world: World, number: int) -> None:
             assert world.token not in str(answer)
         sent += 1
     assert sent > 0
+
+
+def test_23_24_the_command_line_makes_no_such_token(world: World, tmp_path: Path) -> None:
+    shell = Shell(world.gateway.settings.url, world.gateway.settings.namespace, tmp_path)
+    assert shell.text("token", "create").startswith("rq1.")
+    weak = [secret for secret in WEAK_SECRETS if isinstance(secret, str) and "\ud800" not in secret]
+    rows: list[tuple[tuple[str, ...], dict[str, str]]] = [((), {"REDISQ_APP_SECRET": secret}) for secret in weak]
+    rows += [(("--ttl", ttl), {}) for ttl in ("0", "-1", "-0.5", "31d", "721h", "nan", "inf", "x")]
+    for arguments, environment in rows:
+        done = shell.run("token", "create", *arguments, **environment)
+        assert done.returncode in (1, 2), (arguments, environment)
+        assert "rq1." not in done.stdout + done.stderr
+        assert all(secret not in done.stderr for secret in environment.values() if len(secret) > 20)
 
 
 def test_the_world_is_one_in_which_a_good_token_gets_in(world: World) -> None:
