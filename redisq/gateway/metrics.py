@@ -45,7 +45,7 @@ class _Tally:
 
 
 class Meters(Collector):
-    """The counters of one gateway. They are plain numbers: all requests are of one thread, and a lock takes its time."""
+    """The counters of one gateway. They are plain numbers: all requests are of one thread, and a lock takes time."""
 
     def __init__(self) -> None:
         self.in_flight = 0
