@@ -78,7 +78,7 @@ def _form(schema: dict[str, Any]) -> str:
     if "minimum" in schema:
         told += f" from {schema['minimum']:,} to {schema['maximum']:,}"
     if "exclusiveMinimum" in schema:
-        told += f" beyond {schema['exclusiveMinimum']:,}, to {schema['maximum']:,}"
+        told += f" above {schema['exclusiveMinimum']:,}, to {schema['maximum']:,}"
     if "pattern" in schema:
         told += f", `{schema['pattern']}`"
     if "default" in schema:
