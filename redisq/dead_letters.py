@@ -5,6 +5,7 @@ They walk over the dead letters page by page, oldest first, so that memory is bo
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable, Collection, Sequence
@@ -93,14 +94,20 @@ def _after(page: DeadPage, seen: Sequence[DeadLetter], gone: Collection[bytes]) 
     return replace(page, start=start, skip=passed + (page.skip if page.start == start else 0), max_age=None)
 
 
-def find(operations: Operations, queue: str, token: str | None, chosen: Selection, limit: int) -> Flow[list[Message]]:
-    """List up to `limit` dead letters, oldest first."""
+def find(
+    operations: Operations, queue: str, token: str | None, chosen: Selection, limit: int, room: float = math.inf
+) -> Flow[list[Message]]:
+    """List up to `limit` dead letters, oldest first; no more than have bodies of `room` bytes together, but one."""
     where = _permitted(operations, queue, token)
     if not (isinstance(limit, int) and not isinstance(limit, bool) and 1 <= limit <= MOST):
         raise ValueError(f"limit= takes 1 to {MOST:,}")
     walk, found = _Walk(where, chosen, min(limit, _WITH_BODIES), bodies=True), list[Message]()
     while len(found) < limit and (letters := (yield from walk.next())):
-        found += (letter.message or _unreadable(queue, letter) for letter in letters)
+        for letter in letters:
+            room -= letter.size
+            if room < 0 and found:
+                return found
+            found.append(letter.message or _unreadable(queue, letter))
     return found[:limit]
 
 

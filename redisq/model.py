@@ -157,12 +157,16 @@ class DeadPage:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An entry of the list: 16-byte id, when it died (milliseconds), why, and the message; None for a damaged one."""
+    """An entry of the list: 16-byte id, when it died (milliseconds), why, and the message; None for a damaged one.
+
+    `size` is what its body takes, in bytes, when bodies were asked for.
+    """
 
     id: bytes
     died: int
     reason: str
     message: Message | None
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

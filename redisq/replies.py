@@ -234,7 +234,7 @@ def dead_letters(queue_name: str, reply: Sequence[Sequence[Any]]) -> list[DeadLe
         except (RedisQError, ValueError, IndexError, OverflowError):  # its body or its record was damaged
             message = None
         reason = fields[4].decode(errors="replace") if sound else "unreadable"
-        letters.append(DeadLetter(id, int(float(died)), reason, message))
+        letters.append(DeadLetter(id, int(float(died)), reason, message, len(stored or b"")))
     return letters
 
 

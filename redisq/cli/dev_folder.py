@@ -48,6 +48,8 @@ class Folder:
         self._lock: IO[str] | None = None
         try:
             self.path.mkdir(mode=0o700, exist_ok=True)
+            if self.path.stat().st_mode & 0o077:
+                self.path.chmod(0o700)  # it holds messages, and what workers print
             (self.path / ".gitignore").write_text("*\n")
         except OSError as error:
             raise CommandError(f"The folder {self.path} cannot be used: {error.strerror}.") from error

@@ -104,7 +104,7 @@ class _Claims:
         with self._door.limits.waiting(grant.jti, address_of(request.scope)) if wait else nullcontext():
             handed = await self._wait(request, desk, desk.join(count, wait or 0.0, worker, nonce))
         try:
-            self._door.again(request, "work", queue)
+            await self._door.again(request, "work", queue)
         except BaseException:
             desk.give_back(handed)
             raise

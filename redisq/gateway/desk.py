@@ -6,18 +6,20 @@ import asyncio
 import copy
 import logging
 import random
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from redisq import calls
-from redisq.calls import Call, Limits
+from redisq.calls import BATCH, Call, Limits
 from redisq.connection import AsyncLink
 from redisq.deliveries import Delivered, open_claimed
 from redisq.errors import RedisQError, Unavailable
 from redisq.keys import PartitionKeys
-from redisq.model import Receipt
+from redisq.model import Claimed, Receipt
 from redisq.worker.bell import Bell
 from redisq.worker.claiming import Claimer, Request, Taken
 from redisq.worker.policy import block_for, pause_after
@@ -28,6 +30,8 @@ log = logging.getLogger("redisq.gateway")
 
 _LINGER = 1.0  # seconds to go on listening when nobody waits: most workers are back at once
 _LONGEST_PAUSE = 0.5  # seconds between tries in an outage
+_ROOM = 16 * 1024 * 1024  # bytes of messages in one answer; a larger one goes alone
+_SWEEP_AFTER = 15.0  # seconds; workers over HTTP sweep nothing, and may be all that there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ class Desk:
         self._longest = longest  # seconds until it looks even when nothing rang
         self._claimer = Claimer(keys, limits, claims)
         self._claimer.start()
+        self._most = BATCH  # messages of one claim, fewer while they are large
+        self._swept_at = time.monotonic()
         self._bell = Bell(link, keys, about(worker, keys.queue))
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
         self._repeats: OrderedDict[Waiter, None] = OrderedDict()  # of the waiters, those to ask for by themselves
@@ -178,6 +184,7 @@ class Desk:
 
     async def _look(self, waiter: Waiter) -> None:
         """Claim for one of them; when nothing more is ready, listen until there may be."""
+        self._sweep()
         self._kick.clear()
         self._rang = False
         loop = asyncio.get_running_loop()
@@ -201,9 +208,9 @@ class Desk:
 
     async def _claim_for(self, waiter: Waiter) -> tuple[float, Taken | None]:
         """Make a claim, again and again while Redis is away: what was lost of the first one's answer is held for us."""
-        room = share_of(waiter.count)
+        count = min(waiter.count, self._most)
         request = Request(
-            waiter.worker or self._worker, waiter.nonce or calls.new_nonce(), waiter.count, room, alone=True
+            waiter.worker or self._worker, waiter.nonce or calls.new_nonce(), count, share_of(count), alone=True
         )
         loop, failures, since = asyncio.get_running_loop(), 0, 0.0
         while True:
@@ -226,17 +233,30 @@ class Desk:
                 return 0.0, None
 
     def _hand(self, waiter: Waiter, taken: Taken) -> None:
-        opened, unreadable = open_claimed(self._keys.queue, taken.held, taken.deadline)
+        held = self._fitting(taken.held)
+        opened, unreadable = open_claimed(self._keys.queue, held, taken.deadline)
         if unreadable:
             self._send(calls.fail(self._keys, self._limits, unreadable))
         lost = {failure.receipt.id for failure in unreadable}
-        receipts = [claimed.receipt for claimed in taken.held if claimed.receipt.id not in lost]
+        receipts = [claimed.receipt for claimed in held if claimed.receipt.id not in lost]
         if not receipts:
             return
         if waiter.answer.done():
             self._release(receipts)
         else:
             self._answer(waiter, Handed(opened, receipts, taken.claim.lease))
+
+    def _fitting(self, claimed: Sequence[Claimed]) -> Sequence[Claimed]:
+        """Give those that one answer has room for, and hand the others back. The next claim is for as many, and then
+        for twice as many each time that all fit."""
+        sizes = accumulate(len(one.body) for one in claimed)
+        count = max(1, sum(size <= _ROOM for size in sizes))
+        if count < len(claimed):
+            self._most = count
+            self._release([one.receipt for one in claimed[count:]])
+        else:
+            self._most = min(BATCH, 2 * self._most)
+        return claimed[:count]
 
     async def _listen(self, seconds: float) -> None:
         """Wait for a ring, for somebody who cannot wait, or so many seconds."""
@@ -309,6 +329,13 @@ class Desk:
                 self._refuse(waiter, error)
 
     # --- What goes back ---
+
+    def _sweep(self) -> None:
+        """Sweep the queue, now and then while somebody claims from it."""
+        now = time.monotonic()
+        if now >= self._swept_at + _SWEEP_AFTER:
+            self._swept_at = now
+            self._send(calls.sweep(self._keys, self._limits))
 
     def _release(self, receipts: Sequence[Receipt]) -> None:
         self._send(calls.release(self._keys, self._limits, receipts))

@@ -13,6 +13,7 @@ from redisq.gateway.context import Context
 from redisq.gateway.definitions import Definitions
 from redisq.gateway.edge import APPLICATION
 from redisq.gateway.limits import Limits
+from redisq.gateway.sites import changes_from_afar
 from redisq.tokens import MAX_TTL, OPS, Grant
 
 log = logging.getLogger("redisq.gateway")
@@ -38,7 +39,7 @@ class Door:
 
         Raises:
             InvalidToken, TokenExpired: there is no token, or it is not good.
-            Forbidden: it does not allow this.
+            Forbidden: it does not allow this; or it is not needed, and a page of another site would change something.
             Unavailable: it cannot be told, as Redis does not answer.
             TooManyRequests: its application, or its address, has reached a limit.
         """
@@ -46,7 +47,9 @@ class Door:
         token = bearer(scope)
         if token is not None:
             grant = self.admit_token(token, op, queue, address_of(scope))
-        elif op in OPEN and not self._asks_nobody and (await self.definitions.of(queue)).security == "none":
+        elif op in OPEN and await self._is_open(queue):
+            if changes_from_afar(request.method, request.headers, self._context.options.cors_origins):
+                raise Forbidden("A page of another site may change nothing here without a token.")
             grant = _everybody(OPEN, queue)
         else:
             grant = self._nobody(queue)
@@ -54,11 +57,14 @@ class Door:
         await self.limits.admit(grant.app)
         return grant
 
-    def again(self, request: Request, op: str, queue: str) -> None:
-        """Check once more, after a wait, who was admitted: the token may have expired, or been revoked, meanwhile."""
+    async def again(self, request: Request, op: str, queue: str) -> None:
+        """Check once more, after a wait, who was admitted: the token may have expired, or been revoked, meanwhile, or
+        the queue is not open any more."""
         token = bearer(request.scope)
         if token is not None:
             self.admit_token(token, op, queue, address_of(request.scope))
+        elif not await self._is_open(queue):
+            self._nobody(queue)
 
     def admit_token(self, token: str, op: str, queue: str, address: str) -> Grant:
         """Let who holds a token do `op` on a queue; raises as `admit` does."""
@@ -75,6 +81,10 @@ class Door:
         request.scope[APPLICATION] = grant.app
         await self.limits.admit(grant.app)
         return grant
+
+    async def _is_open(self, queue: str) -> bool:
+        """Tell whether a queue is open to all, where others are not."""
+        return not self._asks_nobody and (await self.definitions.of(queue)).security == "none"
 
     @property
     def _asks_nobody(self) -> bool:

@@ -25,7 +25,7 @@ APPLICATION = "redisq.application"  # in the scope: who was admitted
 _GONE = 499  # in the log and in metrics: the client did not wait for an answer
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PATH = re.compile(rb"/[A-Za-z0-9._~/-]*")  # of all addresses here; a percent sign could only hide something
-_TOKEN = "rq1."  # noqa: S105 - what a token begins with: a path with one is not shown
+_SECRET = re.compile(r"rq[sm]?1\.")  # what a token, a secret, a master key begins with: a path with one is not shown
 _SHOWN = 200  # characters of a path
 _LINE = "%s %s %d %.1f ms %s %s %s"
 _SAFE = [
@@ -83,7 +83,7 @@ class Edge:
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
         """Log a request. The record is a copy of one: to look up the caller, thread and process takes 10 us."""
         path, request_id, now = scope["path"], scope[REQUEST_ID], time.time()
-        shown = "(not shown)" if _TOKEN in path or not path.isascii() else path[:_SHOWN]
+        shown = "(not shown)" if _SECRET.search(path) or not path.isascii() else path[:_SHOWN]
         client, application = (scope.get("client") or ("-",))[0], scope.get(APPLICATION, "-")
         record = object.__new__(logging.LogRecord)
         vars(record).update(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -18,13 +19,14 @@ from redisq.gateway.door import Door
 from redisq.gateway.errors import described
 from redisq.gateway.limits import TooManyRequests
 
+_AT_ONCE = 1000  # lines; a thousand that are wrong take some 20 ms
 _HEADERS = [(b"content-type", NDJSON.encode()), (b"x-accel-buffering", b"no")]  # nginx passes each line on at once
 
 
 class Lines(Response):
     """The answer to a stream: `{"id"}` or `{"error"}` for each of its lines, in their order.
 
-    What comes in one read is queued as one batch, and answered before more is read; so a client that does not read
+    What comes in one read is queued in batches, and answered before more is read; so a client that does not read
     answers is not read from either, and no more is held than one line and what came in one read. The stream ends early,
     after the answers to what was read, when Redis cannot be reached or the token is not good any more. A client that
     goes away is noticed at the next read: what was read until then is in the queue.
@@ -53,7 +55,7 @@ class Lines(Response):
         await send({"type": "http.response.body", "body": b""})
 
     async def _read(self) -> AsyncIterator[list[bytes | None]]:
-        """Give the lines that came in one read; None for each that is too long, of which nothing is kept."""
+        """Give the lines as they come, some at once; None for each that is too long, of which nothing is kept."""
         rest, over = bytearray(), False
         async for part in Body(self._request, self._limit).pieces():
             *ends, last = part.split(b"\n")
@@ -63,9 +65,13 @@ class Lines(Response):
                 lines.append(None if over else bytes(rest + end))
                 rest, over = bytearray(), False
             over = over or len(rest) + len(last) > self._limit
-            rest = bytearray() if over else rest + last
-            if lines:
-                yield lines
+            if over:
+                rest = bytearray()
+            else:
+                rest += last  # in place: a line may come in very many parts
+            for first in range(0, len(lines), _AT_ONCE):
+                await asyncio.sleep(0)  # one read may be 256 KiB of bare ends of lines: others have their turn
+                yield lines[first : first + _AT_ONCE]
         if rest or over:
             yield [None if over else bytes(rest)]
 
@@ -95,7 +101,7 @@ class Lines(Response):
         if not messages:
             return [], {}
         try:
-            self._door.again(self._request, "queue", self._queue)
+            await self._door.again(self._request, "queue", self._queue)
             with taking(self._queue):
                 return await self._mq.queue_messages(self._queue, messages), {}
         except BatchError as error:

@@ -82,7 +82,7 @@ class _Messages:
         if wait:
             with self._door.limits.waiting(grant.jti, address_of(request.scope)):
                 message = await self._context.waits.run(request.receive, mq.get_message(queue, id, wait=wait))
-            self._door.again(request, "get", queue)
+            await self._door.again(request, "get", queue)
         if message is None:
             message = await mq.get_message(queue, id)
         return reply(message.to_dict(), headers=headers)

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from redisq import aclient, dead_letters
 from redisq.aclient import AsyncRedisQ
 from redisq.dead_letters import Selection
 from redisq.gateway.bodies import JSON, Body, empty, parse_json, type_of, whole
@@ -21,6 +22,7 @@ from redisq.model import Definition
 
 _DOCUMENT = 1024 * 1024  # bytes of a definition
 _LETTERS, _MOST_LETTERS = 100, 1000
+_ROOM = 16 * 1024 * 1024  # bytes of bodies in one list
 _CHOICE = ("reason", "min_age", "max_age")
 
 
@@ -79,7 +81,8 @@ class _Queues:
         queue, mq = await self._admitted(request, "admin")
         found = query(request, "limit", *_CHOICE)
         limit = number(found, "limit", 1, _MOST_LETTERS) or _LETTERS
-        letters = await mq.dead_letters(queue, limit=limit, **_chosen(found))
+        chosen = Selection(**_chosen(found))
+        letters = await aclient.run(mq, lambda known: dead_letters.find(known, queue, None, chosen, limit, _ROOM))
         return reply({"messages": [letter.to_dict() for letter in letters]})
 
     async def redrive(self, request: Request) -> Response:

@@ -12,6 +12,7 @@ import pytest
 from redis import Redis
 
 from redisq import Status
+from redisq.gateway import desk
 from tests.gateway.conftest import QUEUE, Gateway, MakeGateway
 
 RESULT_TOO_LARGE = "x" * 2000
@@ -295,6 +296,51 @@ def test_a_claim_is_repeated_by_its_own_application_alone(gateway: Gateway) -> N
     with Redis.from_url(settings.url) as redis:
         assert redis.hkeys(f"{settings.namespace}:1:{{{QUEUE}}}:workers") == [b"tests:node-1"]
     assert settle(gateway, delivery, "renew").status_code == 200
+
+
+def test_large_messages_come_in_answers_of_bounded_size(gateway: Gateway) -> None:
+    gateway.mq.define(QUEUE, max_bytes=32 * 1024 * 1024)
+    large, larger = 6 * 1024 * 1024, 20 * 1024 * 1024
+    ids = [gateway.mq.queue_message(QUEUE, "x" * size) for size in (*[large] * 5, larger, *[1] * 9)]
+    first = claim(gateway, max=100, worker="w", claim="AAAAAAAAAAAA")
+    assert [one["id"] for one in first] == ids[:2]
+    again = claim(gateway, max=100, worker="w", claim="AAAAAAAAAAAA")
+    assert [(one["id"], one["receipt"]) for one in again] == [(one["id"], one["receipt"]) for one in first]
+    got, sizes = [one["id"] for one in first], list[list[int]]()
+    while len(got) < len(ids):
+        found = claim(gateway, max=100, wait=10)  # what was handed back may still be on its way
+        sizes.append([len(one["request"]) for one in found])
+        got += [one["id"] for one in found]
+    assert sorted(got) == sorted(ids)
+    assert all(sum(some) <= 16 * 1024 * 1024 or some == [larger] for some in sizes)
+    histories = [gateway.mq.get_message(QUEUE, id).history for id in ids]
+    assert {past.event for history in histories for past in history} == {"released"}
+
+
+def test_small_messages_come_together_again_after_large_ones(gateway: Gateway) -> None:
+    gateway.mq.define(QUEUE, max_bytes=32 * 1024 * 1024)
+    for _ in range(2):
+        gateway.mq.queue_message(QUEUE, "x" * 20 * 1024 * 1024)
+    assert [len(claim(gateway, max=100, wait=10)) for _ in range(2)] == [1, 1]
+    gateway.mq.queue_messages(QUEUE, list(range(200)))
+    counts: list[int] = []
+    while sum(counts) < 200:
+        counts.append(len(claim(gateway, max=100, wait=10)))
+    assert len(counts) <= 10  # twice as many each time, and 100 at last
+
+
+def test_who_claims_has_the_queue_swept(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk, "_SWEEP_AFTER", 0.0)
+    gateway.mq.queue_message(QUEUE, 1)
+    claim(gateway, worker="gone", claim="AAAAAAAAAAAA")
+    settings = gateway.context.settings
+    with Redis.from_url(settings.url) as redis:
+        workers = f"{settings.namespace}:1:{{{QUEUE}}}:workers"
+        ((name, last),) = redis.hgetall(workers).items()
+        nonce, _, ids = last.split(b" ", 2)
+        redis.hset(workers, name, b"%s 1 %s" % (nonce, ids))  # long ago
+        while redis.hlen(workers):
+            claim(gateway)
 
 
 def test_a_claim_of_nothing_may_be_repeated_until_there_is_something(gateway: Gateway) -> None:

@@ -63,9 +63,9 @@ class Client:
         self.socket = socket.create_connection(("127.0.0.1", served.port), timeout=60)
         served.clients.append(self)
 
-    def send(self, path: str, body: Any, token: str | None = "") -> None:
+    def send(self, path: str, body: Any, token: str | None = "", method: str = "POST") -> None:
         content = json.dumps(body).encode()
-        head = [f"POST {path} HTTP/1.1", "Host: gateway", f"Content-Length: {len(content)}"]
+        head = [f"{method} {path} HTTP/1.1", "Host: gateway", f"Content-Length: {len(content)}"]
         head.append("Content-Type: application/json")
         if token is not None:
             head.append(f"Authorization: Bearer {token or self.served.gateway.token()}")
@@ -277,3 +277,41 @@ def test_a_token_that_expires_during_the_wait_gets_nothing(served: Served, mq: R
     assert (status, answer["error"]["code"]) == (401, "token_expired")
     until(lambda: mq.get_message(QUEUE, id).status == Status.PENDING)
     assert [one.event for one in mq.get_message(QUEUE, id).history] == ["released"]
+
+
+def test_a_token_that_is_revoked_during_the_wait_gets_nothing(served: Served, mq: RedisQ) -> None:
+    client = Client(served)
+    client.send(f"/{QUEUE}/_claim", {"wait": LONG})
+    until(lambda: waits(served) == 1)
+    served.gateway.verifier.known.clear()
+    id = mq.queue_message(QUEUE, 1)
+    status, answer = client.answer()
+    assert (status, answer["error"]["code"]) == (401, "invalid_token")
+    until(lambda: mq.get_message(QUEUE, id).status == Status.PENDING)
+    assert [one.event for one in mq.get_message(QUEUE, id).history] == ["released"]
+
+
+def test_claims_that_wait_count_as_long_waits(make_gateway: MakeGateway, make_served: Callable[..., Served]) -> None:
+    served = make_served(make_gateway(waits_per_token=1))
+    token, clients = served.gateway.token(), [Client(served) for _ in range(3)]
+    clients[0].send(f"/{QUEUE}/_claim", {"wait": LONG}, token)
+    until(lambda: waits(served) == 1)
+    clients[1].send("/other/_claim", {"wait": LONG}, token)
+    assert clients[1].answer()[0] == 429
+    clients[2].send("/other/_claim", {"wait": 0}, token)
+    assert clients[2].answer()[0] == 200
+    served.gateway.mq.queue_message(QUEUE, 1)
+    assert clients[0].answer()[0] == 200
+
+
+def test_a_queue_that_is_closed_during_the_wait_gives_strangers_nothing(served: Served, mq: RedisQ) -> None:
+    mq.define(QUEUE, security="none")
+    client, office = Client(served), Client(served)
+    client.send(f"/{QUEUE}/_claim", {"wait": LONG}, None)
+    until(lambda: waits(served) == 1)
+    office.send(f"/{QUEUE}/_config", {"security": "token"}, method="PATCH")
+    assert office.answer()[0] == 200
+    id = mq.queue_message(QUEUE, 1)
+    status, answer = client.answer()
+    assert (status, answer["error"]["code"]) == (401, "invalid_token")
+    until(lambda: mq.get_message(QUEUE, id).status == Status.PENDING)

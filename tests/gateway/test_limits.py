@@ -188,3 +188,10 @@ def test_a_token_and_an_address_have_so_many_waits_under_way(clock: Clock) -> No
         with limits.waiting("c", "192.0.2.1"):
             pass
     assert not limits._waiting
+
+
+def test_those_without_a_token_share_no_limit_of_one(clock: Clock) -> None:
+    limits = Limits(GatewaySettings(waits_per_token=1, waits_per_address=2), NOWHERE, clock)
+    with limits.waiting("", "192.0.2.1"), limits.waiting("", "192.0.2.1"), limits.waiting("", "192.0.2.2"):
+        refused(limits.waiting("", "192.0.2.1").__enter__)
+    assert not limits._waiting

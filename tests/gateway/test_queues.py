@@ -71,6 +71,20 @@ def test_dead_letters_are_listed_and_redriven(gateway: Gateway) -> None:
     assert gateway.call("POST", "/orders/_redrive?max_age=3600").json() == {"redriven": 2}
 
 
+def test_large_dead_letters_come_in_lists_of_bounded_size(gateway: Gateway) -> None:
+    gateway.mq.define(QUEUE, max_bytes=32 * 1024 * 1024)
+    sizes = [6 * 1024 * 1024] * 3 + [20 * 1024 * 1024]
+    for size in sizes:
+        gateway.mq.queue_message(QUEUE, "x" * size)
+        die(gateway)
+    found = gateway.call("GET", "/orders/_dead").json()["messages"]
+    assert [len(letter["request"]) for letter in found] == sizes[:2]
+    assert len(gateway.mq.dead_letters(QUEUE)) == 4
+    gateway.mq.purge_dead(QUEUE, [letter["id"] for letter in gateway.call("GET", "/orders/_dead").json()["messages"]])
+    gateway.mq.purge_dead(QUEUE, [gateway.call("GET", "/orders/_dead").json()["messages"][0]["id"]])
+    assert [len(one["request"]) for one in gateway.call("GET", "/orders/_dead").json()["messages"]] == sizes[3:]
+
+
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=1001", "reason=x", "min_age=31536001", "max_age=-1", "max_age=x", "age=1"]
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
+from redisq.cli.dev_folder import Folder
 from redisq.cli.dev_state import Journal, Line, Process, Queue, Snapshot
 from redisq.cli.dev_view import Lines
 
@@ -49,3 +51,11 @@ def test_log_records_keep_their_time_and_level() -> None:
     assert (info.time, info.level, info.text) == ("03:04:06", "INFO", "stopping")
     assert list(journal.errors) == [warning, error]
     assert [line.number for line in journal.lines] == [1, 2, 3]
+
+
+def test_its_folder_is_its_owner_s_alone_whoever_made_it(tmp_path: Path) -> None:
+    made = tmp_path / ".redisq"
+    made.mkdir()
+    made.chmod(0o755)
+    Folder(tmp_path)
+    assert made.stat().st_mode & 0o777 == 0o700

@@ -227,7 +227,8 @@ OPERATIONS: Sequence[Operation] = (
     Operation(
         "post", "/{queue}/_claim", "claim", "Claim messages to work on",
         "With `worker` and a `claim` of 12 random characters the same request again gets the same deliveries. `Prefer: "
-        "wait=S` serves in place of `wait`. A client that goes away hands back what it was about to get.",
+        "wait=S` serves in place of `wait`. A client that goes away hands back what it was about to get. Of "
+        "large messages there may be fewer than `max`: they have 16 MiB together at most, a larger one comes alone.",
         "work",
         [Answer(200, "The deliveries, if there are any.", "Claimed", headers=["Preference-Applied"], links=_SETTLE)],
         [*_WRITES, "invalid_message", *_BODY], [_WAITING[1]], _json("Claim", {"max": 10, "wait": 20}), needs_body=False,

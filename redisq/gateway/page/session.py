@@ -25,6 +25,7 @@ from redisq.gateway.context import Context
 from redisq.gateway.door import Door, address_of
 from redisq.gateway.edge import APPLICATION
 from redisq.gateway.limits import TooManyRequests
+from redisq.gateway.sites import is_foreign
 from redisq.strict import MAX_TOKEN_BYTES
 from redisq.tokens import Grant
 
@@ -158,12 +159,8 @@ async def form_of(request: Request, visitor: Visitor | None) -> Mapping[str, str
 
 def _check_site(request: Request) -> None:
     """Refuse what another site sends. Browsers say where a form comes from: all of them in one of two headers."""
-    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    if site is None and origin is None:
-        raise BadForm
-    if site not in (None, "same-origin"):
-        raise BadForm
-    if origin is not None and origin.partition("://")[2] != request.headers.get("host", ""):
+    headers = request.headers
+    if is_foreign(headers) or not ("sec-fetch-site" in headers or "origin" in headers):
         raise BadForm
 
 
