@@ -46,8 +46,7 @@ CLAIM_MEMORY_MS = 3_600_000
 _FAR_AHEAD = 1e11  # seconds since 1970
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class Call(NamedTuple, Generic[T]):
     """One round trip: a script, its keys and arguments, and how to decode the reply. Safe to send again.
 
     A call of a client that has a `size` may travel together with others of the same script and keys: after the first

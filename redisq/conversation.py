@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from redisq import scripts
 from redisq.calls import Call
@@ -27,8 +27,7 @@ Parts: TypeAlias = tuple[bytes | str | int, ...]
 WITHHELD: Final = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One command to send while `leave` stands, and the reply to wait for."""
 
     parts: Parts

@@ -85,6 +85,7 @@ class Operations:
         self.limits = limits_of(settings)
         self._user = _user_of(settings.url)
         self._own: tokens.Grant | None = None
+        self._allowed: set[tuple[str, str]] = set()  # what the own grant was found to allow
         self._partitions: dict[str, PartitionKeys] = {}
         self._registered: dict[str, float] = {}
         self.waits: Counter[str] = Counter()  # how many wait for a message of a queue
@@ -124,8 +125,11 @@ class Operations:
         """
         now = time.time()
         grant = self._grant(token, now)
-        if grant is not None:
-            grant.require(op, queue, now)
+        if grant is None or (token is None and (op, queue) in self._allowed):
+            return
+        grant.require(op, queue, now)
+        if token is None and len(self._allowed) < _MANY_QUEUES:
+            self._allowed.add((op, queue))
 
     def authorise_all(self, op: str, token: str | None) -> None:
         """Check that the token, or this process' own, allows `op` on every queue; raises as `authorise` does."""
@@ -140,7 +144,7 @@ class Operations:
         if token is not None:
             return self.verify(token, now)
         if self._own is None or now > self._own.expires_at - _RENEW_TOKEN:
-            self._own = self.verify(self.own_token(now), now)
+            self._own, self._allowed = self.verify(self.own_token(now), now), set()
         return self._own
 
     def verify(self, token: str, now: float) -> tokens.Grant:

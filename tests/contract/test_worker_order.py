@@ -92,7 +92,12 @@ def test_strict_order_takes_the_highest_first(raw: Raw, kind: Callable[[Log], Fu
     for queue, priority in (("low", 1), ("high", 3), ("middle", 2)):
         worker.handler(queue, concurrency=3, priority=priority)(kind(log))
     work_off(raw, worker, low=20, middle=20, high=20)
-    assert log.began == ["high"] * 20 + ["middle"] * 20 + ["low"] * 20
+    order = ["high"] * 20 + ["middle"] * 20 + ["low"] * 20
+    if kind is plain:  # of the three that run at once, the system says which thread writes first
+        assert sorted(log.began) == sorted(order)
+        assert all(queue in order[max(0, place - 2) : place + 3] for place, queue in enumerate(log.began))
+    else:
+        assert log.began == order
     assert log.most == 3
 
 

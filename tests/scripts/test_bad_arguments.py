@@ -7,7 +7,6 @@ stored once as a strange number stays.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -96,7 +95,7 @@ def bench(orders: Orders, script: str) -> Iterator[Workbench]:
 def with_argument(call: Call[Any], index: int, value: bytes) -> Call[Any]:
     args = list(call.args)
     args[index] = value
-    return replace(call, args=args)
+    return call._replace(args=args)
 
 
 def arguments_of(bench: Workbench, wanted: set[str]) -> list[tuple[int, str]]:
@@ -156,7 +155,7 @@ def test_another_number_of_arguments_leaves_the_queue_sound(bench: Workbench, sc
     fewer = [args[:count] for count in range(len(args))]
     more = [[*args, b""], [*args, b"x"]]
     for changed in [*fewer, *more]:
-        trial = bench.try_it(replace(bench.call, args=changed))
+        trial = bench.try_it(bench.call._replace(args=changed))
         assert_refused_or_sound(bench, trial)
         if items is None:
             assert trial.error is not None or len(changed) > len(args), changed
@@ -170,7 +169,7 @@ def test_too_many_items_are_refused(bench: Workbench, script: str) -> None:
     args = list(bench.call.args)
     item = args[before : before + size]
     for count in (500, 501, 8000):  # of which unpack makes too many
-        trial = bench.try_it(replace(bench.call, args=args[:before] + item * count))
+        trial = bench.try_it(bench.call._replace(args=args[:before] + item * count))
         assert (trial.error is not None) is (count > 500), count
         if script != "audit":  # the doctor names nobody twice
             assert_refused_or_sound(bench, trial)

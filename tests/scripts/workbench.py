@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -35,7 +35,7 @@ class Workbench:
     def __init__(self, orders: Orders, script: str) -> None:
         self.orders = orders
         call = CASES[script](orders, everything(orders))
-        self.call, self.decode = replace(call, decode=lambda reply: reply), call.decode
+        self.call, self.decode = call._replace(decode=lambda reply: reply), call.decode
         self.real = orders.raw.server.kind != "fakeredis"
         self.freezer = Freezer(orders)
         self._there = self._now = self.freezer.freeze(*([ROOMY] if self.real else []))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -217,7 +216,7 @@ def test_after_a_lost_reply_a_full_server_leaves_it_in_doubt() -> None:
 
 @pytest.mark.parametrize("replies", [(LOST,), ()], ids=["after a lost reply", "at once"])
 def test_so_does_a_queue_at_its_max_length(replies: tuple[Failed, ...]) -> None:
-    batch = replace(CALL, decode=partial(outcomes, nothing))
+    batch = CALL._replace(decode=partial(outcomes, nothing))
     answer = [b"OK", [b"MESSAGE_CONFLICT"], [b"QUEUE_FULL", b"5"]]
     accepted, conflict, full = Talk(*replies, answer, call=batch).run()
     assert accepted is None
