@@ -39,7 +39,7 @@ OF_THE_MODEL = {
 #: Found by the harness under load, each with the finding that has to tell of it.
 OF_THE_HARNESS = {
     "leases taken over before they lapse": ("unexplained", Bug("claim", "math.min(now, lapsed_by)", "now + 1000000")),
-    "bodies mixed up": ("corrupted", Bug("claim", "ids[i], bodies[i]", "ids[i], bodies[1]")),
+    "bodies mixed up": ("corrupted", Bug("claim", "attempt, bodies[i]", "attempt, bodies[1]")),
     "the last of many accepted and dropped": (
         "lost",
         Bug("queue", "for i = 1, #accepted do", "for i = 1, #accepted - (#accepted > 20 and 1 or 0) do"),
