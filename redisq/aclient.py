@@ -64,7 +64,8 @@ class AsyncRedisQ:
         flow = self._operations.queue_message(
             queue, message, token, id=id, delay=delay, at=at, expires_in=expires_in, idempotency_key=idempotency_key
         )
-        return await self._run(flow)
+        name, _ = await self._run(flow)
+        return name
 
     async def queue_messages(
         self,
@@ -212,7 +213,7 @@ async def run(mq: AsyncRedisQ, make: Callable[[Operations], Flow[T]]) -> T:
 
 async def put(mq: AsyncRedisQ, queue: str, message: Any, **options: Any) -> tuple[str, bool]:
     """Queue a message as `queue_message` does, and tell its id and whether it is new: False for a repeat."""
-    return await mq._run(mq._operations.put_message(queue, message, None, **options))
+    return await mq._run(mq._operations.queue_message(queue, message, None, **options))
 
 
 async def drive(flow: Flow[T], link: AsyncLink | Coalescer) -> T:

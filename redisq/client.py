@@ -86,7 +86,8 @@ class RedisQ:
         flow = self._operations.queue_message(
             queue, message, token, id=id, delay=delay, at=at, expires_in=expires_in, idempotency_key=idempotency_key
         )
-        return self._run(flow)
+        name, _ = self._run(flow)
+        return name
 
     def queue_messages(
         self,

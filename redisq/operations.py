@@ -190,25 +190,6 @@ class Operations:
         at: datetime | None = None,
         expires_in: float | None = None,
         idempotency_key: str | None = None,
-    ) -> Flow[str]:
-        """Queue one message; the answer is its id."""
-        flow = self.put_message(
-            queue, message, token, id=id, delay=delay, at=at, expires_in=expires_in, idempotency_key=idempotency_key
-        )
-        name, _ = yield from flow
-        return name
-
-    def put_message(
-        self,
-        queue: str,
-        message: object,
-        token: str | None,
-        *,
-        id: str | uuid.UUID | None = None,
-        delay: float = 0.0,
-        at: datetime | None = None,
-        expires_in: float | None = None,
-        idempotency_key: str | None = None,
     ) -> Flow[tuple[str, bool]]:
         """Queue one message; the answer is its id, and whether it is new: False for a repeat.
 

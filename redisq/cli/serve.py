@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import ipaddress
+import logging
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -83,6 +84,7 @@ def _serve(given: dict[str, Any], url: str | None, form: logs.Format | None, lev
     from redisq.settings import Settings
 
     logs.log_to_stderr(form, level, TurnHandler())
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # of what is in order the gateway itself tells
     settings, gateway = Settings.merged(None, url), GatewaySettings(**given)
     check_open(settings, gateway)
     mq = AsyncRedisQ(settings=settings)

@@ -235,7 +235,8 @@ class Scheduler:
             async with asyncio.timeout(left):
                 while True:
                     try:
-                        return await drive(flow(), self._link)
+                        id, _ = await drive(flow(), self._link)
+                        return id
                     except (Unavailable, QueueFull) as error:
                         failures, refusal = failures + 1, error
                         await asyncio.sleep(pause_after(failures, random.random()))
