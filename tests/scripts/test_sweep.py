@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from redisq.calls import BATCH, CLAIM_MEMORY_MS
 from tests.scripts.conftest import DEAD, RETENTION, WINDOW, YEAR, Orders
 
@@ -82,6 +84,17 @@ def test_a_longer_window_leaves_a_tombstone(orders: Orders) -> None:
     orders.pass_time(WINDOW)
     assert orders.sweep() == (1, False)
     assert orders.names() == {"counters", "workers"}
+
+
+@pytest.mark.parametrize("how", ["completed", "dead"])
+def test_one_sweep_after_both_periods_leaves_nothing(orders: Orders, how: str) -> None:
+    orders.limit(retention_ms=1_000, dead_ms=1_000)
+    (receipt,) = orders.deliver("a")
+    orders.complete(receipt) if how == "completed" else orders.fail(receipt, final=True)
+    orders.redis.delete(orders.keys.workers)
+    orders.pass_time(WINDOW + 1)
+    assert orders.sweep() == (1, False)
+    assert orders.names() == {"counters"}
 
 
 def test_a_tombstone_goes_with_the_window(orders: Orders) -> None:

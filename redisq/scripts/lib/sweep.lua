@@ -1,7 +1,7 @@
 -- sweep: forget what is due. `overdue` only reads, `forget` only writes, so that scripts can put their own work between.
 --
--- A finished message goes when its retention has passed, a dead letter when its own has; when the deduplication window is
--- longer it leaves a tombstone, dated when it finished. A tombstone goes when the window has passed.
+-- A finished message goes when its retention has passed, a dead letter when its own has; while the deduplication window
+-- lasts it leaves a tombstone, dated when it finished. A tombstone goes when the window has passed.
 local function overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, limit)
   local due = {messages = {}, tombstones = {}}
   local entries = redis.call('XRANGE', finished, '-', string.format('%d', math.max(0, now - retention)), 'COUNT', limit)
@@ -10,7 +10,8 @@ local function overdue(messages, states, finished, tombstones, dead, now, retent
     local text, body = redis.call('HGET', states, id), redis.call('HGET', messages, id)
     local record = text and parse_record(text)
     local mine = record and record.entry == entry
-    table.insert(due.messages, {id = id, entry = entry, mine = mine, body = body, keep = window > retention})
+    local keep = tonumber(string.match(entry, '^%d+')) + window > now
+    table.insert(due.messages, {id = id, entry = entry, mine = mine, body = body, keep = keep})
   end
   due.more = #entries == limit
   if redis.call('EXISTS', dead, tombstones) == 0 then return due end -- as is usual
@@ -20,9 +21,9 @@ local function overdue(messages, states, finished, tombstones, dead, now, retent
     local text, body = redis.call('HGET', states, id), redis.call('HGET', messages, id)
     local record = text and parse_record(text)
     local mine = record and record.status == 'E'
+    local ended = mine and ended_at(record) or now
     table.insert(due.messages, {
-      id = id, ended = mine and ended_at(record) or now, letter = true, mine = mine, body = body,
-      keep = window > dead_retention,
+      id = id, ended = ended, letter = true, mine = mine, body = body, keep = ended + window > now,
     })
   end
   due.tombstones = redis.call('XRANGE', tombstones, '-', string.format('%d', math.max(0, now - window)), 'COUNT', limit)
