@@ -59,10 +59,19 @@ class AsyncRedisQ:
         at: datetime | None = None,
         expires_in: float | None = None,
         idempotency_key: str | None = None,
+        priority: int = 0,
     ) -> str:
         """Queue a message and return its id. See `RedisQ.queue_message`."""
         flow = self._operations.queue_message(
-            queue, message, token, id=id, delay=delay, at=at, expires_in=expires_in, idempotency_key=idempotency_key
+            queue,
+            message,
+            token,
+            id=id,
+            delay=delay,
+            at=at,
+            expires_in=expires_in,
+            idempotency_key=idempotency_key,
+            priority=priority,
         )
         name, _ = await self._run(flow)
         return name

@@ -82,8 +82,8 @@ class Limits:
 class NewMessage(NamedTuple):
     """A message to queue: 16-byte id, digest and bytes of its encoded body, delay in seconds.
 
-    `expires_in` is in seconds, too: a message that no worker has got by then is dead. None is never. A tuple, as one is
-    made for each message: a frozen dataclass takes four times as long.
+    `expires_in` is in seconds, too: a message that no worker has got by then is dead. None is never. `priority` is 0 to
+    9, the larger first. A tuple, as one is made for each message: a frozen dataclass takes four times as long.
     """
 
     id: bytes
@@ -91,6 +91,7 @@ class NewMessage(NamedTuple):
     body: bytes
     delay: float = 0.0
     expires_in: float | None = None
+    priority: int = 0
 
 
 def milliseconds(seconds: float) -> int:
@@ -133,21 +134,23 @@ def _script(name: str) -> tuple[scripts.Script, Callable[[PartitionKeys], tuple[
 
 def queue(keys: PartitionKeys, limits: Limits, messages: Sequence[NewMessage]) -> Call[list[Outcome[None]]]:
     """Queue up to BATCH messages; a repeat with the same id and body succeeds and changes nothing."""
-    return _call("queue", keys, _queue_args(limits, messages), _done, head=5, size=5)
+    return _call("queue", keys, _queue_args(limits, messages), _done, head=5, size=3)
 
 
 def put(keys: PartitionKeys, limits: Limits, message: NewMessage) -> Call[list[Outcome[bool]]]:
     """Queue one message, as `queue` does. The only outcome says whether it is new: False for a repeat."""
     decode = partial(replies.outcomes, replies.is_new)
-    return _call("queue", keys, _queue_args(limits, (message,)), decode, head=5, size=5)
+    return _call("queue", keys, _queue_args(limits, (message,)), decode, head=5, size=3)
 
 
 def _queue_args(limits: Limits, messages: Sequence[NewMessage]) -> list[Argument]:
     args: list[Argument] = [limits.max_length, limits.max_bytes, *_periods(limits)]
     for message in messages:
-        delay_ms = milliseconds(message.delay) if message.delay else 0
-        expires_ms = milliseconds(message.expires_in) if message.expires_in else 0
-        args += (message.id, message.digest, message.body, delay_ms, expires_ms)
+        id, digest, body, delay, expires_in, priority = message
+        terms = ""
+        if delay or expires_in or priority:
+            terms = f"{milliseconds(delay)} {milliseconds(expires_in or 0)} {priority}"
+        args += (id, digest + body, terms)
     return args
 
 

@@ -59,6 +59,7 @@ class RedisQ:
         at: datetime | None = None,
         expires_in: float | None = None,
         idempotency_key: str | None = None,
+        priority: int = 0,
     ) -> str:
         """Queue a message and return its id.
 
@@ -74,6 +75,10 @@ class RedisQ:
         even at the same time, get the same id, and there is one message. The key stands for an id, made of it, the
         application and the queue; it is remembered as long as an id is.
 
+        `priority` is from 0, as is usual, to 9: of the messages that are ready the one with the largest is delivered
+        first, and of those that have the same the one that has been ready longest. It stays with the message, through
+        retries, too. Ordinary ones wait for as long as there are others. A repeat does not change it.
+
         Raises:
             InvalidQueueName, InvalidMessage, MessageTooLarge: nothing was sent, or nothing was changed.
             SchemaViolation: it does not fit the queue's schema, as that was up to 5 s ago; nothing was changed.
@@ -84,7 +89,15 @@ class RedisQ:
             Unavailable: Redis could not be reached in time. Indeterminate: ... and the message may be queued.
         """
         flow = self._operations.queue_message(
-            queue, message, token, id=id, delay=delay, at=at, expires_in=expires_in, idempotency_key=idempotency_key
+            queue,
+            message,
+            token,
+            id=id,
+            delay=delay,
+            at=at,
+            expires_in=expires_in,
+            idempotency_key=idempotency_key,
+            priority=priority,
         )
         name, _ = self._run(flow)
         return name

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from redisq import calls, findings, keys, schemas
 from redisq.errors import InvalidDefinition, InvalidSettings, Unavailable
@@ -20,9 +21,9 @@ from redisq.operations import Flow, Operations
 
 #: What tells where messages belong. The others, looked over later, tell where they are.
 HASHES = ("states", "messages")
-LISTS = ("finished", "dead", "leases", "scheduled", "stream", "tombstones")
+LISTS = ("finished", "dead", "leases", "scheduled", "stream", "urgent", "tombstones")
 #: In this order nothing is taken away before its message is where it belongs; see `audit.lua`.
-JUDGED = ("states", "finished", "dead", "leases", "messages", "scheduled", "stream", "tombstones")
+JUDGED = ("states", "finished", "dead", "leases", "messages", "scheduled", "stream", "urgent", "tombstones")
 
 #: Entries of a page, which the server works on for about 1 ms: 4 us for each record, 2.5 for a body, 1.4 for another.
 _PAGES = {"states": 250, "messages": 400, **dict.fromkeys(LISTS, 500)}
@@ -71,7 +72,10 @@ class _Doubts:
         """Give them, when all structures were looked over."""
         if structure == "tombstones":
             return list(self._unlisted.items())
-        missing = sorted(self._expected.get(structure, ()))  # by their entries: those of a stream go back in that order
+        urgent = structure == "urgent"  # by both hashes; each other one is missed by the hash that told of it
+        told = chain.from_iterable(self._expected.values()) if urgent else self._expected.get(structure, ())
+        missing = sorted(place for place in told if place.startswith(b"urgent ") == urgent)
+        # By their entries: those of a stream go back in that order.
         return list(self._met[structure] | dict.fromkeys((_id_and_entry(place)[0], b"") for place in missing))
 
 

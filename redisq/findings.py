@@ -76,6 +76,15 @@ KINDS: Mapping[str, Kind] = {
     "leases-stray": _fixed(
         "Leases of messages that are not in progress: they would be delivered once more", "removes the leases"
     ),
+    "urgent-missing": _fixed(
+        "Ready messages with a priority that are not listed as urgent: they would wait for all before them",
+        "lists them",
+    ),
+    "urgent-stray": _fixed(
+        "Entries of the list of urgent messages that are not ready there any more, as an older redisq leaves them",
+        "removes the entries; the next claims do, too",
+        WARNING,
+    ),
     "finished-stray": _fixed("Entries of finished messages that are not finished, or gone", "removes the entries"),
     "dead-stray": _fixed("Entries of the dead-letter list that are no dead letters", "removes the entries"),
     "request-missing": Kind(
@@ -232,7 +241,7 @@ def found(
 _TYPES = {
     **dict.fromkeys(("stream", "finished", "tombstones"), "stream"),
     **dict.fromkeys(("messages", "states", "workers", "counters", "config"), "hash"),
-    **dict.fromkeys(("scheduled", "leases", "dead"), "zset"),
+    **dict.fromkeys(("scheduled", "leases", "dead", "urgent"), "zset"),
     "bell": "list",
 }
 

@@ -45,6 +45,7 @@ class PartitionKeys:
     bell: str
     counters: str
     config: str
+    urgent: str
 
 
 def check_queue_name(name: object) -> str:
@@ -81,6 +82,7 @@ def partition_keys(namespace: str, queue: str, partition: int = 0, partitions: i
         bell=prefix + "bell",
         counters=prefix + "counters",
         config=prefix + "config",
+        urgent=prefix + "urgent",
     )
 
 

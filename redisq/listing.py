@@ -21,8 +21,9 @@ LISTS: Mapping[str, str] = {
     "dead": "dead",
     "finished": "finished",
 }
-_IN_STREAMS = re.compile(r"\d{1,15}-\d{1,15}")
 _IN_ORDER = re.compile(r"\d{1,15}")
+_IN_STREAM = re.compile(r"\d{1,15}-\d{1,15}")
+_FORMS = {"stream": re.compile(rf"{_IN_ORDER.pattern}|{_IN_STREAM.pattern}"), "finished": _IN_STREAM}
 _SHORT = 4096  # bytes of a body, or a record, that a list still shows
 
 
@@ -38,7 +39,7 @@ def find(
     if not (isinstance(limit, int) and not isinstance(limit, bool) and 1 <= limit <= BATCH):
         raise ValueError(f"limit= takes 1 to {BATCH}")
     structure = LISTS[which]
-    form = _IN_STREAMS if structure in ("stream", "finished") else _IN_ORDER
+    form = _FORMS.get(structure, _IN_ORDER)
     if cursor is not None and not (isinstance(cursor, str) and form.fullmatch(cursor)):
         raise ValueError("cursor= takes the `next` of the page before")
     found: Page = yield calls.page(where, structure, cursor or "0", limit, _SHORT)

@@ -190,6 +190,7 @@ class Operations:
         at: datetime | None = None,
         expires_in: float | None = None,
         idempotency_key: str | None = None,
+        priority: int = 0,
     ) -> Flow[tuple[str, bool]]:
         """Queue one message; the answer is its id, and whether it is new: False for a repeat.
 
@@ -199,7 +200,7 @@ class Operations:
         self.authorise("queue", queue, token)
         chosen = options.id_of(id, idempotency_key, self.application, queue)
         wait, life = options.delay_of(delay, at, time.time()), options.life_of(expires_in)
-        new = self.new_message(message, chosen, wait, life)
+        new = self.new_message(message, chosen, wait, life, options.priority_of(priority) if priority else 0)
         name = keys.id_text(new.id)
         try:
             schema = yield from self.prepare(queue, len(new.body))
@@ -217,11 +218,11 @@ class Operations:
             ) from None
 
     def new_message(
-        self, message: object, id: bytes, delay: float = 0.0, expires_in: float | None = None
+        self, message: object, id: bytes, delay: float = 0.0, expires_in: float | None = None, priority: int = 0
     ) -> NewMessage:
         """Encode one message, or raise InvalidMessage."""
         body = codec.encode_request(message, MAX_BYTES_CEILING)
-        return NewMessage(id, codec.digest(body), body, delay, expires_in)
+        return NewMessage(id, codec.digest(body), body, delay, expires_in, priority)
 
     def prepare(self, queue: str, smallest: int) -> Flow[schemas.Schema | None]:
         """Enter a queue in the registry as `register` does; the answer is the schema that its messages have to fit.

@@ -10,6 +10,7 @@ from redisq.errors import InvalidMessage
 
 #: Seconds. Beyond a year a slip of units is likelier than intent.
 LONGEST = 31_536_000
+HIGHEST = 9  # as in AMQP's brokers and JMS, where the larger number goes first, too
 _LONGEST_KEY = 512  # characters
 _SHORTEST_LIFE = 0.001  # seconds: scripts count in milliseconds, and 0 of them is for ever
 
@@ -45,6 +46,17 @@ def life_of(expires_in: object) -> float | None:
     if not (_is_seconds(expires_in) and 0 < expires_in <= LONGEST):
         raise InvalidMessage("expires_in= takes seconds, more than 0, at most a year (31,536,000)")
     return max(_SHORTEST_LIFE, expires_in)
+
+
+def priority_of(priority: object) -> int:
+    """Give a message's priority, 0 for an ordinary one.
+
+    Raises:
+        InvalidMessage: it is not valid.
+    """
+    if isinstance(priority, int) and not isinstance(priority, bool) and 0 <= priority <= HIGHEST:
+        return priority
+    raise InvalidMessage(f"priority= takes a whole number from 0, as is usual, to {HIGHEST}, the most urgent")
 
 
 def id_of(id: object, idempotency_key: object, application: str, queue: str) -> bytes:

@@ -149,7 +149,7 @@ def claim(nonce: str, reply: Sequence[Any]) -> Claim:
 
 
 def _body_of(stored: bytes) -> bytes:
-    """Cut what stands before the body: entry id, expiry, a space, the 8-byte digest. A damaged one has no body."""
+    """Cut off what stands before the body: entry, expiry, priority, a space, the digest. A damaged one has none."""
     return stored.partition(b" ")[2][8:]
 
 
@@ -171,13 +171,20 @@ def _message(
     fields = record.split(b" ", 8) if record is not None and not record.startswith(b"T ") else None
     if stored is None and (fields is None or fields[0] != b"E"):
         raise MessageNotFound
-    request, queued_at, expires_at = None, None, None
+    request, queued_at, expires_at, priority = None, None, None, 0
     if stored is not None:
         request, _ = codec.decode_request(_body_of(stored))
-        entry, _, expires = stored[: stored.index(b" ")].partition(b";")
-        queued_at, expires_at = _instant(entry), _instant(expires) if expires else None
+        entry, *terms = stored[: stored.index(b" ")].split(b";")
+        queued_at, expires_at = _instant(entry), _instant(terms[0]) if terms and terms[0] != b"0" else None
+        priority = int(terms[1]) if len(terms) > 1 else 0
     make: Callable[..., Message] = partial(
-        Message, id_text(message), queue_name, request=request, queued_at=queued_at, expires_at=expires_at
+        Message,
+        id_text(message),
+        queue_name,
+        request=request,
+        queued_at=queued_at,
+        expires_at=expires_at,
+        priority=priority,
     )
     if fields is None:
         return make(status=Status.PENDING, available_at=_instant(due) if due is not None else queued_at)

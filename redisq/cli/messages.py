@@ -69,6 +69,9 @@ def queue(
         str | None,
         typer.Option(metavar="TEXT", help="Queueing the same message again under the same key gives the same id."),
     ] = None,
+    priority: Annotated[
+        int, typer.Option(metavar="0-9", min=0, max=9, help="Deliver it before ready ones of a lower priority.")
+    ] = 0,
     token: options.Token = None,
     url: options.Url = None,
     as_json: options.AsJson = False,
@@ -78,9 +81,9 @@ def queue(
     Bad lines are reported by their numbers on stderr; if there was one, the exit code is 1.
     """
     if lines:
-        if delay or (id, at, expires_in, idempotency_key) != (None,) * 4:
+        if delay or priority or (id, at, expires_in, idempotency_key) != (None,) * 4:
             raise typer.BadParameter(
-                "--lines goes with none of --id, --delay, --at, --expires-in and --idempotency-key."
+                "--lines goes with none of --id, --delay, --at, --expires-in, --idempotency-key and --priority."
             )
         if ids and as_json:
             raise typer.BadParameter("With --lines, --ids goes not with --json.")
@@ -98,7 +101,15 @@ def queue(
 
     with RedisQ(url) as mq:
         name = mq.queue_message(
-            queue, request, token, id=id, delay=delay, at=at, expires_in=expires_in, idempotency_key=idempotency_key
+            queue,
+            request,
+            token,
+            id=id,
+            delay=delay,
+            at=at,
+            expires_in=expires_in,
+            idempotency_key=idempotency_key,
+            priority=priority,
         )
     output.show(as_json, {"id": name}, name)
 
@@ -161,7 +172,7 @@ def described(message: dict[str, Any], history: str | None = None) -> Text:
     head = (status.ljust(_INDENT), f"bold {COLOURS[status]}")
     lines: list[str | tuple[str, str]] = [head, f"{message['id']} in {message['queue']}"]
     for name, value in {**message, "history": history or trace.brief(message["history"]) or None}.items():
-        if value is None or name in ("id", "queue", "status"):
+        if value is None or name in ("id", "queue", "status") or (name == "priority" and not value):
             continue
         body = output.printable(value) if name == "history" or name.endswith("_at") else output.readable(value)
         lines += ["\n", (name.removesuffix("_at").ljust(_INDENT), "dim"), _hanging(body)]

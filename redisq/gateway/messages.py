@@ -15,8 +15,9 @@ from redisq.gateway.definitions import taking
 from redisq.gateway.door import Door, address_of
 from redisq.gateway.errors import BadRequest, reply
 from redisq.gateway.lines import Lines
-from redisq.gateway.queries import moment, preferred_wait, query, seconds
+from redisq.gateway.queries import moment, number, preferred_wait, query, seconds
 from redisq.gateway.waits import LONGEST
+from redisq.options import HIGHEST
 
 _OPTIONS = ("delay", "at", "expires_in", "priority")
 
@@ -116,10 +117,8 @@ def _options(request: Request) -> dict[str, Any]:
     found = query(request, *_OPTIONS)
     if not found:
         return {}
-    if "priority" in found:
-        raise BadRequest("A message has no priority of its own: use a queue for each, and a worker's priority=.")
     times = {"at": moment(found, "at"), "expires_in": seconds(found, "expires_in")}
-    return {"delay": seconds(found, "delay") or 0.0, **times}
+    return {"delay": seconds(found, "delay") or 0.0, "priority": number(found, "priority", 0, HIGHEST) or 0, **times}
 
 
 def _wait(request: Request) -> tuple[float, dict[str, str]]:

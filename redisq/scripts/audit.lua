@@ -1,5 +1,5 @@
 -- audit: judge messages in doubt: is each in the one place that it belongs to, at this moment. Mend what is safe to mend.
--- USES clock, arguments, limits, record, bell, finish, tombstone, totals, home
+-- USES clock, arguments, limits, record, bell, finish, tombstone, totals, home, urgent
 --
 -- KEYS[1]  messages    {ns}:1:{orders}:messages
 -- KEYS[2]  states      {ns}:1:{orders}:states
@@ -12,6 +12,7 @@
 -- KEYS[9]  bell        {ns}:1:{orders}:bell
 -- KEYS[10] counters    {ns}:1:{orders}:counters
 -- KEYS[11] config      {ns}:1:{orders}:config
+-- KEYS[12] urgent      {ns}:1:{orders}:urgent
 -- ARGV[1]  lease       default for the queue's own, in milliseconds
 -- ARGV[2]  structure   that they were met in, by its key's name; `tombstones`: that they were not met in
 -- ARGV[3]  bytes       of bodies and records to read, about; what is left then is not judged
@@ -20,7 +21,7 @@
 -- ARGV[6+] id, at   per message; `at` is its entry in a stream, or the time of its tombstone, else empty
 -- REPLY    {how many were judged, at least one; then per problem {id, word, 1 when it was mended}}
 local messages, states, stream, scheduled, leases, finished = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local tombstones, dead, bell, counters, config = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local tombstones, dead, bell, counters, config, urgent = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local structure, bytes, fix, who = ARGV[2], whole(ARGV[3], 'bytes'), whole(ARGV[4], 'fix', 0, 1) == 1, ARGV[5]
 local lease = limits(config, {'lease'}, {ARGV[1]})
 check_name(who, 'who')
@@ -29,7 +30,7 @@ check_items(6, 2)
 -- A record says where its message is; without one the head of the body does. Each problem is told of those who were met in
 -- one structure: of `states` what records and of `messages` what bodies without a record lack, of the others what is there
 -- and should not be. Nothing is taken away before its message is where it belongs, so they are judged in this order:
--- states, finished, dead, leases, messages, scheduled, stream, tombstones.
+-- states, finished, dead, leases, messages, scheduled, stream, urgent, tombstones.
 local now = clock()
 local ringing = redis.call('LLEN', bell)
 redis.call('HLEN', messages)
@@ -40,13 +41,14 @@ redis.call('XLEN', tombstones)
 redis.call('ZCARD', scheduled)
 redis.call('ZCARD', leases)
 redis.call('ZCARD', dead)
+redis.call('ZCARD', urgent)
 
 local broken = broken_totals(counters, {'dead', 'unreadable'})
 
 local hashes = {messages = true, states = true}
 local zsets = {scheduled = scheduled, leases = leases, dead = dead}
 local streams = {stream = stream, finished = finished, tombstones = tombstones}
-if not (hashes[structure] or zsets[structure] or streams[structure]) then refuse('structure') end
+if not (hashes[structure] or zsets[structure] or streams[structure] or structure == 'urgent') then refuse('structure') end
 
 local read = 0
 local function value_of(key, id)
@@ -74,16 +76,17 @@ local function take_away(id, entry)
   end
 end
 
-local function put_back(id, record, due)
+local function put_back(id, record, due, entry)
   return function()
     redis.call('ZREM', leases, id)
     redis.call('ZREM', scheduled, id)
+    if entry and entry_of(entry) then redis.call('ZREM', urgent, place_of(entry, id)) end
     record.status = 'P'
     if due > now and due < 2 ^ 53 then
       record.at, record.entry = due, '-'
       redis.call('ZADD', scheduled, string.format('%d', due), id)
     else
-      record.entry, rung = redis.call('XADD', stream, '*', 'id', id), true
+      record.entry, rung = make_ready(stream, urgent, id, record.priority), true
     end
     redis.call('HSET', states, id, format_record(record))
   end
@@ -93,7 +96,10 @@ local function bring_to_an_end(id, record, entry)
   return function()
     redis.call('ZREM', leases, id)
     redis.call('ZREM', scheduled, id)
-    if entry then redis.call('XDEL', stream, entry) end
+    if entry then
+      redis.call('XDEL', stream, entry)
+      redis.call('ZREM', urgent, place_of(entry, id))
+    end
     if record then
       note(record, 'unreadable', now, who)
       record.status, record.cause, record.payload, died = 'E', 'unreadable', '', died + 1
@@ -115,6 +121,12 @@ local function list(id, record)
   end
 end
 
+local function anew(at, body)
+  local record = new_record(at)
+  record.priority = body and priority_in(body) or 0
+  return record
+end
+
 local function write_record(id, status, entry)
   local record = new_record(now)
   record.status, record.entry = status, entry
@@ -131,7 +143,7 @@ local function judge_record(id, body, record)
     return 'body-missing', bring_to_an_end(id, record, there and home == 'stream' and entry)
   elseif not there and record.status == 'P' then
     local due = tonumber(redis.call('ZSCORE', scheduled, id) or record.at)
-    return 'entry-missing', put_back(id, record, due)
+    return 'entry-missing', put_back(id, record, due, entry)
   elseif not there then
     local words = {leases = 'lease-missing', finished = 'finished-missing', dead = 'dead-missing'}
     return words[home], list(id, record)
@@ -144,7 +156,7 @@ local function judge_body(id, body)
   local home, entry = home_of(nil, body)
   if not home then return 'body-damaged' end
   if is_at(home, entry, id) or redis.call('ZSCORE', leases, id) or redis.call('ZSCORE', dead, id) then return nil end
-  return 'orphan', put_back(id, new_record(now), tonumber(redis.call('ZSCORE', scheduled, id) or now))
+  return 'orphan', put_back(id, anew(now, body), tonumber(redis.call('ZSCORE', scheduled, id) or now), entry)
 end
 
 local ending = {}
@@ -160,7 +172,7 @@ local function judge_entry(id, entry, body, record, buried)
   if not home then return nil end
   if is_at(home, home_entry, id) then return structure .. '-stray', take_away(id, entry) end
   if record or structure == 'scheduled' or structure == 'stream' then return nil end
-  if structure == 'leases' then return 'record-missing', put_back(id, new_record(now), now) end
+  if structure == 'leases' then return 'record-missing', put_back(id, anew(now, body), now) end
   if structure == 'finished' then return 'record-missing', write_record(id, 'C', entry) end
   local died_at = math.max(0, math.min(now, tonumber(redis.call('ZSCORE', dead, id))))
   return 'record-missing', write_record(id, 'E', string.format('%d', died_at))
@@ -169,6 +181,30 @@ end
 local function judge_tombstone(id, buried, at)
   if not buried or string.format('%d', buried.at) ~= at then return nil end
   return 'tombstone-missing', function() redis.call('XADD', tombstones, '*', 'id', id) end
+end
+
+local function judge_place(id, at, text, body, record, buried)
+  if #id ~= 16 then
+    if redis.call('ZSCORE', urgent, id) then return 'id-strange' end
+    return nil
+  end
+  if text and not record and not buried then return nil end
+  local home, entry, priority = nil, nil, 0
+  if record then
+    home, entry = home_of(record)
+    priority = record.priority
+  elseif body and not buried then
+    home, entry = home_of(nil, body)
+    priority = priority_in(body)
+  end
+  local belongs = home == 'stream' and priority > 0
+  if at ~= '' then
+    local place = entry_of(at) and place_of(at, id)
+    if not place or not redis.call('ZSCORE', urgent, place) or belongs and entry == at then return nil end
+    return 'urgent-stray', function() redis.call('ZREM', urgent, place) end
+  elseif belongs and is_entry(stream, entry, id) and not redis.call('ZSCORE', urgent, place_of(entry, id)) then
+    return 'urgent-missing', function() redis.call('ZADD', urgent, 9 - priority, place_of(entry, id)) end
+  end
 end
 
 local function is_home(at, body, record, buried)
@@ -183,6 +219,7 @@ local function judge(id, at)
   if structure == 'tombstones' then return judge_tombstone(id, buried, at) end
   local body
   if record or buried then body = redis.call('HEXISTS', messages, id) == 1 else body = value_of(messages, id) end
+  if structure == 'urgent' then return judge_place(id, at, text, body, record, buried) end
   local there -- most have only arrived, or moved on, since they were met
   if structure == 'states' then
     there = text

@@ -1,5 +1,5 @@
--- claim: hand messages to a worker: lapsed leases first, then what is ready; due messages join the ready ones.
--- USES clock, arguments, limits, totals, record, lapse, bell, finish, tombstone, sweep
+-- claim: hand messages to a worker: lapsed leases first, then what is ready, by priority; due messages join the ready ones.
+-- USES clock, arguments, limits, totals, record, home, lapse, bell, finish, urgent, tombstone, sweep
 --
 -- KEYS[1]  stream      {ns}:1:{orders}:stream
 -- KEYS[2]  messages    {ns}:1:{orders}:messages
@@ -13,6 +13,7 @@
 -- KEYS[10] finished    {ns}:1:{orders}:finished
 -- KEYS[11] tombstones  {ns}:1:{orders}:tombstones
 -- KEYS[12] dead        {ns}:1:{orders}:dead
+-- KEYS[13] urgent      {ns}:1:{orders}:urgent
 -- ARGV[1]  lease         default for the queue's own, in milliseconds
 -- ARGV[2]  max_lost      default for the queue's own: how often a message may be charged with a lapsed lease
 -- ARGV[3]  retention     default for the queue's own, in milliseconds
@@ -30,6 +31,7 @@
 --          worker with no other; the time in milliseconds; then per delivery id, attempt, body}
 local stream, messages, states, scheduled, leases, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local bell, counters, config, finished, tombstones, dead = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local urgent = KEYS[13]
 local worker, nonce, count, lapsed_by = ARGV[6], ARGV[7], whole(ARGV[8], 'count', 1, 500), whole(ARGV[9], 'lapsed')
 local room, alone = whole(ARGV[10], 'room'), whole(ARGV[11], 'alone', 0, 1) == 1
 check_name(worker, 'worker')
@@ -112,7 +114,15 @@ local function candidate(id, source, entry)
   ids[i], at[id], sources[i], taken_from[i] = id, i, source, entry or false
 end
 for i = 1, #lapsed do candidate(lapsed[i], 'lapsed') end
-for i = 1, #entries do candidate(entries[i][2][2], 'ready', entries[i][1]) end
+local places, placed = redis.call('ZRANGE', urgent, 0, count - 1), {} -- placed: whose places these are
+for i = 1, #places do
+  local entry, id = read_place(places[i])
+  placed[i] = id or false
+  if id then candidate(id, 'urgent', entry) end
+end
+for i = 1, #entries do -- beside urgent ones only as many as there may be room for: not all bodies are read
+  if #ids < #lapsed + count or at[entries[i][2][2]] then candidate(entries[i][2][2], 'ready', entries[i][1]) end
+end
 for i = 1, #promoted do candidate(promoted[i], 'due') end
 if #ids == 0 and #due.messages + #due.tombstones == 0 then
   reply[2] = pause(left, first_lease, first_due)
@@ -127,19 +137,35 @@ for first = 1, #ids, 500 do
   local some_bodies, some_texts = redis.call('HMGET', messages, unpack(slice)), redis.call('HMGET', states, unpack(slice))
   for i = 1, #slice do bodies[first + i - 1], texts[first + i - 1] = some_bodies[i], some_texts[i] end
 end
+
+-- The order in which they are looked at: as they came, but a due one that has a priority before ready ones of a lower.
+local order, hurry = {}, false
+for i = 1, #ids do
+  order[i] = i
+  hurry = hurry or sources[i] == 'due' and bodies[i] and priority_in(bodies[i]) > 0
+end
+if hurry then
+  order = {}
+  for rank = 10, 0, -1 do
+    for i = 1, #ids do
+      local own = sources[i] == 'lapsed' and 10 or bodies[i] and priority_in(bodies[i]) or 0
+      if own == rank then order[#order + 1] = i end
+    end
+  end
+end
 local delivered, deadlines, records, ended, moved, taken = {}, {}, {}, {}, {}, {}
-local lost, unreadable = 0, 0
+local lost, unreadable, displaced = 0, 0, {} -- displaced: ids that have no place among the urgent ones any more
 local function dies(i, record, cause)
   record.status, record.cause = 'E', cause
   if cause ~= 'expired' then record.payload = '' end -- else the error of its last attempt tells more
   if sources[i] ~= 'lapsed' then record.at = 0 end -- it waited: when its last delivery began is not known any more
-  ended[#ended + 1] = {ids[i], record}
+  ended[#ended + 1], displaced[ids[i]] = {ids[i], record}, true
   if taken_from[i] then taken[#taken + 1] = taken_from[i] end
 end
 local function is_delivered(i, attempt, text)
   local id, n, last = ids[i], #delivered + 1, #reply
   delivered[n], deadlines[2 * n - 1], deadlines[2 * n], records[2 * n - 1], records[2 * n] = id, now + lease, id, id, text
-  reply[last + 1], reply[last + 2], reply[last + 3] = id, attempt, bodies[i]
+  reply[last + 1], reply[last + 2], reply[last + 3], displaced[id] = id, attempt, bodies[i], true
   if taken_from[i] then taken[#taken + 1] = taken_from[i] end
 end
 local function begin(record, source)
@@ -148,18 +174,26 @@ local function begin(record, source)
   record.at, record.entry, record.payload = now, worker, ''
   return format_record(record)
 end
+local function is_astray(i, record) -- what is ready by `urgent` alone may have been taken from the stream
+  local home, entry = home_of(record, bodies[i] or '')
+  return sources[i] == 'urgent' and not (home == 'stream' and entry == taken_from[i])
+end
 local fresh -- the record of a message that is delivered for the first time: it is the same for all of this claim
-for i = 1, #ids do
+for n = 1, #order do
+  local i = order[n]
   local body, source = bodies[i], sources[i]
-  local expires = body and string.match(body, '^[%d-]+;(%d+) ')
-  local expired = expires and tonumber(expires) <= now
-  if body and not texts[i] and source == 'ready' and not expired then
+  local expires, priority = string.match(body or '', '^[%d-]+;(%d+);?(%d?) ')
+  local expired = expires and expires ~= '0' and tonumber(expires) <= now
+  if body and not texts[i] and source == 'ready' and not expired and (not priority or priority == '') then
     if #delivered < count then
       fresh = fresh or begin(new_record(now), source)
       is_delivered(i, '1', fresh)
     end
+  elseif is_astray(i, texts[i] and parse_record(texts[i])) then
+    displaced[ids[i]] = true
   else
     local record = texts[i] and parse_record(texts[i]) or new_record(now)
+    record.priority = tonumber(priority) or 0
     local suspect, charge, guilty = 0, 0, false
     if source == 'lapsed' then suspect, charge, guilty = lapse(record, max_lost) end
     local fits = suspect == 0 or (#delivered < count and (suspect == 1 and room >= 1 or suspect == 2 and alone))
@@ -187,7 +221,7 @@ for i = 1, #ids do
       end
     elseif source == 'due' then
       record.status, record.at = 'P', now
-      moved[#moved + 1] = {id = ids[i], record = record}
+      moved[#moved + 1], displaced[ids[i]] = {id = ids[i], record = record}, true
     end
   end
 end
@@ -198,14 +232,20 @@ local broken = lost + #ended > 0 and broken_totals(counters, {'lost', 'dead', 'u
 redis.call('ZREM', scheduled, unpack(#promoted > 0 and promoted or {''}))
 for i = 1, #ended do redis.call('ZREM', leases, ended[i][1]) end
 local ms, sequence = string.match(#entries > 0 and entries[#entries][1] or '', '^(%d+)%-(%d+)$')
-if ms and #taken == #entries and #sequence <= 15 then -- all from the first on: XDEL would look for each of them anew
-  redis.call('XTRIM', stream, 'MINID', ms .. '-' .. string.format('%d', sequence + 1))
+local removed = 0
+if ms and #taken == #entries and #places == 0 and #sequence <= 15 then -- all from the first on: XDEL would look for each
+  removed = redis.call('XTRIM', stream, 'MINID', ms .. '-' .. string.format('%d', sequence + 1))
 elseif #taken > 0 then
-  redis.call('XDEL', stream, unpack(taken))
+  removed = redis.call('XDEL', stream, unpack(taken))
 end
+local gone = {}
+for i = 1, #places do
+  if not placed[i] or displaced[placed[i]] then gone[#gone + 1] = places[i] end
+end
+if #gone > 0 then redis.call('ZREM', urgent, unpack(gone)) end
 finish(states, finished, dead, ended, now)
 for i = 1, #moved do
-  moved[i].record.entry = redis.call('XADD', stream, '*', 'id', moved[i].id)
+  moved[i].record.entry = make_ready(stream, urgent, moved[i].id, moved[i].record.priority)
   redis.call('HSET', states, moved[i].id, format_record(moved[i].record))
 end
 if #delivered > 0 then
@@ -219,7 +259,7 @@ add_to_total(counters, broken, 'unreadable', unreadable)
 forget(messages, states, finished, tombstones, dead, due)
 
 -- 5. Ring on while something is left, else silence the bell.
-if ready - #taken + #moved > 0 then
+if ready - removed + #moved > 0 then
   ring(bell, ringing)
   reply[2] = 0
 else

@@ -1,5 +1,5 @@
 -- delete: remove messages, whatever their status. A worker that has one in progress loses its lease.
--- USES clock, arguments, limits, totals, record, tombstone, sweep
+-- USES clock, arguments, limits, totals, record, urgent, tombstone, sweep
 --
 -- KEYS[1]  messages    {ns}:1:{orders}:messages
 -- KEYS[2]  states      {ns}:1:{orders}:states
@@ -11,6 +11,7 @@
 -- KEYS[8]  finished    {ns}:1:{orders}:finished
 -- KEYS[9]  tombstones  {ns}:1:{orders}:tombstones
 -- KEYS[10] dead        {ns}:1:{orders}:dead
+-- KEYS[11] urgent      {ns}:1:{orders}:urgent
 -- ARGV[1]  retention   default for the queue's own, in milliseconds
 -- ARGV[2]  window      default for the queue's own deduplication window, in milliseconds
 -- ARGV[3]  dead        default for the queue's own retention of dead letters, in milliseconds
@@ -20,7 +21,7 @@
 -- REPLY    per message 'OK'
 -- ERROR    MESSAGE_NOT_FOUND  there is no such message, or it is no dead letter
 local messages, states, stream, scheduled, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local counters, config, finished, tombstones, dead = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local counters, config, finished, tombstones, dead, urgent = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local nonce, letters_only = ARGV[4], whole(ARGV[5], 'letters', 0, 1) == 1
 check_name(nonce, 'nonce')
 check_items(6, 1)
@@ -34,7 +35,7 @@ redis.call('ZCARD', leases)
 local broken = broken_totals(counters, {'deleted'})
 local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 
-local doomed, seen, reply = {}, {}, {}
+local doomed, seen, reply, hurried = {}, {}, {}, false
 for i = 6, #ARGV do
   local id = ARGV[i]
   local body, text = redis.call('HGET', messages, id), redis.call('HGET', states, id)
@@ -43,6 +44,7 @@ for i = 6, #ARGV do
   if (letter or body and not letters_only) and not seen[id] then
     seen[id] = true
     doomed[#doomed + 1] = {id = id, body = body or '', record = text and parse_record(text)}
+    hurried = hurried or body and priority_in(body) > 0
     reply[#reply + 1] = 'OK'
   elseif seen[id] or (tombstone and tombstone.nonce == nonce) then
     reply[#reply + 1] = 'OK'
@@ -51,6 +53,7 @@ for i = 6, #ARGV do
   end
 end
 
+if hurried then redis.call('ZCARD', urgent) end
 forget(messages, states, finished, tombstones, dead, due)
 for i = 1, #doomed do
   local id, body, record = doomed[i].id, doomed[i].body, doomed[i].record
@@ -59,7 +62,10 @@ for i = 1, #doomed do
   redis.call('ZREM', leases, id) -- first, so that a full server lets the rest pass
   redis.call('ZREM', scheduled, id)
   redis.call('ZREM', dead, id)
-  if entry then redis.call('XDEL', status == 'P' and stream or finished, entry) end
+  if entry then
+    redis.call('XDEL', status == 'P' and stream or finished, entry)
+    if hurried and status == 'P' then redis.call('ZREM', urgent, place_of(entry, id)) end
+  end
   redis.call('HDEL', messages, id)
   bury(states, tombstones, id, nonce, digest_of(body), now)
 end

@@ -12,9 +12,11 @@
 -- KEYS[10] bell        {ns}:1:{orders}:bell
 -- KEYS[11] counters    {ns}:1:{orders}:counters
 -- KEYS[12] config      {ns}:1:{orders}:config
+-- KEYS[13] urgent      {ns}:1:{orders}:urgent
 -- REPLY    how many keys there were; Redis frees their memory in the background
 local stream, messages, states, scheduled, leases, finished = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local tombstones, dead, workers, bell, counters, config = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local urgent = KEYS[13]
 -- Reading tells whether each key is ours, before any goes.
 redis.call('XLEN', stream)
 redis.call('XLEN', finished)
@@ -27,6 +29,7 @@ redis.call('HLEN', config)
 redis.call('ZCARD', scheduled)
 redis.call('ZCARD', leases)
 redis.call('ZCARD', dead)
+redis.call('ZCARD', urgent)
 redis.call('LLEN', bell)
 return redis.call('UNLINK',
-  stream, messages, states, scheduled, leases, finished, tombstones, dead, workers, bell, counters, config)
+  stream, messages, states, scheduled, leases, finished, tombstones, dead, workers, bell, counters, config, urgent)

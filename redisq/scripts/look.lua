@@ -1,5 +1,5 @@
 -- look: list a page of one of a queue's structures: what it tells of where messages are. Changes nothing.
--- USES arguments, record, tombstone, home
+-- USES arguments, record, tombstone, home, urgent
 --
 -- KEYS[1]  messages    {ns}:1:{orders}:messages
 -- KEYS[2]  states      {ns}:1:{orders}:states
@@ -9,6 +9,7 @@
 -- KEYS[6]  finished    {ns}:1:{orders}:finished
 -- KEYS[7]  tombstones  {ns}:1:{orders}:tombstones
 -- KEYS[8]  dead        {ns}:1:{orders}:dead
+-- KEYS[9]  urgent      {ns}:1:{orders}:urgent
 -- ARGV[1]  structure   by its key's name
 -- ARGV[2]  cursor      where the page begins, 0 for the first one
 -- ARGV[3]  count       entries of the page, about
@@ -19,7 +20,7 @@
 --          and times in turn}. A place is `<structure> <entry, in streams> <id>`: `states` and `messages` (of those without
 --          a record) tell where messages belong, the others where they are. `tombstones` lists ids alone
 local messages, states, stream, scheduled = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local leases, finished, tombstones, dead = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local leases, finished, tombstones, dead, urgent = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local structure, cursor = ARGV[1], ARGV[2]
 local count, bytes = whole(ARGV[3], 'count', 1, 500), whole(ARGV[4], 'bytes')
 local slices = whole(ARGV[5], 'slices', 1)
@@ -33,6 +34,7 @@ redis.call('XLEN', tombstones)
 redis.call('ZCARD', scheduled)
 redis.call('ZCARD', leases)
 redis.call('ZCARD', dead)
+redis.call('ZCARD', urgent)
 
 local places, doubtful, buried_ids = {}, {}, {}
 
@@ -44,6 +46,11 @@ local function place(home, entry, id)
   places[#places + 1] = home .. ' ' .. entry .. ' ' .. id
 end
 
+local function place_ready(home, entry, id, priority)
+  place(home, entry, id)
+  if home == 'stream' and priority > 0 then place('urgent', entry, id) end
+end
+
 local HEAD = 8192 -- a record is longer only by its payload, which need not be copied
 local function look_at_record(id, text)
   local head = #text > HEAD and string.sub(text, 1, HEAD) or text
@@ -52,7 +59,7 @@ local function look_at_record(id, text)
   local body = redis.call('HEXISTS', messages, id) == 1
   if record and (body or record.cause == 'unreadable' and (record.status == 'C' or record.status == 'E')) then
     local home, entry = home_of(record)
-    return place(home, entry, id)
+    return place_ready(home, entry, id, record.priority)
   end
   if buried then
     table.insert(buried_ids, id)
@@ -64,7 +71,7 @@ end
 local function look_at_body(id, body)
   if redis.call('HEXISTS', states, id) == 1 then return end
   local home, entry = home_of(nil, body)
-  if home then place(home, entry, id) else doubtful[#doubtful + 1] = id end
+  if home then place_ready(home, entry, id, priority_in(body)) else doubtful[#doubtful + 1] = id end
 end
 
 -- A hash gives values, too, whose sizes are not known before. So the first step is the smallest, and each next one twice as
@@ -109,12 +116,27 @@ local function look_over_stream(key)
   end
 end
 
+local function look_over_urgent()
+  local found = redis.call('ZSCAN', urgent, cursor, 'COUNT', count)
+  cursor = found[1]
+  for i = 1, #found[2], 2 do
+    local entry, id = read_place(found[2][i])
+    if not id then
+      doubtful[#doubtful + 1] = found[2][i]
+    elseif is_of_slice(id) then
+      place('urgent', entry, id)
+    end
+  end
+end
+
 local zsets = {scheduled = scheduled, leases = leases, dead = dead}
 local streams = {stream = stream, finished = finished, tombstones = tombstones}
 if structure == 'states' then
   look_over_hash(states, look_at_record)
 elseif structure == 'messages' then
   look_over_hash(messages, look_at_body)
+elseif structure == 'urgent' then
+  look_over_urgent()
 elseif zsets[structure] then
   look_over_zset(zsets[structure])
 elseif streams[structure] then

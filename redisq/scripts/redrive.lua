@@ -1,5 +1,5 @@
 -- redrive: queue dead letters anew: the same id, counted from zero, with their history. Their expiry is lifted.
--- USES clock, arguments, limits, totals, record, receipts, bell, tombstone, sweep
+-- USES clock, arguments, limits, totals, record, receipts, bell, urgent, tombstone, sweep
 --
 -- KEYS[1] dead        {ns}:1:{orders}:dead
 -- KEYS[2] states      {ns}:1:{orders}:states
@@ -10,6 +10,7 @@
 -- KEYS[7] config      {ns}:1:{orders}:config
 -- KEYS[8] finished    {ns}:1:{orders}:finished
 -- KEYS[9] tombstones  {ns}:1:{orders}:tombstones
+-- KEYS[10] urgent     {ns}:1:{orders}:urgent
 -- ARGV[1]  retention   default for the queue's own, in milliseconds
 -- ARGV[2]  window      default for the queue's own deduplication window, in milliseconds
 -- ARGV[3]  dead        default for the queue's own retention of dead letters, in milliseconds
@@ -18,7 +19,7 @@
 -- REPLY    per message 'OK', also when it was redriven before and is no longer dead
 -- ERROR    MESSAGE_NOT_FOUND  it is no dead letter, or its body is gone
 local dead, states, messages, stream, bell, counters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local config, finished, tombstones = KEYS[7], KEYS[8], KEYS[9]
+local config, finished, tombstones, urgent = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local who = ARGV[4]
 check_name(who, 'who')
 check_items(5, 1)
@@ -26,7 +27,9 @@ local retention, window, dead_retention = limits(
   config, {'retention', 'dedup_window', 'dead_retention'}, {ARGV[1], ARGV[2], ARGV[3]})
 
 local now = clock()
-local ready, ringing = redis.call('XLEN', stream), redis.call('LLEN', bell)
+local ringing = redis.call('LLEN', bell)
+redis.call('XLEN', stream)
+redis.call('ZCARD', urgent)
 local broken = broken_totals(counters, {'redriven'})
 local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 local ids = {}
@@ -39,8 +42,9 @@ for i = 1, #ids do
   if record and record.status == 'E' and body then
     note(record, 'redriven', now, who)
     record.failed, record.lost, record.released = 0, 0, 0
-    record.status, record.cause, record.at = 'P', 'redriven', now
-    redriven[#redriven + 1] = {id = ids[i], record = record, body = string.gsub(body, '^([%d-]+);%d+ ', '%1 ', 1)}
+    record.status, record.cause, record.at, record.priority = 'P', 'redriven', now, priority_in(body)
+    local expiry = record.priority > 0 and {'^([%d-]+);%d+;', '%1;0;'} or {'^([%d-]+);%d+ ', '%1 '}
+    redriven[#redriven + 1] = {id = ids[i], record = record, body = string.gsub(body, expiry[1], expiry[2], 1)}
     reply[i] = 'OK'
   elseif record and body and string.find(record.history, 'redriven,', 1, true) then
     reply[i] = 'OK'
@@ -53,7 +57,7 @@ forget(messages, states, finished, tombstones, dead, due) -- before what is redr
 for i = 1, #redriven do
   local item = redriven[i]
   redis.call('ZREM', dead, item.id) -- first, so that a full server lets the rest pass
-  item.record.entry = redis.call('XADD', stream, '*', 'id', item.id)
+  item.record.entry = make_ready(stream, urgent, item.id, item.record.priority)
   redis.call('HSET', messages, item.id, item.body)
   redis.call('HSET', states, item.id, format_record(item.record))
 end

@@ -1,5 +1,5 @@
 -- release: hand messages back, uncharged, for any worker to claim at once.
--- USES clock, arguments, limits, totals, record, receipts, bell, tombstone, sweep
+-- USES clock, arguments, limits, totals, record, receipts, bell, urgent, tombstone, sweep
 --
 -- KEYS[1]  leases      {ns}:1:{orders}:leases
 -- KEYS[2]  states      {ns}:1:{orders}:states
@@ -11,6 +11,7 @@
 -- KEYS[8]  finished    {ns}:1:{orders}:finished
 -- KEYS[9]  tombstones  {ns}:1:{orders}:tombstones
 -- KEYS[10] dead        {ns}:1:{orders}:dead
+-- KEYS[11] urgent      {ns}:1:{orders}:urgent
 -- ARGV[1]  retention   default for the queue's own, in milliseconds
 -- ARGV[2]  window      default for the queue's own deduplication window, in milliseconds
 -- ARGV[3]  dead        default for the queue's own retention of dead letters, in milliseconds
@@ -18,7 +19,7 @@
 -- REPLY    per message 'OK', also when this delivery handed it back before
 -- ERROR    LEASE_LOST  the message is gone, finished, or another delivery holds it
 local leases, states, stream, bell, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local counters, config, finished, tombstones, dead = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local counters, config, finished, tombstones, dead, urgent = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 check_items(4, 3)
 local retention, window, dead_retention = limits(
   config, {'retention', 'dedup_window', 'dead_retention'}, {ARGV[1], ARGV[2], ARGV[3]})
@@ -33,7 +34,7 @@ local ids = {}
 for i = 4, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
 local records = read_records(states, ids)
 
-local released, reply = {}, {}
+local released, reply, hurried = {}, {}, false
 for i = 4, #ARGV, 3 do
   local id, attempt, nonce = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local record = records[id]
@@ -44,17 +45,18 @@ for i = 4, #ARGV, 3 do
       note(record, 'released', now, record.entry)
       record.status, record.released, record.cause = 'P', record.released + 1, 'released'
       record.at, record.payload = now, ''
-      released[#released + 1] = id
+      released[#released + 1], hurried = id, hurried or record.priority > 0
     end
     reply[#reply + 1] = 'OK'
   end
 end
 
+if hurried then redis.call('ZCARD', urgent) end
 if #released > 0 then
   redis.call('ZREM', leases, unpack(released)) -- first, so that a full server lets the rest pass
   for i = 1, #released do
     local record = records[released[i]]
-    record.entry = redis.call('XADD', stream, '*', 'id', released[i])
+    record.entry = make_ready(stream, urgent, released[i], record.priority)
     redis.call('HSET', states, released[i], format_record(record))
   end
   add_to_total(counters, broken, 'released', #released)

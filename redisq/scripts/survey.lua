@@ -13,6 +13,7 @@
 -- KEYS[10] bell        {ns}:1:{orders}:bell
 -- KEYS[11] counters    {ns}:1:{orders}:counters
 -- KEYS[12] config      {ns}:1:{orders}:config
+-- KEYS[13] urgent      {ns}:1:{orders}:urgent
 -- ARGV[1]  retention   default for the queue's own, in milliseconds
 -- ARGV[2]  window      default for the queue's own deduplication window, in milliseconds
 -- ARGV[3]  dead        default for the queue's own retention of dead letters, in milliseconds
@@ -23,6 +24,7 @@
 --          the definition as names and values
 local stream, messages, states, scheduled, leases, finished = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local tombstones, dead, workers, bell, counters, config = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local urgent = KEYS[13]
 
 local types, sound = {}, true
 local function check(key, wanted)
@@ -42,6 +44,7 @@ check(workers, 'hash')
 check(bell, 'list')
 check(counters, 'hash')
 check(config, 'hash')
+check(urgent, 'zset')
 if not sound then return {types} end
 
 local now = clock()

@@ -93,7 +93,14 @@ class Client:
             (message,) = batch
             refused = await self._noted(
                 batch,
-                self._call("queue_message", message.queue, message.body, id=message.id, delay=message.delay),
+                self._call(
+                    "queue_message",
+                    message.queue,
+                    message.body,
+                    id=message.id,
+                    delay=message.delay,
+                    priority=message.priority,
+                ),
             )
             self._settle(batch, refused)
             return

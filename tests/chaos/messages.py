@@ -27,6 +27,7 @@ class Planned:
     queue: str
     body: dict[str, Any]
     delay: float
+    priority: int
 
 
 def planned(seed: int, slot: str, number: int) -> Planned:
@@ -39,7 +40,8 @@ def planned(seed: int, slot: str, number: int) -> Planned:
     id = str(uuid.UUID(int=chance.getrandbits(128), version=4))
     body = {"n": number, "slot": slot, **_orders(chance), "pad": _pad(chance)}
     delay = chance.uniform(0.01, 2) if chance.random() < 0.1 else 0.0
-    return Planned(number, id, QUEUES[chance.random() < 0.25], body, delay)
+    queue = QUEUES[chance.random() < 0.25]
+    return Planned(number, id, queue, body, delay, chance.choice((0, 0, 0, 1, 9)))
 
 
 def _orders(chance: random.Random) -> dict[str, Any]:

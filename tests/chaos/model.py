@@ -1,6 +1,6 @@
 """A queue as it should be: what each call answers and leaves, in plain Python, with a clock that tests move.
 
-It knows nothing of the order of messages beyond "lapsed ones may be claimed, too", and is told which were delivered.
+Of the order of messages it knows priorities, and that lapsed ones may be claimed, too. It is told which were delivered.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Kept:
     lost: int = 0
     suspect: int = 0
     payload: Any = None
+    priority: int = 0
     history: list[tuple[str, int]] = field(default_factory=list)
 
     def note(self, event: str) -> None:
@@ -46,11 +47,11 @@ class Model:
         events = ("queued", "completed", "failed", "lost", "released", "dead", "deleted", "redriven")
         self.counts = dict.fromkeys(events, 0)
 
-    def queue(self, id: bytes, body: Any, delay: float = 0.0) -> Refusal:
+    def queue(self, id: bytes, body: Any, delay: float = 0.0, priority: int = 0) -> Refusal:
         known = self.kept[id].body if id in self.kept else self.tombstones.get(id, (None, 0))[0]
         if known is not None:
             return None if known == body else MessageConflict
-        self.kept[id] = Kept(body, "P", self.now + delay)
+        self.kept[id] = Kept(body, "P", self.now + delay, priority=priority)
         self.counts["queued"] += 1
         return None
 

@@ -166,11 +166,18 @@ class Machine(RuleBasedStateMachine):
             return type(error)
 
     @precondition(few)
-    @rule(target=ids, threads=st.booleans(), body=st.integers(0, 2), delay=st.sampled_from((0, 0, 1500, 4000)))
-    def queue(self, threads: bool, body: int, delay: float) -> bytes:
+    @rule(
+        target=ids,
+        threads=st.booleans(),
+        body=st.integers(0, 2),
+        delay=st.sampled_from((0, 0, 1500, 4000)),
+        priority=st.sampled_from((0, 0, 3, 9)),
+    )
+    def queue(self, threads: bool, body: int, delay: float, priority: int) -> bytes:
         (id,) = self._new_ids(1)
-        assert self.model.queue(id, body, delay) is None
-        assert self.ask(threads, "queue_message", body, id=id_text(id), delay=delay) == id_text(id)
+        assert self.model.queue(id, body, delay, priority) is None
+        given = {"id": id_text(id), "delay": delay, "priority": priority}
+        assert self.ask(threads, "queue_message", body, **given) == id_text(id)
         return id
 
     @initialize(target=ids, threads=st.booleans(), bodies=st.lists(st.integers(0, 2), min_size=3, max_size=6))
@@ -214,6 +221,7 @@ class Machine(RuleBasedStateMachine):
     def _claim(self, worker: str, count: int, reclaim: bool) -> list[Receipt]:
         """Claim: as many as there are, except that of several suspects all but one may be left."""
         nonce = calls.new_nonce()
+        ready = set(self.orders.ready())
         receipts = self._claimed(self.orders.claim(count, worker, nonce, **({} if reclaim else {"lapsed_by": 0})))
         if reclaim:
             self.model.condemn()
@@ -222,6 +230,9 @@ class Machine(RuleBasedStateMachine):
         assert found <= waiting | lapsed
         assert len(found) == len(receipts) <= count
         assert len(found) >= min(count, len(waiting) + bool(lapsed))
+        kept = self.model.kept
+        lowest = min((kept[id].priority for id in found & waiting), default=9)
+        assert all(kept[id].priority <= lowest for id in ready - found)
         for receipt in receipts:
             assert receipt.attempt == self.model.kept[receipt.id].attempt + 1
         self.model.deliver(receipts)

@@ -1,4 +1,4 @@
-"""`at`, `expires_in` and `idempotency_key`: what becomes of the message, on every server and with both clients."""
+"""The options of queueing: what becomes of the message, on every server and with both clients."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ def test_a_message_that_was_got_in_time_does_not_expire(mq: Any, hand: Any) -> N
         {"at": "tomorrow"},
         {"delay": 1, "at": datetime(2026, 12, 24, tzinfo=UTC)},
         {"expires_in": 0},
+        *({"priority": priority} for priority in (-1, 10, 1.0, "5", True, 2**64, [5])),
         {"idempotency_key": ""},
         {"idempotency_key": "k", "id": "05749898-74a0-47e1-b10d-5acf29d040c4"},
     ],
@@ -71,6 +72,32 @@ def test_a_message_that_was_got_in_time_does_not_expire(mq: Any, hand: Any) -> N
 def test_a_bad_option_sends_nothing(make_client: Any, trap: Any, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidMessage):
         make_client(settings_for(trap.url, "any")).queue_message(QUEUE, 1, **options)
+
+
+# --- In which order ---
+
+
+def test_the_most_urgent_are_delivered_first(mq: Any, hand: Any) -> None:
+    ids = [mq.queue_message(QUEUE, number, priority=priority) for number, priority in enumerate((0, 1, 9, 0, 9))]
+    assert mq.stats(QUEUE).ready == 5
+    assert mq.get_message(QUEUE, ids[2]).priority == mq.get_message(QUEUE, ids[2]).to_dict()["priority"] == 9
+    assert [message.id for message in mq.list_messages(QUEUE, "ready").messages] == [ids[n] for n in (2, 4, 1, 0, 3)]
+    assert [id_text(hand.claim().receipt.id) for _ in range(5)] == [ids[n] for n in (2, 4, 1, 0, 3)]
+
+
+def test_a_worker_takes_what_is_urgent_before_what_was_there(raw: Any) -> None:
+    worker, handled = Worker(settings=raw.settings), []
+
+    @worker.handler(QUEUE, concurrency=1)
+    def handle(delivery: Delivery) -> None:
+        handled.append(delivery.request)
+        if delivery.request == 0:
+            beside.queue_message(QUEUE, "urgent", priority=1)
+
+    with RedisQ(settings=raw.settings) as beside:
+        beside.queue_messages(QUEUE, range(3))
+        worker.run(burst=True)
+    assert handled == [0, "urgent", 1, 2]
 
 
 # --- Once ---

@@ -12,7 +12,7 @@ from tests.proxy import Proxy, script
 
 _BEGINNING = re.compile(rb"\*(\d+)\r\n\$7\r\nEVALSHA\r\n")
 #: How many arguments come before the messages, and how many there are for each; see the scripts' headers.
-ARGUMENTS = {"register": (0, 2), "queue": (5, 5), "get": (0, 1), "delete": (5, 1), "complete": (4, 4), "fail": (6, 7)}
+ARGUMENTS = {"register": (0, 2), "queue": (5, 3), "get": (0, 1), "delete": (5, 1), "complete": (4, 4), "fail": (6, 7)}
 
 
 class Dam(Proxy):

@@ -26,6 +26,10 @@ def _broken(raw: Raw) -> Iterator[str]:
     for name in ("scheduled", "leases", "dead"):
         for id in redis.zrange(getattr(keys, name), 0, -1):
             homes[id][name] += 1
+    urgent = [place[30:] for place in redis.zrange(keys.urgent, 0, -1)]
+    for id in urgent:
+        if homes[id] != {"stream": 1}:
+            yield f"{id.hex()} is urgent, and in {dict(homes[id])}"
     bodies, states = redis.hgetall(keys.messages), redis.hgetall(keys.states)
     for id in homes.keys() | bodies.keys() | states.keys():
         places, text = homes[id], states.get(id)

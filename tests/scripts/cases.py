@@ -18,6 +18,8 @@ class Everything:
     """What `everything` put there."""
 
     ready: bytes  # queued
+    urgent: bytes  # queued with a priority
+    hurried: Receipt  # in progress, with a priority
     due: bytes  # scheduled, and its time has come
     delayed: bytes  # scheduled for far later
     held: Receipt  # in progress
@@ -30,6 +32,8 @@ class Everything:
 def everything(orders: Orders) -> Everything:
     """Put one of everything into the queue, with nothing swept yet."""
     done, dead, gone, held, lapsed = orders.deliver("done", "dead", "gone", "held", "lapsed")
+    orders.put("hurried", priority=3)
+    hurried = orders.claim(1).deliveries[0].receipt
     (due,) = orders.put("due", delay=60)
     (delayed,) = orders.put("delayed", delay=YEAR)
     assert orders.complete(done) == [None]
@@ -37,11 +41,12 @@ def everything(orders: Orders) -> Everything:
     assert orders.delete(gone.id) == [None]
     orders.define(max_length="1000")
     (ready,) = orders.put("ready")
+    (urgent,) = orders.put("urgent", priority=5)
     orders.pass_time(DEAD + 1)
-    orders.redis.zadd(orders.keys.leases, {held.id: orders.now_ms() + 30_000})
+    orders.redis.zadd(orders.keys.leases, dict.fromkeys((held.id, hurried.id), orders.now_ms() + 30_000))
     orders.redis.hset(queues_key(orders.raw.settings.namespace), "orders", 1)
     orders.redis.hset(apps_key(orders.raw.settings.namespace), mapping={"shop": "rqa1.k.old.tag", "#": "first"})
-    return Everything(ready, due, delayed, held, lapsed, done.id, dead.id, gone.id)
+    return Everything(ready, urgent, hurried, due, delayed, held, lapsed, done.id, dead.id, gone.id)
 
 
 def damaged(orders: Orders, there: Everything) -> Call[Any]:
@@ -63,17 +68,19 @@ Case = Callable[[Orders, Everything], Call[Any]]
 
 #: script -> a call that reads and writes all it can
 CASES: dict[str, Case] = {
-    "queue": lambda o, _: calls.queue(o.keys, o.limits, [new("now"), new("later", delay=5)]),
+    "queue": lambda o, _: calls.queue(o.keys, o.limits, [new("now"), new("later", delay=5), new("first", priority=9)]),
     "get": lambda o, e: calls.get(o.keys, [e.ready, e.delayed, e.held.id, e.done]),
     "ended": lambda o, _: calls.ended(o.keys),
-    "delete": lambda o, e: calls.delete(o.keys, o.limits, [e.ready, e.delayed, e.held.id, e.done, e.dead], "nonce"),
+    "delete": lambda o, e: calls.delete(
+        o.keys, o.limits, [e.ready, e.urgent, e.delayed, e.held.id, e.done, e.dead], "nonce"
+    ),
     "claim": lambda o, _: calls.claim(o.keys, o.limits, "w-2", calls.new_nonce(), 2),
     "complete": lambda o, e: calls.complete(o.keys, o.limits, [(e.held, b"\xc0")]),
     "fail": lambda o, e: calls.fail(
         o.keys, o.limits, [Failure(e.held, ERROR, delay=1.0), Failure(e.lapsed, ERROR, final=True)]
     ),
     "renew": lambda o, e: calls.renew(o.keys, o.limits, [(e.held, b"\xc0")]),
-    "release": lambda o, e: calls.release(o.keys, o.limits, [e.held]),
+    "release": lambda o, e: calls.release(o.keys, o.limits, [e.held, e.hurried]),
     "sweep": lambda o, _: calls.sweep(o.keys, o.limits),
     "stats": lambda o, _: calls.stats(o.keys),
     "define": lambda o, _: calls.define(

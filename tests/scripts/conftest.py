@@ -40,6 +40,12 @@ def new(value: object = "hello", id: bytes | None = None, **when: float) -> NewM
     return NewMessage(id or new_id(), codec.digest(body), body, **when)
 
 
+def place(entry: bytes, id: bytes) -> bytes:
+    """A place among the urgent ones, as lib/urgent.lua has it."""
+    ms, _, sequence = entry.partition(b"-")
+    return b"%015d%015d" % (int(ms), int(sequence)) + id
+
+
 @dataclass(frozen=True)
 class Record:
     """The fields of a state record, as lib/record.lua names them."""
@@ -180,6 +186,10 @@ class Orders:
     def scheduled(self) -> list[bytes]:
         return self.redis.zrange(self.keys.scheduled, 0, -1)
 
+    def urgent(self) -> list[bytes]:
+        """The ids of ready messages that have a priority, in the order of delivery."""
+        return [there[30:] for there in self.redis.zrange(self.keys.urgent, 0, -1)]
+
     def leased(self) -> list[bytes]:
         return self.redis.zrange(self.keys.leases, 0, -1)
 
@@ -215,6 +225,9 @@ class Orders:
             self.redis.delete(key)
             for entry, fields in entries:
                 self.redis.xadd(key, fields, id=_earlier(entry, ms))
+        for there, score in self.redis.zrange(self.keys.urgent, 0, -1, withscores=True):
+            self.redis.zrem(self.keys.urgent, there)
+            self.redis.zadd(self.keys.urgent, {b"%015d" % (int(there[:15]) - ms) + there[15:]: score})
         for key in (self.keys.scheduled, self.keys.leases, self.keys.dead):
             for member, score in self.redis.zrange(key, 0, -1, withscores=True):
                 self.redis.zadd(key, {member: score - ms})
@@ -232,7 +245,10 @@ class Orders:
 
 def _shift_prefix(text: bytes, ms: int) -> bytes:
     prefix, space, body = text.partition(b" ")
-    return b";".join(_earlier(part, ms) for part in prefix.split(b";")) + space + body
+    entry, *terms = prefix.split(b";")
+    if terms and terms[0] != b"0":
+        terms[0] = _earlier(terms[0], ms)
+    return b";".join((_earlier(entry, ms), *terms)) + space + body
 
 
 def _shift_record(text: bytes, ms: int) -> bytes:

@@ -17,7 +17,7 @@ Command = tuple[Any, ...]
 TYPES = {
     **dict.fromkeys(("stream", "finished", "tombstones"), "stream"),
     **dict.fromkeys(("messages", "states", "workers", "counters", "config", "queues", "apps"), "hash"),
-    **dict.fromkeys(("scheduled", "leases", "dead"), "zset"),
+    **dict.fromkeys(("scheduled", "leases", "dead", "urgent"), "zset"),
     "bell": "list",
     "rate": "string",
 }
@@ -49,9 +49,9 @@ _READ: Mapping[str, tuple[Any, ...]] = {
 #: What scripts write: numbers are whole and have up to 15 digits; an attempt may be the next one.
 _WELL_FORMED = {
     "states": re.compile(
-        rb"[PICE] \d{1,16} \S+ (-|\d{1,15},\d{1,15},\d{1,15},\d{1,15}) \S+ \d{1,15} \S+ \S+ .*|T \S+ \d{1,15} .*", re.S
+        rb"[PICE] \d{1,16} \S+ (-|\d{1,15}(,\d{1,15}){3}(,[1-9])?) \S+ \d{1,15} \S+ \S+ .*|T \S+ \d{1,15} .*", re.S
     ),
-    "messages": re.compile(rb"[\d-]+(;\d{1,15})? .{8}.*", re.S),
+    "messages": re.compile(rb"[\d-]+(;\d{1,15}(;[1-9])?)? .{8}.*", re.S),
     "workers": re.compile(rb"\S+ \d{1,15} .*", re.S),
     "counters": re.compile(rb"\d{1,15}"),
     "config": re.compile(rb"\d{1,15}|\{.*\}", re.S),

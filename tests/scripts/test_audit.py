@@ -32,10 +32,16 @@ def members(orders: Orders, structure: str) -> list[tuple[bytes, bytes]]:
     match orders.redis.type(key):
         case b"hash":
             return [(id, b"") for id in orders.redis.hkeys(key)]
+        case b"zset" if structure == "urgent":
+            return [(there[30:], _entry(there)) for there in orders.redis.zrange(key, 0, -1)]
         case b"zset":
             return [(id, b"") for id in orders.redis.zrange(key, 0, -1)]
         case _:
             return [(next(iter(fields.values())), entry) for entry, fields in orders.redis.xrange(key)]
+
+
+def _entry(there: bytes) -> bytes:
+    return b"%d-%d" % (int(there[:15]), int(there[15:30]))
 
 
 def problems(orders: Orders, **how: Any) -> dict[str, list[tuple[bytes, str, bool]]]:

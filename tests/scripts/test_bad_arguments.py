@@ -22,13 +22,13 @@ from tests.scripts.workbench import Trial, Workbench, items_of, names_of, workbe
 #: arguments, by the names that headers give them
 NUMBERS = {
     *("max_length", "max_bytes", "max_attempts", "max_lost", "lease", "retention", "window", "dead"),
-    *("backoff_base", "backoff_cap", "count", "limit", "memory", "bytes", "lapsed", "room", "delay_ms", "expires_ms"),
+    *("backoff_base", "backoff_cap", "count", "limit", "memory", "bytes", "lapsed", "room", "delay_ms"),
     *("jitter", "value", "partitions", "from", "skip", "min_age", "max_age", "slices", "slice"),
     *("interval", "burst", "tokens"),
     *("alone", "letters", "bodies", "fix", "most"),
 }
 TEXTS = {
-    *("id", "digest", "body", "worker", "nonce", "who", "name", "queue", "cause", "error", "progress", "result"),
+    *("id", "body", "terms", "worker", "nonce", "who", "name", "queue", "cause", "error", "progress", "result"),
     *("before", "record", "generation"),
     *("attempt", "pattern", "cursor", "structure", "at"),  # compared, or taken as the server takes it
 }

@@ -12,7 +12,7 @@ from redisq.doctor import HASHES, LISTS
 from redisq.keys import new_id
 from redisq.model import Look
 from tests.scripts.cases import everything
-from tests.scripts.conftest import YEAR, Orders
+from tests.scripts.conftest import YEAR, Orders, place
 
 LARGE = 1_000_000
 STRUCTURES = (*HASHES, *LISTS)
@@ -45,6 +45,8 @@ def fill(orders: Orders, structure: str, ids: set[bytes], value: bytes) -> None:
                 orders.redis.hset(key, id, value)
             case "stream" | "finished" | "tombstones":
                 orders.redis.xadd(key, {"id": id})
+            case "urgent":
+                orders.redis.zadd(key, {place(b"1-1", id): 1})
             case _:
                 orders.redis.zadd(key, {id: 1})
 
@@ -63,9 +65,12 @@ def test_where_messages_belong_they_are(orders: Orders) -> None:
     homes = {(place[-16:], place.split(b" ")[0]) for place in belong}
     assert homes == {
         (there.ready, b"stream"),
+        (there.urgent, b"stream"),
+        (there.urgent, b"urgent"),
         (there.due, b"scheduled"),
         (there.delayed, b"scheduled"),
         (there.held.id, b"leases"),
+        (there.hurried.id, b"leases"),
         (there.lapsed.id, b"leases"),
         (there.done, b"finished"),
         (there.dead, b"dead"),

@@ -13,7 +13,7 @@ from redisq import RedisQ, doctor
 from redisq.doctor import HASHES, JUDGED, LISTS
 from redisq.keys import new_id
 from tests.scripts.cases import everything
-from tests.scripts.conftest import Orders
+from tests.scripts.conftest import Orders, place
 from tests.scripts.test_audit import audit, members
 from tests.scripts.test_look import pages
 
@@ -37,6 +37,11 @@ def damage(orders: Orders, chance: random.Random) -> None:
         other = orders.redis.hget(key, chance.choice(ids)) or b"damaged"
         garbage = chance.choice([other, other[: chance.randrange(20)], b"", other.replace(b"1", b"-")])
         chance.choice([lambda: orders.redis.hdel(key, id), lambda: orders.redis.hset(key, id, garbage)])()
+    elif structure == "urgent":
+        places = [*orders.redis.zrange(key, 0, -1), place(b"1-1", id)]
+        entries = [place(entry, id) for entry, _ in orders.redis.xrange(orders.keys.stream)]
+        chosen = chance.choice([*places, *entries])
+        chance.choice([lambda: orders.redis.zrem(key, chosen), lambda: orders.redis.zadd(key, {chosen: 5})])()
     elif structure in ("scheduled", "leases", "dead"):
         chance.choice([lambda: orders.redis.zrem(key, id), lambda: orders.redis.zadd(key, {id: orders.now_ms()})])()
     else:
@@ -65,6 +70,9 @@ def by_judging_all(orders: Orders) -> Iterator[tuple[str, bytes, str]]:
             texts = orders.redis.hgetall(orders.keys.states)
             buried = {id: found[1] for id, text in texts.items() if (found := TOMBSTONE.match(text))}
             met = [(id, at) for id, at in buried.items() if id not in listed]
+        if structure == "urgent":
+            met += [(id, b"") for name in HASHES for id in orders.redis.hkeys(getattr(orders.keys, name))]
+            met = list(dict.fromkeys(met))
         if met:
             yield from ((structure, id, word) for id, word, _ in audit(orders, structure, *met).problems)
 

@@ -1,4 +1,4 @@
-"""`redisq queue` with --at, --expires-in and --idempotency-key, and `redisq worker` on schedules alone."""
+"""`redisq queue` with --at, --expires-in, --priority and --idempotency-key, and `redisq worker` on schedules alone."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ AT = "2026-12-24T18:00+01:00"
         (["1", "--expires-in", "soon"], "'soon' is not a number of seconds"),
         (["1", "--expires-in", "0"], "--expires-in takes more than 0 seconds"),
         (["1", "--idempotency-key", "k", "--id", "05749898-74a0-47e1-b10d-5acf29d040c4"], "--idempotency-key"),
+        (["1", "--priority", "10"], "should be less than or equal to 9"),
+        (["1", "--priority", "high"], "unable to parse string as an integer"),
+        (["--lines", "--priority", "1"], "--lines goes with none of"),
         (["--lines", "--at", AT], "--lines goes with none of"),
         (["--lines", "--expires-in", "5"], "--lines goes with none of"),
         (["--lines", "--idempotency-key", "k"], "--lines goes with none of"),
@@ -48,6 +51,13 @@ def test_the_options_reach_the_message(shell: Shell) -> None:
     available, expires = (datetime.fromisoformat(message[name]) for name in ("available_at", "expires_at"))
     assert timedelta(0) < expires - available < timedelta(hours=2)
     assert "idempotency_key" in shell.error("queue", "orders", "[]", "--idempotency-key", "order 7")
+
+
+def test_a_priority_reaches_the_message(shell: Shell) -> None:
+    plain, urgent = shell.text("queue", "orders", "1"), shell.text("queue", "orders", "2", "--priority", "7")
+    assert shell.json("get", "orders", urgent)["priority"] == 7
+    assert "priority   7" in shell.text("get", "orders", urgent)
+    assert "priority" not in shell.text("get", "orders", plain)
 
 
 @pytest.mark.parametrize(

@@ -58,13 +58,32 @@ def test_keys_are_those_of_the_header_in_its_order() -> None:
     call = calls.claim(KEYS, LIMITS, "w-1", "n-1", 10)
     assert call.script is scripts.load("claim")
     assert call.keys == tuple(f"ns:1:{{orders}}:{name}" for name in call.script.keys)
-    assert len(call.keys) == 12
+    assert len(call.keys) == 13
 
 
 def test_arguments_of_queue() -> None:
-    messages = [NewMessage(b"1", b"d1", b"body1"), NewMessage(b"2", b"d2", b"body2", 1.5, 60.0)]
+    messages = [
+        NewMessage(b"1", b"d1", b"body1"),
+        NewMessage(b"2", b"d2", b"body2", 1.5, 60.0),
+        NewMessage(b"3", b"d3", b"body3", priority=9),
+    ]
     call = calls.queue(KEYS, LIMITS, messages)
-    assert call.args == [8, 7, 2, 3, 9, b"1", b"d1", b"body1", 0, 0, b"2", b"d2", b"body2", 1500, 60_000]
+    assert call.args == [
+        8,
+        7,
+        2,
+        3,
+        9,
+        b"1",
+        b"d1body1",
+        "",
+        b"2",
+        b"d2body2",
+        "1500 60000 0",
+        b"3",
+        b"d3body3",
+        "0 0 9",
+    ]
 
 
 def test_arguments_of_claim() -> None:

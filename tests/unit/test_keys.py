@@ -64,7 +64,7 @@ def test_the_keys_of_a_queue() -> None:
         if field.name not in ("queue", "partition")
     }
     assert spelled == {name: f"ns:1:{{orders}}:{name}" for name in spelled}
-    assert len(spelled) == 12
+    assert len(spelled) == 13
     assert (keys.queue, keys.partition) == ("orders", 0)
     assert queues_key("ns") == "ns:1:queues"
 

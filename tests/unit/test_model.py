@@ -48,6 +48,7 @@ def test_a_message_as_json() -> None:
         "started_at": None,
         "finished_at": None,
         "expires_at": None,
+        "priority": 0,
         "history": [{"event": "lost", "attempt": 1, "at": "2026-01-02T03:04:05.678Z", "by": "w-1"}],
     }
     assert type(message.to_dict()["status"]) is str

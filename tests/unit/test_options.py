@@ -14,7 +14,7 @@ from redisq import AsyncRedisQ, Credentials, InvalidMessage, MessageConflict, Re
 from redisq.calls import Call, NewMessage
 from redisq.keys import derived_id, given_id
 from redisq.operations import Operations
-from redisq.options import LONGEST, delay_of, id_of, life_of
+from redisq.options import LONGEST, delay_of, id_of, life_of, priority_of
 
 NOW = datetime(2026, 12, 24, 17, 0, 0, 250_000, tzinfo=UTC)
 BERLIN = timezone(timedelta(hours=1))
@@ -63,6 +63,16 @@ def test_what_is_no_delay_is_refused(delay: Any) -> None:
 def test_a_delay_and_a_time_together_are_refused() -> None:
     with pytest.raises(InvalidMessage, match=r"at= goes not with delay="):
         delay_of(1, NOW, NOW.timestamp())
+
+
+@pytest.mark.parametrize("priority", [-1, 10, 1.5, 5.0, "5", b"5", True, None, [5], 2**100], ids=repr)
+def test_what_is_no_priority_is_refused(priority: Any) -> None:
+    with pytest.raises(InvalidMessage, match="priority= takes a whole number from 0, as is usual, to 9"):
+        priority_of(priority)
+
+
+def test_a_priority() -> None:
+    assert [priority_of(priority) for priority in (0, 5, 9)] == [0, 5, 9]
 
 
 @pytest.mark.parametrize("expires_in", [*NO_SECONDS, 0, 0.0, [5]], ids=repr)
@@ -159,7 +169,7 @@ def test_both_clients_pass_every_option_on(kind: type, monkeypatch: pytest.Monke
         yield
 
     monkeypatch.setattr(Operations, "queue_message", queue_message)
-    options = {"id": ID, "delay": 1.0, "at": NOW, "expires_in": 2.0, "idempotency_key": "k"}
+    options = {"id": ID, "delay": 1.0, "at": NOW, "expires_in": 2.0, "idempotency_key": "k", "priority": 3}
     queue = kind(settings=settings("none")).queue_message
     with pytest.raises(InvalidMessage, match="seen"):
         asyncio.run(queue("orders", 1, **options)) if kind is AsyncRedisQ else queue("orders", 1, **options)

@@ -11,6 +11,7 @@ from redisq.gateway.bodies import JSON, MSGPACK, NDJSON
 from redisq.gateway.document.schemas import ID, Schema
 from redisq.gateway.health import METRICS_TYPE
 from redisq.gateway.token import FORM
+from redisq.options import HIGHEST
 
 _FORBIDDEN = ("invalid_token", "token_expired", "forbidden")
 _ALWAYS = ("bad_request", "too_many_requests", "internal_error", "unavailable")
@@ -63,6 +64,11 @@ _OPTIONS = (
         "at",
         "When a worker may get it, a time with its zone; not with `delay`.",
         {"type": "string", "format": "date-time"},
+    ),
+    _query(
+        "priority",
+        "The larger, the earlier among those that are ready; 0 is usual.",
+        {"type": "integer", "minimum": 0, "maximum": HIGHEST, "default": 0},
     ),
 )
 _WAITING = (

@@ -6,7 +6,7 @@ local function home_of(record, body)
   if status == 'I' then return 'leases', '' end
   if status == 'E' then return 'dead', '' end
   if status == 'C' then return 'finished', record.entry end
-  local entry = record and record.entry or string.match(body, '^(%d+%-?%d*);?%d* ........')
+  local entry = record and record.entry or string.match(body, '^(%d+%-?%d*);?%d*;?%d? ........')
   if not entry then return nil end
   if string.find(entry, '%d%-') then return 'stream', entry end
   return 'scheduled', ''

@@ -5,7 +5,8 @@
 --   status   P pending, I in progress, C complete, E error
 --   attempt  ordinal of the last delivery; nonce: of the claim that made it. Together they are the receipt
 --   counts   failed,lost,released,suspect; '-' for four zeros. How often a handler failed, the message took its worker
---            down or let its lease lapse (both charged), and a worker handed it back (free). For suspect see lapse.lua
+--            down or let its lease lapse (both charged), and a worker handed it back (free). For suspect see lapse.lua.
+--            A message that has a priority has that as a fifth: the body's head tells it, and is not always read
 --   cause    why it is not on its first delivery (failed, lost, released, redriven), or why it ended (failed, rejected,
 --            lost, expired, unreadable); '-' for none
 --   at       P: when it is available. I, C, E: when the last delivery started, 0 when that is not known. Milliseconds
@@ -26,13 +27,13 @@ local function parse_record(text)
     string.match(text, '^([PICE]) (%d+) (%S+) (%S+) (%S+) (%d+) (%S+) (%S+) (.*)$')
   if not status or #attempt > 15 or #at > 15 then return nil end -- counting on would make no number of it
   local record = {
-    status = status, attempt = attempt, nonce = nonce, failed = 0, lost = 0, released = 0, suspect = 0, cause = cause,
-    at = at, entry = entry, history = history, payload = payload,
+    status = status, attempt = attempt, nonce = nonce, failed = 0, lost = 0, released = 0, suspect = 0, priority = 0,
+    cause = cause, at = at, entry = entry, history = history, payload = payload,
   }
   if counts ~= '-' then
-    local failed, lost, released, suspect = string.match(counts, '^(%d+),(%d+),(%d+),(%d+)$')
+    local failed, lost, released, suspect, priority = string.match(counts, '^(%d+),(%d+),(%d+),(%d+),?(%d?)$')
     record.failed, record.lost = count_of(failed), count_of(lost)
-    record.released, record.suspect = count_of(released), count_of(suspect)
+    record.released, record.suspect, record.priority = count_of(released), count_of(suspect), count_of(priority)
   end
   return record
 end
@@ -40,8 +41,9 @@ end
 -- One expression: a table of its parts would take twice as long.
 local function format_record(r)
   local counts = '-'
-  if r.failed + r.lost + r.released + r.suspect > 0 then
+  if r.failed + r.lost + r.released + r.suspect + r.priority > 0 then
     counts = string.format('%d,%d,%d,%d', r.failed, r.lost, r.released, r.suspect)
+    if r.priority > 0 then counts = counts .. string.format(',%d', r.priority) end
   end
   local at = string.format('%d', r.at)
   return r.status .. ' ' .. r.attempt .. ' ' .. r.nonce .. ' ' .. counts .. ' ' .. r.cause .. ' ' .. at .. ' ' .. r.entry
@@ -62,8 +64,8 @@ end
 
 local function new_record(now)
   return {
-    status = 'P', attempt = '0', nonce = '-', failed = 0, lost = 0, released = 0, suspect = 0, cause = '-', at = now,
-    entry = '-', history = '-', payload = '',
+    status = 'P', attempt = '0', nonce = '-', failed = 0, lost = 0, released = 0, suspect = 0, priority = 0, cause = '-',
+    at = now, entry = '-', history = '-', payload = '',
   }
 end
 
