@@ -23,7 +23,18 @@ from redis.exceptions import RedisError, ResponseError
 
 from redisq import failpoints
 from redisq.calls import Call
-from redisq.conversation import WITHHELD, Command, Conversation, Failed, Parts, converse, inspect, once
+from redisq.conversation import (
+    WITHHELD,
+    Command,
+    Conversation,
+    Failed,
+    Parts,
+    Tried,
+    converse,
+    inspect,
+    once,
+    opening,
+)
 from redisq.endpoint import Endpoint
 from redisq.errors import Unavailable
 from redisq.gate import Leave
@@ -61,7 +72,14 @@ class Link:
 
     def call(self, call: Call[T]) -> T:
         """Run one call. See `converse` for what it raises."""
-        return _answer(self._talk(self._about(call)))
+        server, since = self.endpoint().known(), time.monotonic()
+        command = opening(call, server, since, strict=self._settings.strict)
+        if command is None:
+            return _answer(self._talk(self._about(call)))
+        outcome = _answer(self._exchange(command))
+        if outcome is WITHHELD or isinstance(outcome, Failed):
+            return _answer(self._talk(self._about(call, Tried(command, outcome, since))))
+        return call.decode(outcome)
 
     def command(self, *parts: bytes | str | int) -> Any:
         """Send one command of the server's administration, once. See `once` for what it raises."""
@@ -72,9 +90,9 @@ class Link:
         """Send a call, and leave its answer for later. What it raises is raised then."""
         return Begun(self._talk(self._about(call)))
 
-    def _about(self, call: Call[T]) -> Conversation[T]:
+    def _about(self, call: Call[T], tried: Tried | None = None) -> Conversation[T]:
         settings, server = self._settings, self.endpoint().known()
-        return converse(call, server, settings.retry_deadline, time.monotonic, strict=settings.strict)
+        return converse(call, server, settings.retry_deadline, time.monotonic, strict=settings.strict, tried=tried)
 
     def _talk(self, conversation: Conversation[T]) -> Talk[T]:
         try:
@@ -232,13 +250,17 @@ class AsyncLink:
     async def call(self, call: Call[T], waited: float = 0.0) -> T:
         """Run one call, whose caller has waited for so many seconds. See `converse` for what it raises."""
         endpoint, settings = self._endpoint or await self.endpoint(), self._settings
-        deadline, strict = max(0.0, settings.retry_deadline - waited), settings.strict
-        return await self._hold(converse(call, endpoint.known(), deadline, time.monotonic, strict=strict), endpoint)
+        server, since, strict, tried = endpoint.known(), time.monotonic(), settings.strict, None
+        if (command := opening(call, server, since, strict=strict)) is not None:
+            outcome = await self._exchange(endpoint, command)
+            if outcome is not WITHHELD and not isinstance(outcome, Failed):
+                return call.decode(outcome)
+            tried = Tried(command, outcome, since)
+        deadline = max(0.0, settings.retry_deadline - waited)
+        conversation = converse(call, server, deadline, time.monotonic, strict=strict, tried=tried)
+        return await self._hold(conversation, endpoint)
 
     async def _hold(self, conversation: Conversation[T], endpoint: Endpoint) -> T:
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            await self._serve(loop)
         try:
             step = next(conversation)
             while True:
@@ -262,6 +284,8 @@ class AsyncLink:
         await anext(self._farewell)
 
     async def _exchange(self, endpoint: Endpoint, command: Command) -> Any:
+        if self._loop is not (loop := asyncio.get_running_loop()):
+            await self._serve(loop)
         idle, slots = self._idle, self._slots
         free = await (self._wait_for_slot() if slots.locked() else slots.acquire())
         try:
