@@ -23,19 +23,27 @@ from redis.exceptions import RedisError, ResponseError
 
 from redisq import failpoints
 from redisq.calls import Call
-from redisq.conversation import WITHHELD, Command, Conversation, Failed, Parts, converse, inspect, once, report
+from redisq.conversation import (
+    WITHHELD,
+    Command,
+    Conversation,
+    Failed,
+    Parts,
+    Tried,
+    converse,
+    inspect,
+    once,
+    opening,
+)
 from redisq.endpoint import Endpoint
 from redisq.errors import Unavailable
-from redisq.gate import Gate, Leave
+from redisq.gate import Leave
 from redisq.packing import pack
 from redisq.settings import Settings
 
 T = TypeVar("T")
 #: a conversation that stops whenever it has sent something, so that its caller may do something else meanwhile
 Talk = Generator[None, None, T]
-
-_BLOCK_MARGIN = 3.0  # seconds beyond a blocking read's own timeout, until the connection counts as dead
-_BELL_LOOK = 0.05  # seconds between a doorbell's looks whether the gate is open; it never probes, so it need not hurry
 
 
 class Link:
@@ -64,7 +72,14 @@ class Link:
 
     def call(self, call: Call[T]) -> T:
         """Run one call. See `converse` for what it raises."""
-        return _answer(self._talk(self._about(call)))
+        server, since = self.endpoint().known(), time.monotonic()
+        command = opening(call, server, since, strict=self._settings.strict)
+        if command is None:
+            return _answer(self._talk(self._about(call)))
+        outcome = _answer(self._exchange(command))
+        if outcome is WITHHELD or isinstance(outcome, Failed):
+            return _answer(self._talk(self._about(call, Tried(command, outcome, since))))
+        return call.decode(outcome)
 
     def command(self, *parts: bytes | str | int) -> Any:
         """Send one command of the server's administration, once. See `once` for what it raises."""
@@ -75,9 +90,9 @@ class Link:
         """Send a call, and leave its answer for later. What it raises is raised then."""
         return Begun(self._talk(self._about(call)))
 
-    def _about(self, call: Call[T]) -> Conversation[T]:
+    def _about(self, call: Call[T], tried: Tried | None = None) -> Conversation[T]:
         settings, server = self._settings, self.endpoint().known()
-        return converse(call, server, settings.retry_deadline, time.monotonic, strict=settings.strict)
+        return converse(call, server, settings.retry_deadline, time.monotonic, strict=settings.strict, tried=tried)
 
     def _talk(self, conversation: Conversation[T]) -> Talk[T]:
         try:
@@ -235,13 +250,17 @@ class AsyncLink:
     async def call(self, call: Call[T], waited: float = 0.0) -> T:
         """Run one call, whose caller has waited for so many seconds. See `converse` for what it raises."""
         endpoint, settings = self._endpoint or await self.endpoint(), self._settings
-        deadline, strict = max(0.0, settings.retry_deadline - waited), settings.strict
-        return await self._hold(converse(call, endpoint.known(), deadline, time.monotonic, strict=strict), endpoint)
+        server, since, strict, tried = endpoint.known(), time.monotonic(), settings.strict, None
+        if (command := opening(call, server, since, strict=strict)) is not None:
+            outcome = await self._exchange(endpoint, command)
+            if outcome is not WITHHELD and not isinstance(outcome, Failed):
+                return call.decode(outcome)
+            tried = Tried(command, outcome, since)
+        deadline = max(0.0, settings.retry_deadline - waited)
+        conversation = converse(call, server, deadline, time.monotonic, strict=strict, tried=tried)
+        return await self._hold(conversation, endpoint)
 
     async def _hold(self, conversation: Conversation[T], endpoint: Endpoint) -> T:
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            await self._serve(loop)
         try:
             step = next(conversation)
             while True:
@@ -265,6 +284,8 @@ class AsyncLink:
         await anext(self._farewell)
 
     async def _exchange(self, endpoint: Endpoint, command: Command) -> Any:
+        if self._loop is not (loop := asyncio.get_running_loop()):
+            await self._serve(loop)
         idle, slots = self._idle, self._slots
         free = await (self._wait_for_slot() if slots.locked() else slots.acquire())
         try:
@@ -336,46 +357,3 @@ async def exchange(connection: async_redis.AbstractConnection, parts: Parts, tim
     finally:
         if not clean:
             await connection.disconnect(nowait=True)
-
-
-class Doorbell:
-    """A connection of its own that waits for a queue partition's bell, so that no call waits behind it."""
-
-    def __init__(self, link: AsyncLink, key: str) -> None:
-        self._link = link
-        self._key = key
-        self._connection: async_redis.AbstractConnection | None = None
-        self._trusted: Leave | None = None  # under which it was connected
-
-    async def wait(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds (> 0) for a ring. False: none came. A dead connection is noticed 3 s later.
-
-        Raises:
-            Unavailable: Redis cannot be reached; the next wait tries again.
-        """
-        endpoint = await self._link.endpoint()
-        server = endpoint.known()
-        leave = await self._leave(server.gate, timeout)
-        if leave is not self._trusted or self._connection is None:
-            await self.close()
-            self._connection, self._trusted = endpoint.async_connection(), leave
-            self._connection.socket_timeout = None  # what the URL says is for answers, not for rings
-        reply = await exchange(self._connection, (b"BLPOP", self._key, f"{timeout:.3f}"), timeout + _BLOCK_MARGIN)
-        if isinstance(reply, Failed):
-            await self.close()  # a server whose role changes says so, and hangs up
-            raise report(reply, leave, server, time.monotonic()).error from reply.error
-        return reply is not None
-
-    async def _leave(self, gate: Gate, timeout: float) -> Leave:
-        """Wait for the gate to be opened by a call's probe: a wait for the bell would be a slow one."""
-        end = time.monotonic() + timeout
-        while (leave := gate.enter(time.monotonic(), probe=False)) is None:
-            if time.monotonic() >= end:
-                raise Unavailable(gate.reason)
-            await asyncio.sleep(_BELL_LOOK)
-        return leave
-
-    async def close(self) -> None:
-        """Close the connection."""
-        if self._connection is not None:
-            await self._connection.disconnect(nowait=True)

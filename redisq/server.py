@@ -68,12 +68,16 @@ class Server:
         self._warned = False  # asked, and told of the risks
         self._ask_again_at = 0.0
 
+    def is_known(self, strict: bool) -> bool:
+        """Say whether it was asked for INFO, and told all that counts."""
+        return self._sound or (self._warned and not strict)
+
     def to_be_asked(self, strict: bool, clock: Callable[[], float]) -> bool:
         """Say whether the caller has to ask for INFO before its call.
 
         One asks, and others need not wait for the answer; but no strict one goes on without it.
         """
-        if self._sound or (self._warned and not strict):
+        if self.is_known(strict):
             return False
         if not strict:
             now = clock()

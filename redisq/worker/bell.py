@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from redisq.connection import AsyncLink, Doorbell
+from redisq.connection import AsyncLink
+from redisq.doorbell import Doorbell
 from redisq.errors import Unavailable
 from redisq.keys import PartitionKeys
 from redisq.worker.policy import LONGEST_BLOCK

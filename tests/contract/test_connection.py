@@ -326,6 +326,44 @@ def test_replies_may_come_byte_by_byte(make_client: Any, raw_real: Any, proxy: P
     live_through(make_client(settings), hand_on(settings))
 
 
+@operation
+@pytest.mark.parametrize("part", [b"*", b"*1\r\n", b"*1\r\n$2\r\nO", b"*2\r\n+OK\r\n"])
+def test_half_a_reply_is_none_and_reaches_no_later_call(
+    through: Callable[..., Any], proxy: Proxy, operation: str, part: bytes
+) -> None:
+    operate, name = OPERATIONS[operation]
+    mq = through(command_timeout=0.25, retry_deadline=60)
+    id = mq.queue_message(QUEUE, "before")
+    proxy.answer(script(name), part)
+    operate(mq)
+    assert proxy.count(script(name)) == (3 if name == "queue" else 2)
+    assert mq.get_message(QUEUE, id).request == "before"
+
+
+def test_a_call_that_is_answered_at_once_begins_no_conversation(
+    through: Callable[..., Any], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beginning one is most of what a link does in Python. See `opening`."""
+    mq, begun = through(), []
+
+    def spy(call: calls.Call[Any], *args: Any, **how: Any) -> Any:
+        begun.append(call.script.name)
+        return converse(call, *args, **how)
+
+    def live() -> None:
+        id = mq.queue_message(QUEUE, 2)
+        assert mq.get_message(QUEUE, id).request == 2
+        mq.delete_message(QUEUE, id)
+
+    live()  # what is asked before the first call of a script is a conversation
+    monkeypatch.setattr("redisq.connection.converse", spy)
+    live()
+    assert begun == []
+    proxy.reset(script("delete"))
+    live()
+    assert begun == ["delete"]
+
+
 # --- No reply at all --------------------------------------------------------------------------------------------------
 
 

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from redisq import AsyncRedisQ, Indeterminate, RedisQ, Settings, Unavailable, connection
-from redisq.connection import AsyncLink, Doorbell
+from redisq import AsyncRedisQ, Indeterminate, RedisQ, Settings, Unavailable, doorbell
+from redisq.connection import AsyncLink
+from redisq.doorbell import Doorbell
 from redisq.endpoint import Endpoint
 from redisq.keys import partition_keys
 from tests.contract.test_connection import run_program
@@ -119,8 +120,8 @@ def test_a_half_open_connection_is_noticed_soon_after_the_block(
     raw_real: Any, settings: Settings, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, mishap: str
 ) -> None:
     """The server took the connection and says nothing more: a BLPOP that was to end after 0.1 s is given up."""
-    assert connection._BLOCK_MARGIN <= 5
-    monkeypatch.setattr(connection, "_BLOCK_MARGIN", 0.2)
+    assert doorbell._BLOCK_MARGIN <= 5
+    monkeypatch.setattr(doorbell, "_BLOCK_MARGIN", 0.2)
     with bell_on(settings) as (runner, bell, _), RedisQ(settings=settings) as mq:
         getattr(proxy, mishap)(b"BLPOP")
         with pytest.raises(Unavailable, match="did not answer in time"):
@@ -338,7 +339,8 @@ def test_a_storm_is_not_noticed(raw_real: Any, storm: str) -> None:
 MANY_FILES = """
 import asyncio, os, resource, sys
 from redisq import AsyncRedisQ, RedisQ, Settings
-from redisq.connection import AsyncLink, Doorbell
+from redisq.connection import AsyncLink
+from redisq.doorbell import Doorbell
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (2048, hard))
 held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]

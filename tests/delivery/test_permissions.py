@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from redisq import Unavailable, scripts
-from redisq.connection import AsyncLink, Doorbell, Link
+from redisq.connection import AsyncLink, Link
+from redisq.doorbell import Doorbell
 from tests.conftest import Raw, settings_for
 from tests.delivery.servers import OwnServer
 from tests.scripts.cases import CASES, everything

@@ -1,4 +1,7 @@
-"""`converse`: what is sent, when it is sent again, what is raised. Driven by hand and a clock that only pauses move."""
+"""`converse`: what is sent, when it is sent again, what is raised. Driven by hand and a clock that only pauses move.
+
+Each test runs twice: with the conversation alone, and as links do, who send its `opening` before they hold it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from redis import exceptions
 
 from redisq import calls, conversation, scripts
 from redisq.calls import Call
-from redisq.conversation import WITHHELD, Command, Failed, Pause, converse
+from redisq.conversation import WITHHELD, Command, Conversation, Failed, Pause, Tried, converse, opening
 from redisq.errors import Indeterminate, MessageConflict, QueueFull, Unavailable
 from redisq.gate import LONGEST_PAUSE
 from redisq.replies import nothing, outcomes
@@ -52,6 +55,8 @@ def stranger() -> Server:
 class Talk:
     """A conversation with a server that answers as it is told, again and again with the last answer."""
 
+    opens = False  # whether the opening is sent before it begins
+
     def __init__(
         self,
         *replies: Any,
@@ -66,25 +71,44 @@ class Talk:
         self.sent: list[tuple[Any, ...]] = []
         self.pauses: list[float] = []
         self.server = server or sound()
-        self.conversation = converse(call, self.server, deadline, lambda: self.now, strict=strict)
+        self.call = call
+        self.deadline, self.strict = deadline, strict
 
     def run(self) -> Any:
         """Answer until the conversation ends; give its value or raise its error."""
-        step = next(self.conversation)
+        tried: Tried | None = None
+        command = opening(self.call, self.server, self.now, strict=self.strict) if self.opens else None
+        if command is not None:
+            reply = self._reply(command)
+            if not isinstance(reply, Failed):
+                return self.call.decode(reply)
+            tried = Tried(command, reply, self.now)
+        clock = lambda: self.now  # noqa: E731
+        return self._hold(converse(self.call, self.server, self.deadline, clock, strict=self.strict, tried=tried))
+
+    def _hold(self, conversation: Conversation[Any]) -> Any:
         try:
+            step = next(conversation)
             while True:
                 if isinstance(step, Pause):
                     self.pauses.append(step.seconds)
                     self.now += step.seconds
-                    step = next(self.conversation)
+                    step = next(conversation)
                 else:
-                    assert isinstance(step, Command)
-                    assert step.leave.stands
-                    self.sent.append(step.parts)
-                    reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-                    step = self.conversation.send(reply)
+                    step = conversation.send(self._reply(step))
         except StopIteration as end:
             return end.value
+
+    def _reply(self, command: Command) -> Any:
+        assert command.leave.stands
+        self.sent.append(command.parts)
+        return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+
+
+@pytest.fixture(autouse=True, params=["whole", "opened"])
+def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold conversations in both ways."""
+    monkeypatch.setattr(Talk, "opens", request.param == "opened")
 
 
 @pytest.fixture
@@ -310,6 +334,75 @@ def test_a_command_that_was_withheld_is_sent_later(longest: None) -> None:
     assert isinstance(step, Command)
     assert not step.leave.stands
     assert isinstance(waiting.send(WITHHELD), Pause)
+
+
+# --- The opening ---
+
+
+@pytest.mark.parametrize("known", ["all is known", "not what it is", "not what it permits", "at risk"])
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_opening_is_what_a_conversation_begins_with_unless_something_else_is(known: str, strict: bool) -> None:
+    server = {"not what it is": unasked, "not what it permits": stranger}.get(known, sound)()
+    if known == "at risk":
+        server = unasked()
+        server.judge(RISKY.decode(), strict=False)
+    opened = opening(CALL, server, 0.0, strict=strict)
+    begun = next(converse(CALL, server, 1.0, lambda: 0.0, strict=strict))
+    assert opened == (begun if known == "all is known" or (known == "at risk" and not strict) else None)
+    assert isinstance(begun, Command)
+    assert (opened is not None) is (begun.parts == CALLED)
+
+
+def test_there_is_no_opening_while_the_gate_is_shut(longest: None) -> None:
+    server = sound()
+    with pytest.raises(Unavailable):
+        Talk(REFUSED, deadline=0, server=server).run()
+    assert opening(CALL, server, LONGEST_PAUSE) is None  # not even a probe: an answer to that is news
+    assert isinstance(next(converse(CALL, server, 0, lambda: LONGEST_PAUSE)), Command)
+
+
+@pytest.mark.parametrize("failed", [LOST, REFUSED, LATE, LOADING])
+def test_an_opening_that_fails_shuts_the_gate(failed: Failed) -> None:
+    server = sound()
+    command = opening(CALL, server, 0.0)
+    assert command is not None
+    next(converse(CALL, server, 10, lambda: 0.0, tried=Tried(command, failed, 0.0)))
+    assert not command.leave.stands
+    assert opening(CALL, server, 0.0) is None
+
+
+def test_an_opening_for_which_no_connection_was_free_says_nothing_of_the_server() -> None:
+    server = sound()
+    command = opening(CALL, server, 0.0)
+    assert command is not None
+    busy = Failed(Unavailable("All connections are busy."), sent=False)
+    with pytest.raises(Unavailable, match="busy"):
+        next(converse(CALL, server, 10, lambda: 0.0, tried=Tried(command, busy, 0.0)))
+    assert command.leave.stands
+
+
+def test_an_opening_that_was_withheld_was_not_sent() -> None:
+    server = sound()
+    command = opening(CALL, server, 0.0)
+    assert command is not None
+    with pytest.raises(Unavailable):
+        Talk(REFUSED, deadline=0, server=server).run()
+    now = LONGEST_PAUSE
+    conversation = converse(CALL, server, 10, lambda: now, tried=Tried(command, WITHHELD, 0.0))
+    probe = next(conversation)
+    assert isinstance(probe, Command)
+    now = 10
+    with pytest.raises(Unavailable) as raised:
+        conversation.send(REFUSED)
+    assert type(raised.value) is Unavailable  # no doubt
+
+
+def test_the_deadline_counts_from_the_opening() -> None:
+    server = sound()
+    command = opening(CALL, server, 0.0)
+    assert command is not None
+    with pytest.raises(Indeterminate):
+        next(converse(CALL, server, 10, lambda: 10.0, tried=Tried(command, LATE, 0.0)))
 
 
 # --- The server's INFO ---

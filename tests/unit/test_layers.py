@@ -25,7 +25,7 @@ ROWS: list[set[str]] = [
     {"definitions"},
     {"coalescing", "operations", "conversation"},
     {"connection", "batches", "dead_letters", "deliveries", "directory", "doctor", "listing", "waiting"},
-    {"client", "aclient"},
+    {"client", "aclient", "doorbell"},
     {"worker"},
     {"gateway"},
     {"cli", "testing"},
@@ -34,7 +34,7 @@ ROWS: list[set[str]] = [
 #: Beside the rows: a private server for development knows nothing of queues.
 BESIDE = {"supervisor": set(), "embedded": {"errors", "supervisor"}}
 #: Only these speak Redis' protocol.
-REDIS_PY = {"connection", "endpoint", "client", "aclient"}
+REDIS_PY = {"connection", "endpoint", "doorbell", "client", "aclient"}
 #: Settings are read by pydantic in `settings`; these hand the environment on to a process that they start.
 ENVIRONMENT = {
     "failpoints.py": "REDISQ_FAILPOINTS, for tests alone",
