@@ -41,6 +41,8 @@ Argument = bytes | str | int
 BATCH = 500
 #: Messages in one reply of many, each of which may take a megabyte and more.
 LOOKED_UP = 100
+#: Of bodies that one claim hands out, about: while the server copies them nobody else is served.
+CLAIM_BYTES = 8 * 1024 * 1024
 #: A worker's last claim is remembered this long; a repeat comes within seconds, or after an outage within minutes.
 CLAIM_MEMORY_MS = 3_600_000
 _FAR_AHEAD = 1e11  # seconds since 1970
@@ -185,12 +187,13 @@ def claim(
 ) -> Call[Claim]:
     """Claim up to `count` (<= BATCH) messages; the same call sent again gets the same deliveries.
 
+    It gives fewer when their bodies come to more than about CLAIM_BYTES together, but one at least.
     `room` is how many suspects more the worker may hold, `alone` whether it holds none; see `redisq.worker.suspects`.
     Of lapsed leases it takes over those that had lapsed by `lapsed_by`, a time of the server's in seconds; 0 is none.
     """
     defaults = (limits.lease_ms, limits.max_lost, *_periods(limits))
     lapsed_ms = round(min(lapsed_by, _FAR_AHEAD) * 1000)
-    args = (*defaults, worker, nonce, count, lapsed_ms, room, int(alone))
+    args = (*defaults, worker, nonce, count, lapsed_ms, room, int(alone), CLAIM_BYTES)
     return _call("claim", keys, args, partial(replies.claim, nonce))
 
 

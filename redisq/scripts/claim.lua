@@ -26,6 +26,7 @@
 --                        seen that time for a while: until then their holders could have renewed them
 -- ARGV[10] room          how many suspects more the worker may hold at once
 -- ARGV[11] alone         1: it holds no suspect now, so it may take one that shares its worker with no other
+-- ARGV[12] bytes         of bodies to hand out, about; what there is beyond that is left for the next claim
 -- REPLY    {lease in milliseconds; milliseconds until the next message is due or lease lapses, -1 for none, 0 to claim
 --          again at once; how many of the deliveries, the first ones, are suspects; 1 when it is one that may share its
 --          worker with no other; the time in milliseconds; then per delivery id, attempt, body}
@@ -33,7 +34,7 @@ local stream, messages, states, scheduled, leases, workers = KEYS[1], KEYS[2], K
 local bell, counters, config, finished, tombstones, dead = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local urgent = KEYS[13]
 local worker, nonce, count, lapsed_by = ARGV[6], ARGV[7], whole(ARGV[8], 'count', 1, 500), whole(ARGV[9], 'lapsed')
-local room, alone = whole(ARGV[10], 'room'), whole(ARGV[11], 'alone', 0, 1) == 1
+local room, alone, bytes = whole(ARGV[10], 'room'), whole(ARGV[11], 'alone', 0, 1) == 1, whole(ARGV[12], 'bytes')
 check_name(worker, 'worker')
 check_name(nonce, 'nonce')
 local lease, max_lost, retention, window, dead_retention, paused = limits(
@@ -131,23 +132,30 @@ if #ids == 0 and #due.messages + #due.tombstones == 0 then
 end
 
 -- 3. Decide: delivered now, ended, or moved to the stream until a slot is free.
-local bodies, texts = {}, {}
-for first = 1, #ids, 500 do
-  local slice = {unpack(ids, first, math.min(first + 499, #ids))}
+--    Sizes are not known before bodies are read. So a few come first, and each time no more than four times as many, nor
+--    than what was met until then leads to expect. Those that are not read any more stay where they are.
+local bodies, texts, met, read, step = {}, {}, 0, 0, 10
+while met < #ids and (met == 0 or read < bytes) do
+  local slice = {unpack(ids, met + 1, math.min(met + step, #ids))}
   local some_bodies, some_texts = redis.call('HMGET', messages, unpack(slice)), redis.call('HMGET', states, unpack(slice))
-  for i = 1, #slice do bodies[first + i - 1], texts[first + i - 1] = some_bodies[i], some_texts[i] end
+  for i = 1, #slice do
+    met, read = met + 1, read + (some_bodies[i] and #some_bodies[i] or 0)
+    bodies[met], texts[met] = some_bodies[i], some_texts[i]
+  end
+  step = math.max(1, math.min(4 * step, 500, read > 0 and math.floor((bytes - read) * met / read) or 500))
 end
 
 -- The order in which they are looked at: as they came, but a due one that has a priority before ready ones of a lower.
-local order, hurry = {}, false
-for i = 1, #ids do
+local order, hurry, due_ids = {}, false, {}
+for i = 1, met do
   order[i] = i
+  if sources[i] == 'due' then due_ids[#due_ids + 1] = ids[i] end
   hurry = hurry or sources[i] == 'due' and bodies[i] and priority_in(bodies[i]) > 0
 end
 if hurry then
   order = {}
   for rank = 10, 0, -1 do
-    for i = 1, #ids do
+    for i = 1, met do
       local own = sources[i] == 'lapsed' and 10 or bodies[i] and priority_in(bodies[i]) or 0
       if own == rank then order[#order + 1] = i end
     end
@@ -229,7 +237,7 @@ end
 local broken = lost + #ended > 0 and broken_totals(counters, {'lost', 'dead', 'unreadable'})
 
 -- 4. Write. ZREM comes first, so that a full server lets the rest pass.
-redis.call('ZREM', scheduled, unpack(#promoted > 0 and promoted or {''}))
+redis.call('ZREM', scheduled, unpack(#due_ids > 0 and due_ids or {''}))
 for i = 1, #ended do redis.call('ZREM', leases, ended[i][1]) end
 local ms, sequence = string.match(#entries > 0 and entries[#entries][1] or '', '^(%d+)%-(%d+)$')
 local removed = 0

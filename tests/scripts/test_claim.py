@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from redisq import calls
 from redisq.model import Claim, Status
 from tests.scripts.conftest import RETENTION, YEAR, Orders, new
 
@@ -408,3 +409,50 @@ def test_claiming_sweeps_up_to_four_leftovers(orders: Orders) -> None:
     orders.queue(new("next"))  # which sweeps four
     orders.claim()
     assert len(orders.finished()) == 1
+
+
+# --- Large bodies ---
+
+
+@pytest.mark.parametrize(
+    ("size", "budget", "least", "most"), [(900, 5_000, 5, 12), (900, 0, 1, 10), (5, 1_000, 30, 30)]
+)
+def test_a_claim_is_bounded_by_the_bytes_it_hands_out(
+    orders: Orders, monkeypatch: pytest.MonkeyPatch, size: int, budget: int, least: int, most: int
+) -> None:
+    monkeypatch.setattr(calls, "CLAIM_BYTES", budget)
+    ids = orders.put(*(str(number).zfill(size) for number in range(30)))
+    found: list[bytes] = []
+    while len(found) < 30:
+        claim = orders.claim(30)
+        given = [delivery.receipt.id for delivery in claim.deliveries]
+        assert least <= len(given) <= most or len(found) + len(given) == 30
+        found += given
+        assert claim.wait == 0 or len(found) == 30  # it is told to claim again at once
+        assert orders.stats().ready == 30 - len(found)
+    assert found == ids
+
+
+def test_what_a_bounded_claim_leaves_stays_where_it_is(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lapsed, urgent, ready and due ones alike."""
+    lapsed = orders.deliver(*("x" * 900 for _ in range(12)))
+    due = orders.put(*("x" * 900 for _ in range(12)), delay=5.0)
+    orders.pass_time(6)
+    ready = orders.put(*("x" * 900 for _ in range(12)))
+    urgent = orders.put(*("x" * 900 for _ in range(12)), priority=3)
+    orders.lapse(*(receipt.id for receipt in lapsed))
+    monkeypatch.setattr(calls, "CLAIM_BYTES", 0)
+    wanted = {receipt.id for receipt in lapsed} | {*due, *ready, *urgent}
+    found: set[bytes] = set()
+    while True:
+        claim = orders.claim(100)
+        given = {delivery.receipt.id for delivery in claim.deliveries}
+        assert not given & found
+        found |= given
+        assert set(orders.leased()) >= found
+        stats = orders.stats()
+        assert stats.ready + stats.scheduled + stats.in_progress == len(wanted)
+        if not given:
+            break
+        assert claim.wait is not None
+    assert found == wanted

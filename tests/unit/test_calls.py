@@ -88,9 +88,9 @@ def test_arguments_of_queue() -> None:
 
 def test_arguments_of_claim() -> None:
     head = (1, 10, 2, 3, 9, "w-1", "n-1", 10)
-    assert calls.claim(KEYS, LIMITS, "w-1", "n-1", 10).args == (*head, 100_000_000_000_000, 500, 1)
+    assert calls.claim(KEYS, LIMITS, "w-1", "n-1", 10).args == (*head, 100_000_000_000_000, 500, 1, calls.CLAIM_BYTES)
     careful = calls.claim(KEYS, LIMITS, "w-1", "n-1", 10, lapsed_by=1.5, room=2, alone=False)
-    assert careful.args == (*head, 1500, 2, 0)
+    assert careful.args == (*head, 1500, 2, 0, calls.CLAIM_BYTES)
 
 
 @pytest.mark.parametrize(
