@@ -13,7 +13,7 @@ from redisq.gateway.bodies import JSON, MSGPACK, NDJSON, Body, empty, header, li
 from redisq.gateway.context import Context
 from redisq.gateway.definitions import taking
 from redisq.gateway.door import Door, address_of
-from redisq.gateway.errors import BadRequest, reply
+from redisq.gateway.errors import BadRequest, Json, reply
 from redisq.gateway.lines import Lines
 from redisq.gateway.queries import moment, preferred_wait, query, seconds
 from redisq.gateway.waits import LONGEST
@@ -109,7 +109,7 @@ class _Messages:
 
 
 def _queued(queue: str, id: str, status: int) -> Response:
-    return reply({"id": id}, status, {"Location": f"/{queue}/{id}"})
+    return Json(b'{"id":"%b"}' % id.encode("ascii"), status, {"Location": f"/{queue}/{id}"})  # an id needs no escapes
 
 
 def _options(request: Request) -> dict[str, Any]:
