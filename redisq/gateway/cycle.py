@@ -2,8 +2,7 @@
 
 uvicorn writes an answer's head and its body one after the other, two system calls; it searches each header's name and
 value for what may not be there, calls two coroutines around the application and gives each of its tasks a closure.
-All of that is a quarter of what it takes to parse a request and to answer it: measured over an endpoint that does
-nothing else, with nine headers.
+Of a `POST /{queue}` all of that took 7 of 59 us (CPU, in process, without sockets), and the second system call.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from redisq.gateway.lines import Lines
 from redisq.gateway.queries import moment, preferred_wait, query, seconds
 from redisq.gateway.waits import LONGEST
 
+QUEUEING = "/{queue:queue}"
 _OPTIONS = ("delay", "at", "expires_in", "priority")
 
 
@@ -25,7 +26,7 @@ def routes(context: Context, door: Door) -> list[Route]:
     """Give the routes."""
     messages = _Messages(context, door)
     return [
-        Route("/{queue:queue}", messages.post, methods=["POST"]),
+        Route(QUEUEING, messages.post, methods=["POST"]),
         Route("/{queue:queue}/{id:id}", messages.get, methods=["GET"]),
         Route("/{queue:queue}/{id:id}", messages.put, methods=["PUT"]),
         Route("/{queue:queue}/{id:id}", messages.delete, methods=["DELETE"]),
