@@ -24,8 +24,7 @@ class TextFormatter(logging.Formatter):
     """Writes a record as one line; a traceback, which redisq itself logs at DEBUG only, follows on lines of its own."""
 
     def __init__(self) -> None:
-        line = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s[%(process)d] %(message)s"
-        super().__init__(line, datefmt="%Y-%m-%dT%H:%M:%S")
+        super().__init__(datefmt="%Y-%m-%dT%H:%M:%S")
         self._second = (0, "")
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
@@ -37,7 +36,9 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
         """Write the line, made safe for a terminal and for whoever reads line by line."""
-        return printable(super().formatMessage(record)).replace("\n", r"\n")
+        time, milliseconds = self.formatTime(record, self.datefmt), int(record.msecs)
+        head = f"{time}.{milliseconds:03d} {record.levelname} {record.name}[{record.process}]"
+        return printable(f"{head} {record.message}").replace("\n", r"\n")
 
 
 class JsonFormatter(logging.Formatter):

@@ -12,6 +12,7 @@ from starlette.types import Scope
 from redisq import codec
 from redisq.errors import InvalidMessage, MessageTooLarge
 from redisq.gateway.errors import BadRequest, ClientGone, HttpError
+from redisq.gateway.fields import values
 
 JSON, MSGPACK, NDJSON = "application/json", "application/msgpack", "application/x-ndjson"
 
@@ -26,7 +27,7 @@ def header(scope: Scope, name: bytes) -> str | None:
     Raises:
         BadRequest: there are two.
     """
-    found = [value for known, value in scope["headers"] if known == name]
+    found = values(scope, name)
     if len(found) > 1:
         raise BadRequest(f"There are two headers {name.decode('ascii')}.")
     return str(found[0], "latin-1") if found else None

@@ -12,6 +12,7 @@ from redisq.errors import Forbidden, InvalidToken
 from redisq.gateway.context import Context
 from redisq.gateway.definitions import Definitions
 from redisq.gateway.edge import APPLICATION
+from redisq.gateway.fields import values
 from redisq.gateway.limits import Limits
 from redisq.gateway.sites import changes_from_afar
 from redisq.tokens import MAX_TTL, OPS, Grant
@@ -122,7 +123,7 @@ def bearer(scope: Scope) -> str | None:
     Raises:
         InvalidToken: there are two of them, or it is of another scheme.
     """
-    given = [value for name, value in scope["headers"] if name == b"authorization"]
+    given = values(scope, b"authorization")
     if not given:
         return None
     scheme, space, token = given[0].partition(b" ")

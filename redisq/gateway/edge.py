@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from redisq.errors import RedisQError
 from redisq.gateway.errors import REQUEST_ID, ClientGone, NotFound, answer
+from redisq.gateway.fields import values
 from redisq.gateway.metrics import Meters
 
 log = logging.getLogger("redisq.gateway")
@@ -98,9 +99,9 @@ class Edge:
 
 
 def _request_id(scope: Scope) -> str:
-    given = [value for name, value in scope["headers"] if name == b"x-request-id"]
+    given = values(scope, b"x-request-id")
     if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
-        return bytes(given[0]).decode("ascii")
+        return given[0].decode("ascii")
     return os.urandom(12).hex()
 
 

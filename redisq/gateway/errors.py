@@ -101,10 +101,10 @@ class ClientGone(Exception):
     """The client has closed the connection: nobody is there to answer."""
 
 
-class _Json(Response):
+class Json(Response):
     """A JSON document, its head put together without looking for what is none of ours."""
 
-    def __init__(self, content: bytes, status: int, headers: Mapping[str, str] | None) -> None:
+    def __init__(self, content: bytes, status: int, headers: Mapping[str, str] | None = None) -> None:
         self.status_code, self.body, self.background = status, content, None
         self.raw_headers = [(b"content-length", b"%d" % len(content)), (b"content-type", b"application/json")]
         if headers:
@@ -113,7 +113,7 @@ class _Json(Response):
 
 def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with a JSON document."""
-    return _Json(_write(value).encode(), status, headers)
+    return Json(_write(value).encode(), status, headers)
 
 
 def described(error: Exception) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redisq.errors import Forbidden
 from redisq.gateway.errors import answer
+from redisq.gateway.fields import values
 
 _REFUSED = (
     "Without tokens (REDISQ_AUTH=none) the gateway serves programs of its own machine: as localhost, 127.0.0.1 or "
@@ -37,8 +38,7 @@ class Home:
 
     def _is_from_here(self, scope: Scope) -> bool:
         hosts, origins = (
-            [value.decode("latin-1").lower() for name, value in scope["headers"] if name == wanted]
-            for wanted in (b"host", b"origin")
+            [value.decode("latin-1").lower() for value in values(scope, wanted)] for wanted in (b"host", b"origin")
         )
         if not all(map(is_this_machine, hosts)):
             return False

@@ -13,12 +13,13 @@ from redisq.gateway.bodies import JSON, MSGPACK, NDJSON, Body, empty, header, li
 from redisq.gateway.context import Context
 from redisq.gateway.definitions import taking
 from redisq.gateway.door import Door, address_of
-from redisq.gateway.errors import BadRequest, reply
+from redisq.gateway.errors import BadRequest, Json, reply
 from redisq.gateway.lines import Lines
 from redisq.gateway.queries import moment, number, preferred_wait, query, seconds
 from redisq.gateway.waits import LONGEST
 from redisq.options import HIGHEST
 
+QUEUEING = "/{queue:queue}"
 _OPTIONS = ("delay", "at", "expires_in", "priority")
 
 
@@ -26,7 +27,7 @@ def routes(context: Context, door: Door) -> list[Route]:
     """Give the routes."""
     messages = _Messages(context, door)
     return [
-        Route("/{queue:queue}", messages.post, methods=["POST"]),
+        Route(QUEUEING, messages.post, methods=["POST"]),
         Route("/{queue:queue}/{id:id}", messages.get, methods=["GET"]),
         Route("/{queue:queue}/{id:id}", messages.put, methods=["PUT"]),
         Route("/{queue:queue}/{id:id}", messages.delete, methods=["DELETE"]),
@@ -110,7 +111,7 @@ class _Messages:
 
 
 def _queued(queue: str, id: str, status: int) -> Response:
-    return reply({"id": id}, status, {"Location": f"/{queue}/{id}"})
+    return Json(b'{"id":"%b"}' % id.encode("ascii"), status, {"Location": f"/{queue}/{id}"})  # an id needs no escapes
 
 
 def _options(request: Request) -> dict[str, Any]:

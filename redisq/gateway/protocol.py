@@ -18,6 +18,7 @@ import asyncio
 import logging
 from enum import Enum
 from typing import Any, cast
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.config import Config
@@ -25,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from redisq.gateway import addresses, heads
 from redisq.gateway.crowd import Crowd, Peer
+from redisq.gateway.cycle import Cycle
 from redisq.gateway.line import Lined
 from redisq.gateway.outlet import Outlet
 from redisq.gateway.refusals import Refused
@@ -148,23 +150,55 @@ class Connection(Lined):
 
     def on_headers_complete(self) -> None:
         """Check the head, and start the request or put it behind those before it."""
-        options = self._options
-        if len(self.headers) > options.head_fields or heads.size_of(self.url, self.headers) > options.head_bytes:
+        options, version, method = self._options, self.parser.get_http_version(), self.parser.get_method()
+        if len(self.headers) > options.head_fields or self._head_size() > options.head_bytes:
             raise Refused(431, "the head is too large")
-        hosts = heads.check(self.parser.get_http_version(), self.parser.get_method(), self.headers)
-        self.url = heads.path_and_query(self.url, hosts)
+        hosts = heads.check(version, method, self.headers)
+        path, _, query = heads.path_and_query(self.url, hosts).partition(b"?")
         if self.server_state.stopping:
             raise Refused(503, "the server is being stopped")
         if len(self.pipeline) >= _PIPELINE:
             raise Refused(400, "there are too many requests before the first is answered")
         if self._peer is not None and self._peer.trusted:
             self._believe_the_proxy()
-        super().on_headers_complete()
-        self._keep_alive = self.cycle.keep_alive
-        self.cycle.keep_alive = False  # an answer that begins before the body has come is the last one
+        scope = self.scope
+        scope["method"], scope["http_version"] = method.decode("ascii"), version
+        scope["path"], scope["raw_path"], scope["query_string"] = unquote(path.decode("ascii")), path, query
+        self._keep_alive = version != "1.0" and self.parser.should_keep_alive()
+        self._take_on(self._cycle())
         self.headers = []  # trailers shall not pass for headers
         self._expect(Reading.BODY)
         self._payload = self._chunks = 0
+
+    def _head_size(self) -> int:
+        """Count the bytes of a head, exactly only when it may be too large: what it came with is in `_size`, but for
+        the piece that it begins in when that is another request's, too."""
+        most = self._size + self._options.head_bytes // 4
+        return most if most <= self._options.head_bytes else heads.size_of(self.url, self.headers)
+
+    def _cycle(self) -> Cycle:
+        return Cycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=False,  # an answer that begins before the body has come is the last one
+            on_response=self.on_response_complete,
+        )
+
+    def _take_on(self, cycle: Cycle) -> None:
+        """Start a request, or put it behind those before it."""
+        before, self.cycle = self.cycle, cycle
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
 
     def _believe_the_proxy(self) -> None:
         forwarded = [value for name, value in self.headers if name == b"x-forwarded-for"]
@@ -199,17 +233,9 @@ class Connection(Lined):
     # --- What goes ---
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Run the application; one that is cancelled because its time is over ends quietly."""
-
-        async def until_cut(scope: Any, receive: Any, send: Any) -> None:
-            try:
-                await app(scope, receive, send)
-            except asyncio.CancelledError:
-                if not cycle.disconnected:
-                    raise
-
+        """Run the application."""
         self._running = cycle
-        self._task = task = self.loop.create_task(cycle.run_asgi(until_cut))
+        self._task = task = self.loop.create_task(cycle.run_asgi(app))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 

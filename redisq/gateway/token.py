@@ -24,6 +24,7 @@ from redisq.gateway.context import Context
 from redisq.gateway.door import Door, address_of
 from redisq.gateway.edge import APPLICATION
 from redisq.gateway.errors import HttpError, reply
+from redisq.gateway.fields import values
 from redisq.gateway.limits import Limits
 from redisq.gateway.queries import query
 from redisq.scopes import Scopes
@@ -112,7 +113,7 @@ async def _form(request: Request) -> dict[str, str]:
 
 def _client(request: Request, form: Mapping[str, str]) -> tuple[str, str]:
     """Give the client's id and secret, by client_secret_basic or by client_secret_post, never by both."""
-    given = [value for name, value in request.scope["headers"] if name == b"authorization"]
+    given = values(request.scope, b"authorization")
     if not given:
         if "client_id" not in form or "client_secret" not in form:
             raise Refusal("invalid_client", "The client's id and secret are missing.")
