@@ -13,6 +13,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from redisq import AsyncRedisQ, BatchError, Indeterminate, MessageNotFound, RedisQ, RedisQError
@@ -166,7 +167,7 @@ class Client:
 
     async def _contradict(self, message: Planned) -> None:
         """Queue another body under the id: it has to be refused."""
-        other = Planned(message.number, message.id, message.queue, {**message.body, "other": True}, 0.0)
+        other = replace(message, body={**message.body, "other": True}, delay=0.0)
         await self._noted([other], self._call("queue_message", other.queue, other.body, id=other.id))
 
 
