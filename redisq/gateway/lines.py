@@ -16,10 +16,12 @@ from redisq.errors import BatchError, Forbidden, InvalidMessage, InvalidToken, R
 from redisq.gateway.bodies import NDJSON, Body, parse_json, too_large
 from redisq.gateway.definitions import taking
 from redisq.gateway.door import Door
+from redisq.gateway.edge import APPLICATION
 from redisq.gateway.errors import described
 from redisq.gateway.limits import TooManyRequests
 
 _AT_ONCE = 1000  # lines; a thousand that are wrong take some 20 ms
+_LONGEST_PAUSE = 1.0  # seconds
 _HEADERS = [(b"content-type", NDJSON.encode()), (b"x-accel-buffering", b"no")]  # nginx passes each line on at once
 
 
@@ -27,7 +29,8 @@ class Lines(Response):
     """The answer to a stream: `{"id"}` or `{"error"}` for each of its lines, in their order.
 
     What comes in one read is queued in batches, and answered before more is read; so a client that does not read
-    answers is not read from either, and no more is held than one line and what came in one read. The stream ends early,
+    answers is not read from either, and no more is held than one line and what came in one read. Each batch counts as
+    a request of its application: one that is at its rate is read from more slowly. The stream ends early,
     after the answers to what was read, when Redis cannot be reached or the token is not good any more. A client that
     goes away is noticed at the next read: what was read until then is in the queue.
     """
@@ -43,6 +46,8 @@ class Lines(Response):
         """Answer."""
         started = False
         async for lines in self._read():
+            if started:
+                await self._pace()
             answers, goes_on = await self._answer(lines)
             if not started:
                 await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS]})
@@ -91,6 +96,14 @@ class Lines(Response):
             refused, id = errors.get(index), ids[index] if ids else None
             answers[place] = {"id": id} if refused is None else _refusal(refused, id)
         return answers, not any(_ends(error) for error in errors.values())
+
+    async def _pace(self) -> None:
+        """Wait until its application may send another request."""
+        while True:
+            try:
+                return await self._door.limits.admit(self._request.scope[APPLICATION])
+            except TooManyRequests as error:
+                await asyncio.sleep(min(error.retry_after, _LONGEST_PAUSE))
 
     def _parse(self, line: bytes | None) -> Any:
         if line is None:

@@ -81,7 +81,7 @@ class GatewaySettings(BaseSettings):
     """requests under way get this long to end after SIGTERM; long waits end at once"""
 
     rate: float = Field(default=0, ge=0, le=1_000_000)
-    """requests per second of one application, at all gateways together; 0 is no limit"""
+    """requests per second of one application, at all gateways together; 0 is no limit. A stream is slowed down to it"""
     burst: int = Field(default=0, ge=0, le=1_000_000)
     """requests of one application at once after a quiet time; 0 is those of one second"""
     failures: int = Field(default=30, ge=1, le=1_000_000)

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from redisq import AsyncRedisQ
+from redisq.gateway.limits import Limits, TooManyRequests
 from tests.conftest import CREDENTIALS, settings_for
 from tests.gateway.conftest import MASTER, QUEUE, Gateway, Served
 
@@ -182,6 +183,24 @@ def test_lines_that_came_together_are_handled_some_at_once(gateway: Gateway, mon
     done = gateway.call("POST", "/orders", content=b"1\n" * 2500, headers=NDJSON)
     assert len(done.text.splitlines()) == sum(counts) == gateway.mq.stats("orders").ready == 2500
     assert max(counts) <= 1000
+
+
+def test_each_thousand_lines_wait_until_their_application_may_go_on(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream that is at its application's rate is slowed down, not cut."""
+    admitted: list[bool] = []
+
+    async def admit(_limits: Limits, application: str) -> None:
+        assert application == CREDENTIALS.app
+        admitted.append(len(admitted) % 3 == 0)  # every third time
+        if not admitted[-1]:
+            raise TooManyRequests(0.001)
+
+    monkeypatch.setattr(Limits, "admit", admit)
+    done = gateway.call("POST", "/orders", content=b"1\n" * 2500, headers=NDJSON)
+    assert len(done.text.splitlines()) == gateway.mq.stats(QUEUE).ready == 2500
+    assert admitted == [True, False, False, True, False, False, True]
 
 
 def test_an_empty_stream_has_an_empty_answer(served: Served) -> None:
