@@ -16,7 +16,7 @@ from functools import cache, partial
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from redisq import replies, scripts
+from redisq import codec, replies, scripts
 from redisq.keys import PartitionKeys
 from redisq.model import (
     Claim,
@@ -137,6 +137,16 @@ def _script(name: str) -> tuple[scripts.Script, Callable[[PartitionKeys], tuple[
 def queue(keys: PartitionKeys, limits: Limits, messages: Sequence[NewMessage]) -> Call[list[Outcome[None]]]:
     """Queue up to BATCH messages; a repeat with the same id and body succeeds and changes nothing."""
     return _call("queue", keys, _queue_args(limits, messages), _done, head=5, size=3)
+
+
+def queue_plain(
+    keys: PartitionKeys, limits: Limits, ids: Sequence[bytes], bodies: Sequence[bytes]
+) -> Call[list[Outcome[None]]]:
+    """Queue up to BATCH messages, as `queue` does, of which there is nothing to say but their encoded bodies."""
+    args: list[Argument] = [limits.max_length, limits.max_bytes, *_periods(limits)]
+    for id, body in zip(ids, bodies, strict=True):
+        args += (id, codec.digest(body) + body, "")
+    return _call("queue", keys, args, _done, head=5, size=3)
 
 
 def put(keys: PartitionKeys, limits: Limits, message: NewMessage) -> Call[list[Outcome[bool]]]:

@@ -200,10 +200,11 @@ class Operations:
         self.authorise("queue", queue, token)
         chosen = options.id_of(id, idempotency_key, self.application, queue)
         wait, life = options.delay_of(delay, at, time.time()), options.life_of(expires_in)
-        new = self.new_message(message, chosen, wait, life, options.priority_of(priority) if priority else 0)
-        name = keys.id_text(new.id)
+        urgency = options.priority_of(priority) if priority else 0
+        body = codec.encode_request(message, MAX_BYTES_CEILING)
+        new, name = NewMessage(chosen, codec.digest(body), body, wait, life, urgency), keys.id_text(chosen)
         try:
-            schema = yield from self.prepare(queue, len(new.body))
+            schema = yield from self.prepare(queue, len(body))
             if schema is not None:
                 schema.check(message)
             (outcome,) = yield calls.put(where, self.limits, new)
@@ -216,13 +217,6 @@ class Operations:
             raise MessageConflict(
                 "This idempotency_key was used in this queue before, with another body. A new body takes a new key."
             ) from None
-
-    def new_message(
-        self, message: object, id: bytes, delay: float = 0.0, expires_in: float | None = None, priority: int = 0
-    ) -> NewMessage:
-        """Encode one message, or raise InvalidMessage."""
-        body = codec.encode_request(message, MAX_BYTES_CEILING)
-        return NewMessage(id, codec.digest(body), body, delay, expires_in, priority)
 
     def prepare(self, queue: str, smallest: int) -> Flow[schemas.Schema | None]:
         """Enter a queue in the registry as `register` does; the answer is the schema that its messages have to fit.
