@@ -41,6 +41,7 @@ import json, os, signal, sys
 from redisq import embedded
 
 what, argument = sys.argv[1:]
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup has ignored, in all that it starts
 signal.signal(signal.SIGINT, lambda *_: os.write(1, b"interrupted\n"))
 server = embedded.shared(argument) if what == "shared" else embedded.start(kind=argument)
 print(json.dumps({"url": server.url, "pid": server.pid, "directory": str(server.directory)}), flush=True)
@@ -322,7 +323,7 @@ def test_it_ends_with_an_owner_that_is_killed(
     server = owner.hear()
     assert ping(server["url"])
     owner.process.send_signal(number)
-    assert owner.process.wait() == -number
+    assert owner.process.wait(30) == -number
     nothing_is_left(server)
 
 
