@@ -132,30 +132,52 @@ if #ids == 0 and #due.messages + #due.tombstones == 0 then
 end
 
 -- 3. Decide: delivered now, ended, or moved to the stream until a slot is free.
---    Sizes are not known before bodies are read. So a few come first, and each time no more than four times as many, nor
---    than what was met until then leads to expect. Those that are not read any more stay where they are.
-local bodies, texts, met, read, step = {}, {}, 0, 0, 10
-while met < #ids and (met == 0 or read < bytes) do
-  local slice = {unpack(ids, met + 1, math.min(met + step, #ids))}
+--    Due ones are read in turn with the others: a backlog that uses up the bytes of every claim would keep them out.
+local asked, turns, least = ids, {}, 1 -- turns: where those asked for are among `ids`
+if #promoted > 0 then
+  local others, joining = {}, {}
+  for i = 1, #ids do table.insert(sources[i] == 'due' and joining or others, i) end
+  for n = 1, math.max(#others, #joining) do
+    turns[#turns + 1] = others[n]
+    turns[#turns + 1] = joining[n]
+  end
+  asked, least = {}, 2
+  for n = 1, #turns do asked[n] = ids[turns[n]] end
+end
+
+--    Of sizes only the first is known before bodies are read. So a few come first, and each time no more than four times as
+--    many, nor than what was met until then leads to expect. Those that are not read any more stay where they are.
+local bodies, texts, met, read = {}, {}, 0, 0
+local size = #ids > 1 and redis.call('HSTRLEN', messages, asked[1]) or 0
+local step = size * 10 <= bytes and 10 or math.max(1, math.floor(bytes / size))
+while met < #ids and (met < least or read < bytes) do
+  local slice = {unpack(asked, met + 1, math.min(met + step, #ids))}
   local some_bodies, some_texts = redis.call('HMGET', messages, unpack(slice)), redis.call('HMGET', states, unpack(slice))
-  for i = 1, #slice do
-    met, read = met + 1, read + (some_bodies[i] and #some_bodies[i] or 0)
-    bodies[met], texts[met] = some_bodies[i], some_texts[i]
+  for n = 1, #slice do
+    met, read = met + 1, read + (some_bodies[n] and #some_bodies[n] or 0)
+    local i = turns[met] or met
+    bodies[i], texts[i] = some_bodies[n], some_texts[n]
   end
   step = math.max(1, math.min(4 * step, 500, read > 0 and math.floor((bytes - read) * met / read) or 500))
 end
 
 -- The order in which they are looked at: as they came, but a due one that has a priority before ready ones of a lower.
 local order, hurry, due_ids = {}, false, {}
-for i = 1, met do
-  order[i] = i
-  if sources[i] == 'due' then due_ids[#due_ids + 1] = ids[i] end
-  hurry = hurry or sources[i] == 'due' and bodies[i] and priority_in(bodies[i]) > 0
+for n = 1, met do
+  local i = turns[n] or n
+  order[n] = i
+  if sources[i] == 'due' then
+    due_ids[#due_ids + 1] = ids[i]
+    hurry = hurry or bodies[i] and priority_in(bodies[i]) > 0
+  end
 end
+if #promoted > 0 then table.sort(order) end
 if hurry then
+  local found = order
   order = {}
   for rank = 10, 0, -1 do
-    for i = 1, met do
+    for n = 1, #found do
+      local i = found[n]
       local own = sources[i] == 'lapsed' and 10 or bodies[i] and priority_in(bodies[i]) or 0
       if own == rank then order[#order + 1] = i end
     end

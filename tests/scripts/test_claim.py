@@ -456,3 +456,36 @@ def test_what_a_bounded_claim_leaves_stays_where_it_is(orders: Orders, monkeypat
             break
         assert claim.wait is not None
     assert found == wanted
+
+
+@pytest.mark.parametrize("budget", [0, 5_000])
+def test_due_messages_join_in_beside_a_backlog_that_uses_up_the_bytes_of_every_claim(
+    orders: Orders, monkeypatch: pytest.MonkeyPatch, budget: int
+) -> None:
+    monkeypatch.setattr(calls, "CLAIM_BYTES", budget)
+    large = "x" * 900
+    late = orders.put(*[large] * 3, delay=5.0)
+    (urgent,) = orders.put(large, delay=5.0, priority=9)
+    orders.pass_time(6)
+    orders.put(*[large] * 40)
+    found: list[bytes] = []
+    for _ in range(4):
+        given = [delivery.receipt.id for delivery in orders.claim(40).deliveries]
+        assert given[0] == urgent or urgent not in given
+        found += given
+        assert len(orders.ready()) >= 30  # the backlog stays
+        orders.put(*[large] * len(given))
+    assert {*late, urgent} <= set(found)
+    assert len(found) > 4  # and goes on meanwhile
+
+
+def test_of_bodies_larger_than_its_bytes_a_claim_hands_out_one(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "CLAIM_BYTES", 800)
+    ids = orders.put(*["x" * 900] * 5)
+    assert [[delivery.receipt.id for delivery in orders.claim().deliveries] for _ in ids] == [[id] for id in ids]
+
+
+def test_the_first_bodies_are_no_more_than_there_is_room_for(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "CLAIM_BYTES", 3_000)
+    orders.put(*["x" * 900] * 9)
+    assert [len(orders.claim().deliveries) for _ in range(3)] == [4, 4, 1]
