@@ -200,7 +200,7 @@ class Operations:
         self.authorise("queue", queue, token)
         chosen = options.id_of(id, idempotency_key, self.application, queue)
         wait, life = options.delay_of(delay, at, time.time()), options.life_of(expires_in)
-        new = self.new_message(message, chosen, wait, life, options.priority_of(priority) if priority else 0)
+        new = self.new_message(message, chosen, wait, life, options.priority_of(priority))
         name = keys.id_text(new.id)
         try:
             schema = yield from self.prepare(queue, len(new.body))
