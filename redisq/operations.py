@@ -200,7 +200,7 @@ class Operations:
         self.authorise("queue", queue, token)
         chosen = options.id_of(id, idempotency_key, self.application, queue)
         wait, life = options.delay_of(delay, at, time.time()), options.life_of(expires_in)
-        urgency = options.priority_of(priority) if priority else 0
+        urgency = options.priority_of(priority)
         body = codec.encode_request(message, MAX_BYTES_CEILING)
         new, name = NewMessage(chosen, codec.digest(body), body, wait, life, urgency), keys.id_text(chosen)
         try:

@@ -76,11 +76,15 @@ local function take_away(id, entry)
   end
 end
 
+local function displace(id, entry)
+  if entry and entry_of(entry) then redis.call('ZREM', urgent, place_of(entry, id)) end
+end
+
 local function put_back(id, record, due, entry)
   return function()
     redis.call('ZREM', leases, id)
     redis.call('ZREM', scheduled, id)
-    if entry and entry_of(entry) then redis.call('ZREM', urgent, place_of(entry, id)) end
+    displace(id, entry)
     record.status = 'P'
     if due > now and due < 2 ^ 53 then
       record.at, record.entry = due, '-'
@@ -98,7 +102,7 @@ local function bring_to_an_end(id, record, entry)
     redis.call('ZREM', scheduled, id)
     if entry then
       redis.call('XDEL', stream, entry)
-      redis.call('ZREM', urgent, place_of(entry, id))
+      displace(id, entry)
     end
     if record then
       note(record, 'unreadable', now, who)
@@ -127,11 +131,14 @@ local function anew(at, body)
   return record
 end
 
-local function write_record(id, status, entry)
+local function write_record(id, status, entry, ready_entry)
   local record = new_record(now)
   record.status, record.entry = status, entry
   if status == 'E' then record.cause = 'unreadable' end
-  return function() redis.call('HSET', states, id, format_record(record)) end
+  return function()
+    displace(id, ready_entry)
+    redis.call('HSET', states, id, format_record(record))
+  end
 end
 
 -- 3. Judge. Each gives a word and how to mend it, if that is safe; nothing for what is sound,
@@ -172,10 +179,10 @@ local function judge_entry(id, entry, body, record, buried)
   if not home then return nil end
   if is_at(home, home_entry, id) then return structure .. '-stray', take_away(id, entry) end
   if record or structure == 'scheduled' or structure == 'stream' then return nil end
-  if structure == 'leases' then return 'record-missing', put_back(id, anew(now, body), now) end
-  if structure == 'finished' then return 'record-missing', write_record(id, 'C', entry) end
+  if structure == 'leases' then return 'record-missing', put_back(id, anew(now, body), now, home_entry) end
+  if structure == 'finished' then return 'record-missing', write_record(id, 'C', entry, home_entry) end
   local died_at = math.max(0, math.min(now, tonumber(redis.call('ZSCORE', dead, id))))
-  return 'record-missing', write_record(id, 'E', string.format('%d', died_at))
+  return 'record-missing', write_record(id, 'E', string.format('%d', died_at), home_entry)
 end
 
 local function judge_tombstone(id, buried, at)

@@ -49,7 +49,8 @@ local function page_of_ready()
     local places = redis.call('ZRANGE', urgent, string.format('%d', first), string.format('%d', first + limit - 1))
     for i = 1, #places do
       local entry, id = read_place(places[i])
-      if id then put(id, string.match(entry, '^%d+')) end
+      local found = id and redis.call('XRANGE', stream, entry, entry)[1] -- else an older redisq took it
+      if found and found[2][2] == id then put_entry(found) end
     end
     if #places == limit then
       reply[1] = string.format('%d', first + limit)

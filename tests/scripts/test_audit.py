@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from redisq import calls
+from redisq import RedisQ, calls
 from redisq.doctor import JUDGED
 from redisq.keys import new_id
 from redisq.model import Judgement
@@ -185,3 +185,21 @@ def test_scores_that_are_no_times_break_nothing(orders: Orders, score: str) -> N
     assert problems(orders) == {}
     assert [message.status for message in orders.get(dead.id, held.id, ready)] == ["ERROR", "INPROGRESS", "PENDING"]
     assert orders.ready() == [ready]
+
+
+@pytest.mark.parametrize("end", ["leased", "finished", "dead"])
+def test_a_message_whose_record_is_written_anew_is_urgent_no_more(orders: Orders, end: str) -> None:
+    """By its body it is ready where it once was; one run mends both."""
+    (id,) = orders.put("a", priority=5)
+    places = orders.redis.zrange(orders.keys.urgent, 0, -1, withscores=True)
+    (delivery,) = orders.claim(1).deliveries
+    if end == "finished":
+        orders.complete(delivery.receipt)
+    elif end == "dead":
+        orders.fail(delivery.receipt, final=True)
+    orders.redis.hdel(orders.keys.states, id)
+    orders.redis.zadd(orders.keys.urgent, dict(places))
+    with RedisQ(settings=orders.raw.settings) as mq:
+        assert "record-missing" in [finding.code for finding in mq.doctor("orders", fix=True) if finding.fixed]
+        assert [finding.code for finding in mq.doctor("orders") if finding.fixable] == []
+    assert orders.urgent() == ([id] if end == "leased" else []) == orders.ready()

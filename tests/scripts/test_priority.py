@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redisq import calls
-from redisq.keys import new_id
+from redisq.keys import id_text, new_id
 from redisq.model import Listed
 from tests.scripts.conftest import Orders, new, place
 
@@ -198,6 +198,15 @@ def test_what_an_older_redisq_handed_back_is_delivered_once(orders: Orders) -> N
     orders.redis.zadd(orders.keys.urgent, dict(places))
     assert drained(orders, 1) == [id]
     assert (orders.urgent(), orders.ready()) == ([], [])
+
+
+def test_what_an_older_redisq_took_is_not_listed_as_ready(orders: Orders) -> None:
+    _, kept = put(orders, 9, 5)
+    places = orders.redis.zrange(orders.keys.urgent, 0, -1, withscores=True)
+    orders.claim(1)
+    orders.redis.zadd(orders.keys.urgent, dict(places))
+    page = orders.run(calls.page(orders.keys, "stream", "0", 10, 1000))
+    assert [message.id for message in page.messages] == [id_text(kept)]
 
 
 def test_a_lost_list_of_urgent_ones_loses_no_message(orders: Orders) -> None:
