@@ -33,7 +33,8 @@ def members(orders: Orders, structure: str) -> list[tuple[bytes, bytes]]:
         case b"hash":
             return [(id, b"") for id in orders.redis.hkeys(key)]
         case b"zset" if structure == "urgent":
-            return [(there[30:], _entry(there)) for there in orders.redis.zrange(key, 0, -1)]
+            places = orders.redis.zrange(key, 0, -1)
+            return [(there[30:], _entry(there)) if len(there) == 46 else (there, b"") for there in places]
         case b"zset":
             return [(id, b"") for id in orders.redis.zrange(key, 0, -1)]
         case _:
