@@ -8,11 +8,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, TypeVar
 
 from redisq import calls, codec, keys
-from redisq.calls import BATCH, LOOKED_UP
+from redisq.calls import BATCH, LOOKED_UP, Plain
 from redisq.errors import BatchError, InvalidMessage, MessageNotFound, RedisQError, SchemaViolation, Unavailable
 from redisq.model import MAX_BYTES_CEILING, Message
 from redisq.operations import Begin, Finish, Flow, Operations
@@ -59,7 +59,7 @@ def queue_messages(
             if given_up is not None:
                 made.refuse(fitting, given_up)
             elif fitting.numbers:
-                call = calls.queue_plain(where, operations.limits, fitting.ids, fitting.bodies)
+                call = calls.queue(where, operations.limits, fitting.messages())
                 before = fitting, (yield Begin(call))
     except Exception:  # the iterable's own: what came before is in the queue
         yield from made.settle(before)
@@ -75,7 +75,8 @@ def queue_messages(
 class _Chunk:
     """What fits into one call: messages' numbers, ids, encoded bodies, and requests as they came.
 
-    Four lists, and no tuple for each message: 10,000 of those had the garbage collector go through all that there is.
+    A tuple of each message is made only when it is sent, and is gone with the next: 10,000 of them that are kept for a
+    while have the garbage collector go through all that there is.
     """
 
     numbers: list[int] = field(default_factory=list)
@@ -88,6 +89,10 @@ class _Chunk:
         self.ids.append(id)
         self.bodies.append(body)
         self.requests.append(request)
+
+    def messages(self) -> Iterator[Plain]:
+        nothing = repeat(0.0), repeat(None), repeat(0)  # neither delay nor life nor priority
+        return zip(self.ids, map(codec.digest, self.bodies), self.bodies, *nothing, strict=False)
 
 
 class _Made:

@@ -10,13 +10,13 @@ import base64
 import math
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from redisq import codec, replies, scripts
+from redisq import replies, scripts
 from redisq.keys import PartitionKeys
 from redisq.model import (
     Claim,
@@ -96,6 +96,10 @@ class NewMessage(NamedTuple):
     priority: int = 0
 
 
+#: The same without the names, which take as long to give as a small message to encode.
+Plain = tuple[bytes, bytes, bytes, float, float | None, int]
+
+
 def milliseconds(seconds: float) -> int:
     """Convert seconds, rounded up so that nothing is due early (but 0.1 s stays 100 ms)."""
     return math.ceil(round(seconds * 1000, 5))  # a year in milliseconds as a float is off by up to 4e-6
@@ -134,19 +138,9 @@ def _script(name: str) -> tuple[scripts.Script, Callable[[PartitionKeys], tuple[
     return script, attrgetter(*script.keys)
 
 
-def queue(keys: PartitionKeys, limits: Limits, messages: Sequence[NewMessage]) -> Call[list[Outcome[None]]]:
+def queue(keys: PartitionKeys, limits: Limits, messages: Iterable[NewMessage | Plain]) -> Call[list[Outcome[None]]]:
     """Queue up to BATCH messages; a repeat with the same id and body succeeds and changes nothing."""
     return _call("queue", keys, _queue_args(limits, messages), _done, head=5, size=3)
-
-
-def queue_plain(
-    keys: PartitionKeys, limits: Limits, ids: Sequence[bytes], bodies: Sequence[bytes]
-) -> Call[list[Outcome[None]]]:
-    """Queue up to BATCH messages, as `queue` does, of which there is nothing to say but their encoded bodies."""
-    args: list[Argument] = [limits.max_length, limits.max_bytes, *_periods(limits)]
-    for id, body in zip(ids, bodies, strict=True):
-        args += (id, codec.digest(body) + body, "")
-    return _call("queue", keys, args, _done, head=5, size=3)
 
 
 def put(keys: PartitionKeys, limits: Limits, message: NewMessage) -> Call[list[Outcome[bool]]]:
@@ -155,7 +149,7 @@ def put(keys: PartitionKeys, limits: Limits, message: NewMessage) -> Call[list[O
     return _call("queue", keys, _queue_args(limits, (message,)), decode, head=5, size=3)
 
 
-def _queue_args(limits: Limits, messages: Sequence[NewMessage]) -> list[Argument]:
+def _queue_args(limits: Limits, messages: Iterable[NewMessage | Plain]) -> list[Argument]:
     args: list[Argument] = [limits.max_length, limits.max_bytes, *_periods(limits)]
     for message in messages:
         id, digest, body, delay, expires_in, priority = message

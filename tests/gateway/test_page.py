@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import uuid
 from collections.abc import Callable
@@ -352,6 +353,22 @@ def test_lists_go_on_page_by_page(gateway: Gateway, browser: Browser) -> None:
         further = [str(given["href"]) for tag, given in elements(answer) if given.get("rel") == "next"]
         path = further[0].partition("#")[0] if further else ""
     assert found == ids
+
+
+def test_priorities_are_shown_and_urgent_messages_listed_first_page_by_page(gateway: Gateway, browser: Browser) -> None:
+    plain = gateway.mq.queue_messages(QUEUE, range(30))
+    urgent = [gateway.mq.queue_message(QUEUE, number, priority=7) for number in range(60)]
+    assert "Priority 7" in browser.get(f"/_ui/queues/{QUEUE}/messages/{urgent[0]}").text
+    assert "Priority" not in browser.get(f"/_ui/queues/{QUEUE}/messages/{plain[0]}").text
+    listed: list[str] = []
+    path: str | None = f"/_ui/queues/{QUEUE}?list=ready"
+    while path is not None:
+        page = browser.get(path).text
+        shown = re.findall(rf"/_ui/queues/{QUEUE}/messages/([0-9a-f-]{{36}})", page)
+        listed += dict.fromkeys(shown)
+        following = re.search(r'href="([^"]*[?&;]after=[^"]*)"', page)
+        path = html.unescape(following[1]) if following else None
+    assert listed == [*urgent, *plain]
 
 
 def test_a_message_is_found_by_its_id(gateway: Gateway, browser: Browser) -> None:
