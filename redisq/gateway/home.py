@@ -3,6 +3,9 @@
 Any site that somebody here looks at can have the browser send requests to 127.0.0.1; those that need no permission
 (a POST without a body, which purges or claims) get through. And a site may let its own name point to 127.0.0.1, so that
 the browser takes the gateway for a part of the site. Both give themselves away: by Origin, and by Host.
+
+A proxy on this machine may change Host; then the browser itself must say that a request comes from the origin that it
+goes to, and that must be this machine.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from redisq.errors import Forbidden
 from redisq.gateway.errors import answer
 from redisq.gateway.fields import values
+from redisq.gateway.sites import READING, is_at
 
 _REFUSED = (
     "Without tokens (REDISQ_AUTH=none) the gateway serves programs of its own machine: as localhost, 127.0.0.1 or "
@@ -37,13 +41,19 @@ class Home:
             await self._app(scope, receive, send)
 
     def _is_from_here(self, scope: Scope) -> bool:
-        hosts, origins = (
-            [value.decode("latin-1").lower() for value in values(scope, wanted)] for wanted in (b"host", b"origin")
+        hosts, origins, sites = (
+            [value.decode("latin-1").lower() for value in values(scope, wanted)]
+            for wanted in (b"host", b"origin", b"sec-fetch-site")
         )
         if not all(map(is_this_machine, hosts)):
             return False
+        strangers = [one for one in origins if one not in self._origins and "*" not in self._origins]
+        if sites not in ([], ["same-origin"]) and scope["method"] not in READING:
+            return bool(origins) and not strangers
+        own = sites == ["same-origin"]
         return all(
-            origin.partition("://")[2] in hosts or origin in self._origins or "*" in self._origins for origin in origins
+            any(is_at(origin, host) for host in hosts) or (own and is_this_machine(origin.partition("://")[2]))
+            for origin in strangers
         )
 
 

@@ -244,6 +244,7 @@ def test_pages_count_like_other_requests_of_an_application(make_gateway: MakeGat
         {"Sec_Fetch_Site": "same-site"},
         {"Sec_Fetch_Site": "none"},
         {"Content_Type": "text/plain"},
+        {"Sec_Fetch_Site": "cross-site", "Host": "evil.example", "Origin": "http://evil.example"},
         {"Content_Type": "multipart/form-data; boundary=x"},
     ],
 )
@@ -255,6 +256,30 @@ def test_a_form_of_another_site_is_refused(browser: Browser, headers: dict[str, 
     assert browser.post("/_ui/sign-out", form, **headers).status_code == 403
     assert not browser.gateway.mq.stats(QUEUE).paused
     assert browser.get("/_ui").status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["https://queue.example.com:8443", "http://127.0.0.1:9000", "null"])
+def test_behind_a_proxy_that_changes_the_host_the_browser_is_believed(browser: Browser, origin: str) -> None:
+    headers = {"Origin": origin, "Sec_Fetch_Site": "same-origin"}
+    path = f"/_ui/queues/{QUEUE}/pause"
+    assert browser.post("/_ui/sign-in", {"token": browser.gateway.token()}, **headers).status_code == 303
+    assert browser.post(path, {"tag": browser.tag(path)}, **headers).status_code == 303
+    assert browser.gateway.mq.stats(QUEUE).paused
+    assert browser.post("/_ui/sign-out", {"tag": browser.tag()}, **headers).status_code == 303
+
+
+def test_a_form_that_is_refused_says_what_is_wrong(gateway: Gateway, browser: Browser) -> None:
+    def told(form: dict[str, str] | None = None, **headers: str) -> str:
+        return html.unescape(browser.post("/_ui/sign-in", form, **headers).text)
+
+    changed = told(Origin="https://queue.example.com:8443")
+    assert "from https://queue.example.com:8443 (Origin), and the gateway was asked as gateway (Host)" in changed
+    assert "proxy_set_header Host $http_host" in changed
+    assert "Sec-Fetch-Site: cross-site" in told(Sec_Fetch_Site="cross-site")
+    assert "Nothing says which page" in told(Origin="")
+    assert "no form of this page" in told(Content_Type="text/plain")
+    assert "an old one" in html.unescape(browser.post(f"/_ui/queues/{QUEUE}/pause", {"tag": "x"}).text)
+    assert "<script>alert" not in browser.post("/_ui/sign-in", {}, Origin="http://<script>alert(1)</script>").text
 
 
 def test_a_form_without_the_tag_of_this_token_is_refused(gateway: Gateway, browser: Browser) -> None:

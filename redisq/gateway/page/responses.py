@@ -92,7 +92,6 @@ _TROUBLES: tuple[tuple[type[RedisQError], Trouble], ...] = (
         Trouble(500, "Something went wrong here", "The gateway's log tells more, under the id of this request."),
     ),
 )
-BAD_FORM = Trouble(403, "This form cannot be taken", BadForm.__doc__ or "")
 TOO_MANY = Trouble(
     429,
     "Too many requests",
@@ -171,8 +170,9 @@ class Pages:
                 response = self.trouble(request, self.sessions.known(request), TOO_MANY)
                 response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
                 return response
-            except BadForm:
-                return self.trouble(request, self.sessions.known(request), BAD_FORM)
+            except BadForm as error:
+                found = Trouble(403, "This form is not taken", str(error))
+                return self.trouble(request, self.sessions.known(request), found)
             except RedisQError as error:
                 found = next(trouble for kind, trouble in _TROUBLES if isinstance(error, kind))
                 return self.trouble(request, self.sessions.known(request), found)

@@ -25,7 +25,7 @@ from redisq.gateway.context import Context
 from redisq.gateway.door import Door, address_of
 from redisq.gateway.edge import APPLICATION
 from redisq.gateway.limits import TooManyRequests
-from redisq.gateway.sites import is_foreign
+from redisq.gateway.sites import why_foreign
 from redisq.strict import MAX_TOKEN_BYTES
 from redisq.tokens import Grant
 
@@ -37,7 +37,11 @@ _PURPOSE = b"redisq/page/form/v1"
 
 
 class BadForm(Exception):
-    """The form did not come from this page, or is an old one. Go back, load the page again, and send it once more."""
+    """A form is not taken; the text says why, and what to do, in sentences for whoever sent it."""
+
+
+_NOT_OURS = "It is no form of this page."
+_OLD = "It is an old one, of another sign-in. Go back, load the page again, and send it once more."
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,28 +144,30 @@ async def form_of(request: Request, visitor: Visitor | None) -> Mapping[str, str
         BadForm: it did not, or it is no form of this page.
     """
     _check_site(request)
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
-        raise BadForm
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
+        raise BadForm(_NOT_OURS)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > _MOST_FORM:
-            raise BadForm
+            raise BadForm(_NOT_OURS)
     try:
         fields = parse_qs(body.decode("ascii"), keep_blank_values=True, max_num_fields=10)
     except ValueError:
-        raise BadForm from None
+        raise BadForm(_NOT_OURS) from None
     form = {name: values[0] for name, values in fields.items()}
     if visitor is not None and not hmac.compare_digest(form.get("tag", "").encode(), visitor.tag.encode()):
-        raise BadForm
+        raise BadForm(_OLD)
     return form
 
 
 def _check_site(request: Request) -> None:
     """Refuse what another site sends. Browsers say where a form comes from: all of them in one of two headers."""
     headers = request.headers
-    if is_foreign(headers) or not ("sec-fetch-site" in headers or "origin" in headers):
-        raise BadForm
+    if (reason := why_foreign(headers)) is not None:
+        raise BadForm(f"It comes from a page of another site. {reason}")
+    if not ("sec-fetch-site" in headers or "origin" in headers):
+        raise BadForm("Nothing says which page it comes from: a browser sends Origin, and Sec-Fetch-Site with it.")
 
 
 def _tag(secret: bytes) -> str:
