@@ -35,6 +35,12 @@ def serve(
     trusted_proxies: Annotated[
         str | None, _option("NETWORKS", "Believe X-Forwarded- headers of these proxies alone; commas between.")
     ] = None,
+    root_path: Annotated[
+        str | None,
+        typer.Option(
+            "--root-path", metavar="PATH", help="Stand under this path of a proxy, like /mq.", show_default=False
+        ),
+    ] = None,
     url: options.Url = None,
     log_format: logs.FormatOption = None,
     log_level: logs.LevelOption = None,
@@ -53,6 +59,7 @@ def serve(
         "certificate": tls_cert,
         "private_key": tls_key,
         "trusted_proxies": trusted_proxies,
+        "root_path": root_path,
     }
     given = {name: value for name, value in values.items() if value is not None}
     logs.warn_of_servers(True)

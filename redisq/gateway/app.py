@@ -113,10 +113,14 @@ class _Application(Starlette):
 
 def create_app(context: Context) -> Starlette:
     """Make the application; `app.state.context` is what it was made with."""
-    door, meters = Door(context), Meters()
+    door, meters, root = Door(context), Meters(), context.options.root_path
     app = _Application(
         routes=_routes(context, door, meters),
-        middleware=[Middleware(Edge, meters=meters), *_cors(context.options.cors_origins), *_home(context)],
+        middleware=[
+            Middleware(Edge, meters=meters, root_path=root),
+            *_cors(context.options.cors_origins),
+            *_home(context),
+        ],
         lifespan=_lifespan,
     )
     app.router.redirect_slashes = False
@@ -132,7 +136,7 @@ def _routes(context: Context, door: Door, meters: Meters) -> list[BaseRoute]:
         *queues.routes(context, door),
         *token.routes(context, door),
         *health.routes(context, door, meters),
-        *document.routes(),
+        *document.routes(context.options.root_path),
         *page.routes(context, door),
     ]
     for route in found:

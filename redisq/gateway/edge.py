@@ -15,7 +15,7 @@ import traceback
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from redisq.errors import RedisQError
-from redisq.gateway.errors import REQUEST_ID, ClientGone, NotFound, answer
+from redisq.gateway.errors import REQUEST_ID, ROOT, ClientGone, NotFound, answer
 from redisq.gateway.fields import values
 from redisq.gateway.metrics import Meters
 
@@ -27,6 +27,7 @@ _GONE = 499  # in the log and in metrics: the client did not wait for an answer
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PATH = re.compile(rb"/[A-Za-z0-9._~/-]*")  # of all addresses here; a percent sign could only hide something
 _SECRET = re.compile(r"rq[sm]?1\.")  # what a token, a secret, a master key begins with: a path with one is not shown
+_PREFIX = b"x-forwarded-prefix"
 _SHOWN = 200  # characters of a path
 _LINE = "%s %s %d %.1f ms %s %s %s"
 _SAFE = [
@@ -41,9 +42,10 @@ _SAFE_NAMES = frozenset(name for name, _ in _SAFE)
 class Edge:
     """Wraps the whole application."""
 
-    def __init__(self, app: ASGIApp, meters: Meters) -> None:
+    def __init__(self, app: ASGIApp, meters: Meters, root_path: str = "") -> None:
         self._app = app
         self._meters = meters
+        self._root_path = root_path
         line = logging.LogRecord(log.name, logging.INFO, __file__, 0, _LINE, (), None, "Edge")
         self._record = dict(vars(line))
 
@@ -54,6 +56,7 @@ class Edge:
             return
         began, status = time.perf_counter(), 0
         request_id = scope[REQUEST_ID] = _request_id(scope)
+        scope[ROOT] = self._root_path
 
         async def safely(message: Message) -> None:
             nonlocal status
@@ -67,7 +70,7 @@ class Edge:
             if _take_raw_path(scope):
                 await self._app(scope, receive, safely)
             else:
-                await answer(scope, NotFound())(scope, receive, safely)
+                await answer(scope, NotFound(self._root_path))(scope, receive, safely)
         except ClientGone:
             status = _GONE
         except Exception as error:
@@ -112,8 +115,15 @@ def _take_raw_path(scope: Scope) -> bool:
         raw = scope["path"].encode()
     if not _PATH.fullmatch(raw):
         return False
-    scope["path"] = raw.decode("ascii")
+    scope["path"] = _below(scope[ROOT], raw.decode("ascii"), scope)
     return True
+
+
+def _below(root: str, path: str, scope: Scope) -> str:
+    """Give a path without the root that it may begin with; a proxy that says what it took away has left none there."""
+    if not root or not (path + "/").startswith(root + "/") or list(values(scope, _PREFIX)) == [root.encode()]:
+        return path
+    return path[len(root) :] or "/"
 
 
 def _with_safe(headers: list[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:

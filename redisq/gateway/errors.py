@@ -37,6 +37,7 @@ from redisq.errors import (
 from redisq.gateway.limits import TooManyRequests
 
 REQUEST_ID = "redisq.request_id"  # in the scope
+ROOT = "redisq.root"  # in the scope: the path that the gateway stands under, which its own paths are without
 
 #: Which status an error has; the nearest class counts.
 STATUS: Mapping[type[Exception], int] = {
@@ -93,8 +94,8 @@ class BadRequest(HttpError):
 class NotFound(HttpError):
     """There is no such route."""
 
-    def __init__(self) -> None:
-        super().__init__(404, "not_found", "There is nothing at this address. /_docs lists what there is.")
+    def __init__(self, root: str = "") -> None:
+        super().__init__(404, "not_found", f"There is nothing at this address. {root}/_docs lists what there is.")
 
 
 class ClientGone(Exception):
@@ -171,7 +172,7 @@ def _headers(error: Exception) -> dict[str, str]:
 def unrouted(request: Request, error: HTTPException) -> Response:
     """Answer what no route takes: an unknown path, or a method that its path does not know."""
     if error.status_code != 405:
-        return answer(request.scope, NotFound())
+        return answer(request.scope, NotFound(request.scope.get(ROOT, "")))
     allow = ", ".join(_methods(request))
     if request.method == "OPTIONS":
         return Response(status_code=204, headers={"Allow": allow})

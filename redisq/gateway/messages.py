@@ -60,7 +60,7 @@ class _Messages:
         mq = self._context.acting_for(grant.app)
         with taking(queue):
             id = await mq.queue_message(queue, message, idempotency_key=key, **options)
-        return _queued(queue, id, 201)
+        return self._queued(queue, id, 201)
 
     async def put(self, request: Request) -> Response:
         """Queue a message under an id of the client's."""
@@ -72,7 +72,7 @@ class _Messages:
         mq = self._context.acting_for(grant.app)
         with taking(queue):
             name, new = await aclient.put(mq, queue, message, id=id, **options)
-        return _queued(queue, name, 201 if new else 200)
+        return self._queued(queue, name, 201 if new else 200)
 
     async def get(self, request: Request) -> Response:
         """Look a message up, at once or when it has finished."""
@@ -105,13 +105,13 @@ class _Messages:
             body.limit = await self._limit(queue, kind)
         return parse(kind, await body.whole())
 
+    def _queued(self, queue: str, id: str, status: int) -> Response:
+        location = f"{self._context.options.root_path}/{queue}/{id}"
+        return Json(b'{"id":"%b"}' % id.encode("ascii"), status, {"Location": location})  # an id needs no escapes
+
     async def _limit(self, queue: str, kind: str) -> int:
         own = (await self._door.definitions.of(queue)).max_bytes
         return limit_of(kind, own or self._context.settings.max_bytes)
-
-
-def _queued(queue: str, id: str, status: int) -> Response:
-    return Json(b'{"id":"%b"}' % id.encode("ascii"), status, {"Location": f"/{queue}/{id}"})  # an id needs no escapes
 
 
 def _options(request: Request) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from redisq.errors import InvalidSettings
@@ -22,6 +23,20 @@ Seconds = Annotated[float, Field(gt=0, le=3600)]
 def _separated(value: Any) -> Any:
     """Read a list as an environment variable has it: separated by commas."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+_ROOT_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*")
+
+
+def _root_path(value: str) -> str:
+    """Read the path that the gateway stands under: "" where that is the whole host."""
+    path = value.removesuffix("/")
+    if len(path) > 256 or not _ROOT_PATH.fullmatch(path) or path.startswith("/_"):
+        raise ValueError(
+            "it takes a path like /mq or /tools/mq, of letters, digits and . _ ~ - between slashes, whose first part "
+            "does not begin with an underscore; nothing for the whole host"
+        )
+    return path
 
 
 class GatewaySettings(BaseSettings):
@@ -43,6 +58,8 @@ class GatewaySettings(BaseSettings):
     """PEM file with the certificate and those of its issuers: the gateway speaks TLS"""
     private_key: Path | None = None
     """PEM file with the certificate's key, where it is not in the same file"""
+    root_path: Annotated[str, AfterValidator(_root_path)] = ""
+    """path that the gateway stands under, like /mq, whether the proxy in front of it takes it away or passes it on"""
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = ()
     """networks of proxies whose X-Forwarded-For and -Proto are believed, with commas between; of nobody else's"""
 
@@ -98,7 +115,8 @@ class GatewaySettings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             problems = "; ".join(
-                f"REDISQ_HTTP_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+                f"REDISQ_HTTP_{'_'.join(str(part) for part in problem['loc']).upper()}: "
+                + problem["msg"].removeprefix("Value error, ")
                 for problem in error.errors(include_url=False, include_input=False, include_context=False)
             )
             raise InvalidSettings(problems) from None

@@ -83,10 +83,10 @@ MakeVisit = Callable[..., Visit]
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Served]:
+def serving(settings: Settings, **options: Any) -> Iterator[Served]:
     """Serve a gateway. It has no loop of its own beside the server's: Playwright's runs in this thread."""
     verifier = KnownApplications(settings.token_audience, CREDENTIALS)
-    context = Context(AsyncRedisQ(settings=settings), verifier, settings, GatewaySettings())
+    context = Context(AsyncRedisQ(settings=settings), verifier, settings, GatewaySettings(**options))
     with RedisQ(settings=settings) as mq:
         served = Served(Gateway(create_app(context), context, asyncio.Runner(), mq, verifier))
         try:

@@ -11,6 +11,7 @@ import pytest
 
 from redisq import Status, calls, codec, embedded
 from redisq.gateway.page.session import COOKIE
+from redisq.keys import partition_keys
 from redisq.model import Failure
 from tests.browser.conftest import DESKTOP, PHONE, MakeVisit, Visit, serving
 from tests.conftest import settings_for
@@ -291,6 +292,48 @@ def test_each_page_is_accessible_and_fits(
     page.get_by_role("dialog").wait_for()
     assert_accessible(page)
     one.wrong[:] = [text for text in one.wrong if "404" not in text]  # which the browser logs
+
+
+#: What of a page ends right of the window: nothing may, but what is cut with an ellipsis or can be scrolled to.
+OUTSIDE = """
+[...document.querySelectorAll("body *")].filter((one) => {
+  const box = one.getBoundingClientRect();
+  if (box.right <= innerWidth + 1 || !box.width || one.closest(".hidden, .skip")) return false;
+  for (let up = one.parentElement; up; up = up.parentElement) {
+    const style = getComputedStyle(up);
+    if (style.textOverflow === "ellipsis" || ["auto", "scroll"].includes(style.overflowX)) return false;
+  }
+  return true;
+}).map((one) => one.outerHTML.slice(0, 200))
+"""
+LONG = "Unexpected" * 12
+
+
+@pytest.mark.parametrize("width", [1280, 1100, 700, 360])
+def test_long_names_and_errors_do_not_widen_a_page(
+    visit: MakeVisit, gateway: Gateway, orders: Orders, shots: Path, width: int
+) -> None:
+    name = LONG + "queue128"
+    orders.keys = partition_keys(gateway.context.settings.namespace, name)
+    dead = gateway.mq.queue_message(name, {LONG * 3: LONG * 9})
+    fail(orders, message=LONG * 20, kind=f"{LONG}.{LONG}.{LONG}")
+    gateway.mq.queue_message(name, "1" * 60)
+    held = gateway.mq.queue_message(name, LONG * 9)
+    orders.claim(1, worker=LONG[:64])
+    gateway.mq.define(name, paused=True, max_length=10**12)
+    one = visit(viewport={"width": width, "height": 800})
+    one.sign_in()
+    queue = f"/_ui/queues/{name}"
+    lists = [f"{queue}?list={word}" for word in ("ready", "in_progress", "dead")]
+    messages = [f"{queue}/messages/{id}" for id in (dead, held, "0" * 200)]
+    confirm = [f"{queue}/resume", f"{queue}/messages/{dead}/delete"]
+    for number, path in enumerate(["/_ui", f"/_ui?q={LONG}x", queue, *lists, *messages, *confirm, "/_docs"]):
+        page = one.open(path)
+        page.evaluate("long => document.querySelectorAll('.app, .namespace').forEach(e => e.textContent = long)", LONG)
+        page.screenshot(path=shots / f"long-{number}-{width}.png", full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert page.evaluate(OUTSIDE) == [], path
+    one.wrong[:] = [text for text in one.wrong if "404" not in text]
 
 
 def test_an_empty_namespace_says_what_to_do(visit: MakeVisit) -> None:

@@ -574,6 +574,18 @@ def test_what_the_pages_name_is_there(browser: Browser) -> None:
     assert browser.get("/_ui/static/page.py").status_code == 404
 
 
+def test_a_file_is_kept_for_good_only_under_its_own_version(browser: Browser) -> None:
+    page = browser.get("/_ui")
+    named = [str(given.get("src") or given["href"]) for tag, given in elements(page) if tag in ("script", "link")]
+    for address in named:
+        path, _, version = address.partition("?")
+        whole = browser.get(address).content
+        for query in ("", "?", "?v=", "?v=000000000000", f"?{version}0", f"?{version[:-1]}", f"?{version}&x=1", "?x=1"):
+            answer = browser.get(path + query)  # as a page of a gateway of another version asks
+            assert (answer.status_code, answer.content) == (200, whole)
+            assert answer.headers["cache-control"] == "no-store", query
+
+
 def test_nothing_comes_from_elsewhere(browser: Browser) -> None:
     for path in ("/_ui", "/_ui/sign-in"):
         addresses = [

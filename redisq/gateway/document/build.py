@@ -37,17 +37,17 @@ _FREE = {
 }
 
 
-def document() -> dict[str, Any]:
-    """Make the document."""
+def document(root_path: str = "") -> dict[str, Any]:
+    """Make the document of a gateway that stands under a path."""
     paths: dict[str, Any] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
     scopes = {f"{op}:*": f"{op} on all queues; a queue's name, or the beginning of one and *, limits it" for op in OPS}
-    flow = {"tokenUrl": "/_token", "scopes": dict(sorted(scopes.items()))}
+    flow = {"tokenUrl": f"{root_path}/_token", "scopes": dict(sorted(scopes.items()))}
     return {
         "openapi": "3.1.0",
         "info": {"title": "redisq", "version": __version__, "description": _ABOUT},
-        "servers": [{"url": "/"}],
+        "servers": [{"url": root_path or "/"}],
         "tags": [{"name": name} for name in dict.fromkeys(_TAGS.values())],
         "paths": paths,
         "components": {

@@ -18,34 +18,33 @@ from redisq.gateway.document.build import document
 from redisq.gateway.queries import query
 
 
-def routes() -> list[Route]:
-    """Give the routes."""
+def routes(root_path: str) -> list[Route]:
+    """Give the routes, of a gateway that stands under a path."""
+
+    async def show_document(request: Request) -> Response:
+        """Give the document."""
+        query(request)
+        return Response(_written(root_path), media_type="application/json")
+
+    async def show_page(request: Request) -> Response:
+        """Show the document."""
+        query(request)
+        page, policy = _shown(root_path)
+        return Response(page, media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": policy})
+
     return [
-        Route("/_openapi.json", _document, methods=["GET"]),
-        Route("/_docs", _page, methods=["GET"]),
+        Route("/_openapi.json", show_document, methods=["GET"]),
+        Route("/_docs", show_page, methods=["GET"]),
     ]
 
 
-async def _document(request: Request) -> Response:
-    """Give the document."""
-    query(request)
-    return Response(_written(), media_type="application/json")
-
-
-async def _page(request: Request) -> Response:
-    """Show the document."""
-    query(request)
-    page, policy = _shown()
-    return Response(page, media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": policy})
+@cache
+def _written(root_path: str) -> bytes:
+    return json.dumps(document(root_path), separators=(",", ":")).encode()
 
 
 @cache
-def _written() -> bytes:
-    return json.dumps(document(), separators=(",", ":")).encode()
-
-
-@cache
-def _shown() -> tuple[bytes, str]:
+def _shown(root_path: str) -> tuple[bytes, str]:
     """Make the page, and the policy that lets its own style sheet in and nothing else."""
     import jinja2
 
@@ -54,7 +53,7 @@ def _shown() -> tuple[bytes, str]:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"sample": _sample, "marked": _marked, "form": _form}
     template = environment.from_string(folder.joinpath("docs.html").read_text("utf-8"))
-    page = template.render(document=document(), style=style)
+    page = template.render(document=document(root_path), root=root_path, style=style)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
     policy = (
         f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

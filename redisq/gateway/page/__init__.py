@@ -18,13 +18,13 @@ from redisq.gateway.context import Context
 from redisq.gateway.door import Door
 from redisq.gateway.page.actions import OF_MESSAGE, OF_QUEUE, Actions
 from redisq.gateway.page.history import History
-from redisq.gateway.page.responses import HEADERS, NO_SUCH_PAGE, Pages, static_file
+from redisq.gateway.page.responses import HEADERS, NO_SUCH_PAGE, Pages, static_file, version_of
 from redisq.gateway.page.session import ROOT, Sessions, form_of
 from redisq.gateway.page.views import Views
 
 _OWN_PATH = re.compile(rf"{ROOT}(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
-_KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}  # each text of a file has an address of its own
+_KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}  # at the address of its own that each text has
 
 
 def routes(context: Context, door: Door) -> list[BaseRoute]:
@@ -84,13 +84,17 @@ class _Entrance:
 
     async def nothing(self, request: Request) -> Response:
         """Say that there is no such page."""
-        if request.url.path == f"{ROOT}/":
-            return RedirectResponse(ROOT, 308)
+        if request.scope["path"] == f"{ROOT}/":
+            return RedirectResponse(self._pages.sessions.root, 308, HEADERS)
         return self._pages.trouble(request, self._pages.sessions.known(request), NO_SUCH_PAGE)
 
 
 def _static(name: str) -> Callable[[Request], Awaitable[Response]]:
-    async def answer(_: Request) -> Response:
-        return Response(static_file(name), media_type=_STATIC[name], headers={**HEADERS, **_KEPT})
+    own = f"v={version_of(name)}".encode()
+
+    async def answer(request: Request) -> Response:
+        """Give a file as it is now. A page of another gateway, older or newer, may have asked for another text."""
+        kept = _KEPT if request.scope["query_string"] == own else {}
+        return Response(static_file(name), media_type=_STATIC[name], headers={**HEADERS, **kept})
 
     return answer

@@ -120,7 +120,7 @@ class Actions:
         self._pages.sessions.require(request, visitor, op_of(action, visitor, queue), queue)
         there = f"{ROOT}/queues/{queue}" + (f"/messages/{id}" if id else "")
         if request.method != "POST":
-            values = {"queue": queue, "id": id, "action": action, "back": there}
+            values = {"queue": queue, "id": id, "action": action, "back": self._pages.address(there)}
             return self._pages.show(request, "confirm.html", visitor, values)
         await form_of(request, visitor)
         count = await action.do(self._context.acting_for(visitor.application), queue, id)
@@ -129,7 +129,7 @@ class Actions:
 
 def _word(request: Request) -> str:
     """Give the action of an address: its last word."""
-    return request.url.path.rpartition("/")[2]
+    return str(request.scope["path"]).rpartition("/")[2]
 
 
 def op_of(action: Action, visitor: Visitor, queue: str) -> str:

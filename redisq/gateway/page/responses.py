@@ -116,24 +116,31 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters.update(shown.FILTERS)
-        self._templates.globals["static"] = _static_address
+        self._templates.globals["static"] = self._static_address
 
     def show(
         self, request: Request, template: str, visitor: Visitor | None, values: Mapping[str, Any], status: int = 200
     ) -> Response:
         """Answer with a page, and with the notice of what was just done."""
         told = _notice_of(request)
-        common = {"root": ROOT, "namespace": self._namespace, "visitor": visitor, "notice": told}
-        asked = {"asks_nobody": self.sessions.asks_nobody, "here": request.url.path}
+        common = {"root": self.sessions.root, "namespace": self._namespace, "visitor": visitor, "notice": told}
+        asked = {"asks_nobody": self.sessions.asks_nobody, "here": self.address(request.scope["path"])}
         text = self._templates.get_template(template).render(**common, **asked, **values)
         response = HTMLResponse(text, status, HEADERS)
         if told:
             self.sessions.set_cookie(request, response, NOTICE, "", 0)
         return response
 
+    def address(self, path: str) -> str:
+        """Give the address of a path below ROOT as browsers see it."""
+        return self.sessions.root + path.removeprefix(ROOT)
+
+    def _static_address(self, name: str) -> str:
+        return f"{self.sessions.root}/static/{name}?v={version_of(name)}"
+
     def go(self, request: Request, to: str, notice: str = "", count: int = 0) -> Response:
         """Answer what a form did: go to a page, which says so."""
-        response = RedirectResponse(to, 303, HEADERS)
+        response = RedirectResponse(self.address(to), 303, HEADERS)
         if notice:
             self.sessions.set_cookie(request, response, NOTICE, f"{notice}.{count}", 60)
         return response
@@ -150,7 +157,7 @@ class Pages:
 
     def sign_in(self, request: Request, status: int = 200, problem: str = "", next: str = "") -> Response:
         """Answer with the form to sign in; `next` is where it leads."""
-        values = {"problem": problem, "next": next or request.url.path}
+        values = {"problem": problem, "next": next or request.scope["path"]}
         return self.show(request, "sign_in.html", None, values, status)
 
     def guarded(self, view: View) -> View:
@@ -187,8 +194,9 @@ def static_file(name: str) -> bytes:
 
 
 @cache
-def _static_address(name: str) -> str:
-    return f"{ROOT}/static/{name}?v={hashlib.sha256(static_file(name)).hexdigest()[:12]}"
+def version_of(name: str) -> str:
+    """Name the text of a file of `static/`, so that another text has another address."""
+    return hashlib.sha256(static_file(name)).hexdigest()[:12]
 
 
 def _notice_of(request: Request) -> str:

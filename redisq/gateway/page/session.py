@@ -68,6 +68,7 @@ class Sessions:
     def __init__(self, context: Context, door: Door) -> None:
         self._context = context
         self._door = door
+        self.root = context.options.root_path + ROOT  # as browsers see it
         self._own_key = secrets.token_bytes(32)  # for forms where no token is asked for
 
     @property
@@ -129,7 +130,9 @@ class Sessions:
     def set_cookie(self, request: Request, response: Response, name: str, value: str, seconds: int) -> None:
         """Set a cookie of this page, or remove it with 0 seconds."""
         secure = request.url.scheme == "https"
-        response.set_cookie(name, value, max_age=seconds, path=ROOT, secure=secure, httponly=True, samesite="strict")
+        response.set_cookie(
+            name, value, max_age=seconds, path=self.root, secure=secure, httponly=True, samesite="strict"
+        )
 
     def _verified(self, token: str, request: Request) -> Grant:
         if not token.isascii() or len(token) > MAX_TOKEN_BYTES:
