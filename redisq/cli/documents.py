@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from redisq.jsonlines import unmarked
+
 
 class Unreadable(ValueError):
     """What is wrong with a document, as the rest of a sentence that begins with its name. It quotes none of it."""
@@ -18,8 +20,8 @@ def read(source: str | bytes) -> Any:
         Unreadable: it is not one, or says something twice.
     """
     try:
-        text = source if isinstance(source, str) else source.decode()
-        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique)
+        text = source.removeprefix("\ufeff") if isinstance(source, str) else unmarked(source).decode()
+        return json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         line = f"line {error.lineno} " * (error.lineno > 1)
         raise Unreadable(f"is not JSON ({error.msg}, {line}column {error.colno})") from None

@@ -15,6 +15,7 @@ from redisq.calls import BATCH
 from redisq.cli import documents, output
 from redisq.client import RedisQ
 from redisq.errors import BatchError, Indeterminate, InvalidMessage, MessageConflict, RedisQError
+from redisq.jsonlines import is_blank
 from redisq.model import MAX_BYTES_CEILING
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Feed:
         """Read the lines, with --stop-on-error up to the first bad one; give their numbers and messages."""
         numbers, messages = [], []
         for self.read, line in enumerate(batch.lines, batch.first):
-            if not line or line.isspace():
+            if is_blank(line):
                 continue
             try:
                 if len(line) > _LONGEST:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -9,7 +10,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-_LONGEST = 64  # characters; an IPv6 address has 39, and a scope of its own at most
+#: An IPv6 address has 39 characters, and a scope at most, of which Python takes any text: a line of the log could hide.
+_WRITTEN = re.compile(r"[0-9A-Fa-f.:]{1,45}(%[A-Za-z0-9._-]{1,16})?")
 _HOPS = 32  # that are looked at, from the right
 
 
@@ -25,7 +27,7 @@ def networks(text: str) -> tuple[Network, ...]:
 @lru_cache(maxsize=4096)
 def parse(text: str) -> Address | None:
     """Read an address, None when it is none; one of IPv4 in the clothes of IPv6 is one of IPv4."""
-    if len(text) > _LONGEST:
+    if not _WRITTEN.fullmatch(text):
         return None
     try:
         address = ip_address(text)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NoReturn
 
 from starlette.requests import Request
 from starlette.types import Scope
 
-from redisq import codec
+from redisq import codec, jsonlines
 from redisq.errors import InvalidMessage, MessageTooLarge
 from redisq.gateway.errors import BadRequest, ClientGone, HttpError
 from redisq.gateway.fields import values
@@ -18,6 +19,12 @@ JSON, MSGPACK, NDJSON = "application/json", "application/msgpack", "application/
 
 #: JSON takes more bytes than the msgpack that max_bytes counts: "\u0436" is 6 bytes of JSON and 2 of msgpack.
 _TIMES = {JSON: 3, NDJSON: 3, MSGPACK: 1}
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_QUOTED = r'"(?:[^"\\]|\\.)*+"'
+#: Parameters of a type; one that is none is left out, as behind a semicolon at the end (RFC 9110, section 5.6.6).
+_PARAMETER = rf"[ \t]*+;[ \t]*+(?:({_WORD})=({_WORD}|{_QUOTED}))?+"
+_PARAMETERS, _ONE = re.compile(rf"(?:{_PARAMETER})*+[ \t]*+"), re.compile(_PARAMETER)
+_UTF_8 = frozenset({"utf-8", "utf8"})
 _HEADROOM = 16 * 1024  # bytes, for white space
 
 
@@ -30,7 +37,7 @@ def header(scope: Scope, name: bytes) -> str | None:
     found = values(scope, name)
     if len(found) > 1:
         raise BadRequest(f"There are two headers {name.decode('ascii')}.")
-    return str(found[0], "latin-1") if found else None
+    return str(found[0], "latin-1").strip(" \t") if found else None
 
 
 def type_of(scope: Scope, *accepted: str) -> str:
@@ -40,16 +47,27 @@ def type_of(scope: Scope, *accepted: str) -> str:
         HttpError: it is another one, or it is encoded in some way.
     """
     encoding = header(scope, b"content-encoding")
-    if encoding is not None and encoding.lower() != "identity":
+    if encoding is not None and encoding.lower() not in ("", "identity"):
         raise _unsupported("The body must not be encoded: send it without Content-Encoding.", accepted)
     given = header(scope, b"content-type") or ""
     if given not in accepted:
-        kind, _, parameter = given.partition(";")
-        kind, parameter = kind.strip().lower(), parameter.strip().lower().replace('"', "")
-        if kind not in accepted or parameter not in ("", "charset=utf-8") or (kind == MSGPACK and parameter):
+        kind, mark, rest = given.partition(";")
+        kind, charsets = kind.strip(" \t").lower(), _charsets(mark + rest)
+        if kind not in accepted or charsets is None or not charsets <= (_UTF_8 if kind != MSGPACK else frozenset()):
             raise _unsupported(f"The body must be {' or '.join(accepted)}, as its Content-Type says.", accepted)
         return kind
     return given
+
+
+def _charsets(parameters: str) -> set[str] | None:
+    """Give each charset that a type's parameters name, in lower case, None where they are malformed.
+
+    Others say nothing that matters here.
+    """
+    if not _PARAMETERS.fullmatch(parameters):
+        return None
+    found = [(name.lower(), value) for name, value in _ONE.findall(parameters)]
+    return {value.strip('"').replace("\\", "").lower() for name, value in found if name == "charset"}
 
 
 def _unsupported(text: str, accepted: Sequence[str]) -> HttpError:
@@ -130,13 +148,13 @@ def parse(kind: str, raw: bytes) -> Any:
 
 
 def parse_json(raw: bytes) -> Any:
-    """Read a JSON document, UTF-8 and without a byte order mark.
+    """Read a JSON document, in UTF-8.
 
     Raises:
         InvalidMessage: it is none, or has a key twice, or NaN, or what no message can hold.
     """
     try:
-        return _JSON.decode(raw.decode())
+        return _JSON.decode(jsonlines.unmarked(raw).decode())
     except json.JSONDecodeError as error:
         line = f"line {error.lineno} " * (error.lineno > 1)
         raise InvalidMessage(f"The body is not JSON ({error.msg}, {line}column {error.colno}).") from None

@@ -12,7 +12,7 @@ from redisq.errors import Forbidden, InvalidToken
 from redisq.gateway.context import Context
 from redisq.gateway.definitions import Definitions
 from redisq.gateway.edge import APPLICATION
-from redisq.gateway.fields import values
+from redisq.gateway.fields import credentials, values
 from redisq.gateway.limits import Limits
 from redisq.gateway.sites import changes_from_afar
 from redisq.tokens import MAX_TTL, OPS, Grant
@@ -126,8 +126,8 @@ def bearer(scope: Scope) -> str | None:
     given = values(scope, b"authorization")
     if not given:
         return None
-    scheme, space, token = given[0].partition(b" ")
-    if len(given) > 1 or not space or scheme.lower() != b"bearer" or not token.isascii():
+    scheme, token = credentials(given[0])
+    if len(given) > 1 or scheme != b"bearer" or not token.isascii():
         raise InvalidToken
     return str(token, "ascii")
 

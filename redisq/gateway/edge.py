@@ -26,7 +26,8 @@ APPLICATION = "redisq.application"  # in the scope: who was admitted
 _GONE = 499  # in the log and in metrics: the client did not wait for an answer
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PATH = re.compile(rb"/[A-Za-z0-9._~/-]*")  # of all addresses here; a percent sign could only hide something
-_SECRET = re.compile(r"rq[sm]?1\.")  # what a token, a secret, a master key begins with: a path with one is not shown
+_SECRET = re.compile(r"rq[sm]?1[.%]")  # what a token, a secret, a master key begins with: a path with one is not shown
+_ODD = re.compile(r"[^!-~]")  # what could end a word or a line of the log, or control a terminal
 _PREFIX = b"x-forwarded-prefix"
 _SHOWN = 200  # characters of a path
 _LINE = "%s %s %d %.1f ms %s %s %s"
@@ -86,19 +87,31 @@ class Edge:
 
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
         """Log a request. The record is a copy of one: to look up the caller, thread and process takes 10 us."""
-        path, request_id, now = scope["path"], scope[REQUEST_ID], time.time()
-        shown = "(not shown)" if _SECRET.search(path) or not path.isascii() else path[:_SHOWN]
+        request_id, now = scope[REQUEST_ID], time.time()
         client, application = (scope.get("client") or ("-",))[0], scope.get(APPLICATION, "-")
         record = object.__new__(logging.LogRecord)
         vars(record).update(
             self._record,
-            args=(scope["method"], shown, status, seconds * 1000, client, application, request_id),
+            args=(_word(scope["method"]), _shown(scope), status, seconds * 1000, client, application, request_id),
             created=now,
             msecs=now % 1 * 1000 // 1,
             request_id=request_id,
             application=application,
         )
         log.handle(record)
+
+
+def _shown(scope: Scope) -> str:
+    """Give a path as the log shows it: as it was sent, since what that stands for may be anything."""
+    path: str = scope["path"]
+    raw: bytes = scope.get("raw_path") or b""
+    sent = raw.decode("latin-1") if b"%" in raw else path
+    return "(not shown)" if _SECRET.search(path) or _SECRET.search(sent) else _word(sent[:_SHOWN])
+
+
+def _word(text: str) -> str:
+    """Give text as one word that is safe to show; what is not is written like in a URL."""
+    return _ODD.sub(lambda found: f"%{ord(found[0]):02X}", text) if _ODD.search(text) else text
 
 
 def _request_id(scope: Scope) -> str:

@@ -17,3 +17,9 @@ def values(scope: Scope, name: bytes) -> Sequence[bytes]:
         for known, value in scope["headers"]:
             by_name.setdefault(known, []).append(value)
     return by_name.get(name, ())
+
+
+def credentials(value: bytes) -> tuple[bytes, bytes]:
+    """Give the scheme of an Authorization field, in lower case, and what follows it after one space or several."""
+    scheme, _, rest = value.partition(b" ")
+    return scheme.lower(), rest.lstrip(b" ")

@@ -16,7 +16,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,14}")
-_ABSOLUTE = re.compile(rb"https?://([^/?#]+)(/.*)", re.DOTALL)
+_WHITE = b" \t"  # behind a value, and no part of it
+_ABSOLUTE = re.compile(rb"https?://([^/?#]+)(.*)", re.DOTALL | re.IGNORECASE)
 _TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*")  # no "#": a fragment is the client's own
 #: What stands around a field, in bytes: a colon, a space, CR and LF.
 _FIELD = 4
@@ -40,12 +41,12 @@ def check(version: str, method: bytes, headers: Headers) -> list[bytes]:
     hosts: list[bytes] = []
     for name, value in headers:
         if name == b"host":
-            hosts.append(value)
+            hosts.append(value.rstrip(_WHITE))
         elif name == b"content-length":
-            if not _LENGTH.fullmatch(value):
+            if not _LENGTH.fullmatch(value.rstrip(_WHITE)):
                 raise Refused(400, "Content-Length is not a plain number")
         elif name == b"transfer-encoding":
-            if value != b"chunked" or version == "1.0":
+            if value.rstrip(_WHITE).lower() != b"chunked" or version == "1.0":
                 raise Refused(400, "Transfer-Encoding is not exactly chunked, or is there in HTTP/1.0")
         elif name in (b"upgrade", b"http2-settings"):
             raise Refused(400, "this server speaks HTTP/1.1 alone; Upgrade is refused")
@@ -66,7 +67,7 @@ def path_and_query(target: bytes, hosts: list[bytes]) -> bytes:
         absolute = _ABSOLUTE.fullmatch(target)
         if not absolute or not hosts or absolute[1].lower() != hosts[0].lower():
             raise Refused(400, "the target is neither a path nor a URL of this host")
-        target = absolute[2]
+        target = absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]  # a path that is none is the root
     if not _TARGET.fullmatch(target):
         raise Refused(400, "the target has characters that no path or query may have")
     return target

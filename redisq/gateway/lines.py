@@ -19,6 +19,7 @@ from redisq.gateway.door import Door
 from redisq.gateway.edge import APPLICATION
 from redisq.gateway.errors import described
 from redisq.gateway.limits import TooManyRequests
+from redisq.jsonlines import is_blank
 
 _AT_ONCE = 1000  # lines; a thousand that are wrong take some 20 ms
 _LONGEST_PAUSE = 1.0  # seconds
@@ -26,7 +27,7 @@ _HEADERS = [(b"content-type", NDJSON.encode()), (b"x-accel-buffering", b"no")]  
 
 
 class Lines(Response):
-    """The answer to a stream: `{"id"}` or `{"error"}` for each of its lines, in their order.
+    """The answer to a stream: `{"id"}` or `{"error"}` for each of its lines that is not blank, in their order.
 
     What comes in one read is queued in batches, and answered before more is read; so a client that does not read
     answers is not read from either, and no more is held than one line and what came in one read. Each batch counts as
@@ -60,24 +61,32 @@ class Lines(Response):
         await send({"type": "http.response.body", "body": b""})
 
     async def _read(self) -> AsyncIterator[list[bytes | None]]:
-        """Give the lines as they come, some at once; None for each that is too long, of which nothing is kept."""
+        """Give the lines that are not blank as they come, some at once.
+
+        None stands for each that is too long, of which nothing is kept.
+        """
         rest, over = bytearray(), False
         async for part in Body(self._request, self._limit).pieces():
             *ends, last = part.split(b"\n")
             lines: list[bytes | None] = []
             for end in ends:
+                if not (end or rest or over):
+                    continue
                 over = over or len(rest) + len(end) > self._limit
-                lines.append(None if over else bytes(rest + end))
+                line = bytes(rest + end)
+                if over or not is_blank(line):
+                    lines.append(None if over else line)
                 rest, over = bytearray(), False
             over = over or len(rest) + len(last) > self._limit
             if over:
                 rest = bytearray()
             else:
                 rest += last  # in place: a line may come in very many parts
+            await asyncio.sleep(0)  # one read may be 256 KiB of bare ends of lines: others have their turn
             for first in range(0, len(lines), _AT_ONCE):
-                await asyncio.sleep(0)  # one read may be 256 KiB of bare ends of lines: others have their turn
                 yield lines[first : first + _AT_ONCE]
-        if rest or over:
+                await asyncio.sleep(0)
+        if over or not is_blank(rest):
             yield [None if over else bytes(rest)]
 
     async def _answer(self, lines: Sequence[bytes | None]) -> tuple[list[dict[str, Any]], bool]:

@@ -15,6 +15,7 @@ class Outlet(asyncio.Transport):
         self._inner = inner
         self._close = close
         self._ended = False
+        self._held = False
         self._stuck_since: float | None = None
         self._due = 0.0  # when what is in the buffer must have been read
         self._size = 0
@@ -71,9 +72,18 @@ class Outlet(asyncio.Transport):
             self._inner.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on."""
-        if not self._inner.is_closing():
+        """Read on, unless it is held."""
+        if not self._held and not self._inner.is_closing():
             self._inner.resume_reading()
+
+    def hold(self) -> None:
+        """Read no more until `release`, whoever wants to."""
+        self._held = True
+        self.pause_reading()
+
+    def release(self) -> None:
+        """Let `resume_reading` count again."""
+        self._held = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Give what is known of the connection."""

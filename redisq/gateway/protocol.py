@@ -33,7 +33,7 @@ from redisq.gateway.refusals import Refused
 
 log = logging.getLogger("redisq.gateway.server")
 
-_PIPELINE = 16  # requests that wait behind one another on a connection
+_PIPELINE = 16  # requests that wait behind one another on a connection; what comes then is parsed when some have ended
 _CHUNK = 16  # bytes around one chunk: its size, two ends of lines, a few zeros
 _DISCARDED = 8 * 1024 * 1024  # bytes that are read and forgotten, so that a client who still sends gets its answer
 _LINGER = 2.0  # seconds that it is given for that
@@ -76,6 +76,7 @@ class Connection(Lined):
         self._task: asyncio.Task[None] | None = None
         self._asked: float | None = None  # since when only the application is waited for
         self._stalled = 0.0  # seconds for which it has not taken more of a body
+        self._held = bytearray()  # came behind very many requests, and is not parsed yet; nothing is read meanwhile
         self._refused: Refused | None = None  # why nothing more is parsed
         self._left: float | None = None  # when it was closed from this side
         self._discarded = 0
@@ -102,10 +103,6 @@ class Connection(Lined):
             self.pipeline.clear()
             self.server_state.leave(self._peer)
 
-    def eof_received(self) -> None:
-        """Let the transport close: a client that says no more is gone."""
-        super().eof_received()
-
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless nothing more is parsed."""
         if self._refused is not None or self._left is not None:
@@ -114,14 +111,34 @@ class Connection(Lined):
         self._now = self._arrived = self.loop.time()
         if self._reading is Reading.NOTHING:
             self._expect(Reading.HEAD)
-        piece = self._options.head_bytes // 4
+        if self._held:
+            self._hold(data)
+        else:
+            self._feed(data)
+
+    def _hold(self, data: bytes | memoryview) -> None:
+        """Parse no more, and read no more, until some of the requests that wait have been answered."""
+        self._held += data
+        self._outlet.hold()
+
+    def _go_on(self) -> None:
+        """Parse what is held, as far as there is room for its requests, and then read on."""
+        data = bytes(self._held)
+        self._held.clear()
+        self._outlet.release()
+        self._feed(data)
+        if not self._held and not self.flow.read_paused:
+            self._outlet.resume_reading()
+
+    def _feed(self, data: bytes) -> None:
+        """Parse piece by piece, so that what is too long, or too many, shows even when it came as a whole."""
+        piece, view = self._options.head_bytes // 4, memoryview(data)
         try:
-            if len(data) <= piece:
-                self._parse(data)
-            else:  # piece by piece, so that what is too long shows even when it came as a whole
-                view = memoryview(data)
-                for start in range(0, len(data), piece):
-                    self._parse(view[start : start + piece])
+            for start in range(0, len(data), piece):
+                if len(self.pipeline) >= _PIPELINE:
+                    self._hold(view[start:])
+                    return
+                self._parse(view[start : start + piece] if len(data) > piece else data)
         except Refused as refused:
             self.refuse(refused)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -157,8 +174,6 @@ class Connection(Lined):
         path, _, query = heads.path_and_query(self.url, hosts).partition(b"?")
         if self.server_state.stopping:
             raise Refused(503, "the server is being stopped")
-        if len(self.pipeline) >= _PIPELINE:
-            raise Refused(400, "there are too many requests before the first is answered")
         if self._peer is not None and self._peer.trusted:
             self._believe_the_proxy()
         scope = self.scope
@@ -206,8 +221,8 @@ class Connection(Lined):
             client = addresses.client_of(self.client[0], forwarded, self._options.trusted_proxies)
             self.scope["client"] = (client, 0)
         schemes = [value for name, value in self.headers if name == b"x-forwarded-proto"]
-        if schemes and schemes[-1] in (b"http", b"https"):
-            self.scope["scheme"] = "https" if schemes[-1] == b"https" else "http"
+        if schemes and schemes[-1].lower() in (b"http", b"https"):
+            self.scope["scheme"] = "https" if schemes[-1].lower() == b"https" else "http"
 
     def on_body(self, body: bytes) -> None:
         """Hand a part of the body on."""
@@ -256,6 +271,8 @@ class Connection(Lined):
             self._dismiss(self._refused)
         elif self._reading is Reading.NOTHING:
             self._since = self._now
+        if self._held and len(self.pipeline) < _PIPELINE and self._refused is None:
+            self._go_on()
 
     def refuse(self, refused: Refused) -> None:
         """Parse nothing more; answer what came before, then this. A request whose body is not one is not answered."""
@@ -299,7 +316,7 @@ class Connection(Lined):
         """Close when all is sent; a client that still sends is listened to for a while, or might not get its answer."""
         if self._left is not None:
             return
-        if self._reading is Reading.NOTHING and self._refused is None:
+        if self._reading is Reading.NOTHING and self._refused is None and not self._held:
             self._left = self._now
             self._outlet.close_both()
         else:
@@ -307,6 +324,8 @@ class Connection(Lined):
 
     def _linger(self) -> None:
         self._left = self.loop.time()
+        self._held.clear()
+        self._outlet.release()
         self._outlet.end()
         self.flow.resume_reading()
 
@@ -326,7 +345,7 @@ class Connection(Lined):
         elif self._left is not None:
             if now - self._left > _LINGER and not outlet.get_write_buffer_size():
                 outlet.abort()
-        elif self.flow.read_paused:
+        elif self.flow.read_paused or self._held:
             self._since += passed  # the client is not to blame
             self._arrived += passed
             self._stalled += passed

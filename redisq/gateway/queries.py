@@ -26,9 +26,7 @@ def query(request: Request, *known: str) -> dict[str, str]:
     if not raw:
         return {}
     try:
-        pairs = parse_qsl(
-            raw.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=_MOST
-        )
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST)
     except ValueError:
         raise BadRequest("The query cannot be read.") from None
     found = dict(pairs)

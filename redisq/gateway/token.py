@@ -24,7 +24,7 @@ from redisq.gateway.context import Context
 from redisq.gateway.door import Door, address_of
 from redisq.gateway.edge import APPLICATION
 from redisq.gateway.errors import HttpError, reply
-from redisq.gateway.fields import values
+from redisq.gateway.fields import credentials, values
 from redisq.gateway.limits import Limits
 from redisq.gateway.queries import query
 from redisq.scopes import Scopes
@@ -98,9 +98,7 @@ async def _form(request: Request) -> dict[str, str]:
         query(request)
         type_of(request.scope, FORM)
         raw = await Body(request, _MOST_BYTES).whole()
-        pairs = parse_qsl(
-            raw.decode(), keep_blank_values=True, strict_parsing=bool(raw), errors="strict", max_num_fields=_MOST_FIELDS
-        )
+        pairs = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
     except (HttpError, MessageTooLarge) as error:
         raise Refusal("invalid_request", str(error)) from None
     except ValueError:
@@ -128,8 +126,8 @@ def _client(request: Request, form: Mapping[str, str]) -> tuple[str, str]:
 
 def _basic(header: bytes) -> tuple[str, str]:
     """Read HTTP Basic; id and secret are form-encoded in it (RFC 6749, section 2.3.1)."""
-    scheme, _, encoded = header.partition(b" ")
-    if scheme.lower() != b"basic":
+    scheme, encoded = credentials(header)
+    if scheme != b"basic":
         raise Refusal("invalid_client", "The client must authenticate by HTTP Basic, or in the form.")
     try:
         app_id, colon, secret = base64.b64decode(encoded, validate=True).decode().partition(":")

@@ -32,7 +32,7 @@ def bad_tokens(gateway: Gateway) -> dict[str, str]:
         "other audience": gateway.token(audience="redisq:other"),
         "not yet valid": gateway.token(now=time.time() + 3600),
         "twice": f"{good} {good}",
-        "spaces": f" {good}",
+        "a tab": f"\t{good}",
     }
 
 

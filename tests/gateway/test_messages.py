@@ -87,7 +87,9 @@ BAD_JSON = {
     "very deep": b"[" * 100_000,
     "latin-1": b'"\xe9"',
     "UTF-16": '"a"'.encode("utf-16"),
-    "a byte order mark": b'\xef\xbb\xbf"a"',
+    "nothing but a byte order mark": b"\xef\xbb\xbf",
+    "two byte order marks": b'\xef\xbb\xbf\xef\xbb\xbf"a"',
+    "a byte order mark behind a space": b' \xef\xbb\xbf"a"',
     "a control character": b'"\x00"',
     "many items": json.dumps([0] * 100_001).encode(),
 }
@@ -115,6 +117,11 @@ def test_an_error_names_the_place_and_never_the_value(gateway: Gateway) -> None:
         {"Content-Type": "text/plain"},
         {"Content-Type": "application/x-www-form-urlencoded"},
         {"Content-Type": "application/json; charset=latin-1"},
+        {"Content-Type": "application/json; charset=utf-8; charset=latin-1"},
+        {"Content-Type": 'application/json; charset="utf-16"'},
+        {"Content-Type": "application/json; charset"},
+        {"Content-Type": 'application/json; charset="utf-8'},
+        {"Content-Type": "application/msgpack; charset=utf-8"},
         {"Content-Type": "application/json, text/plain"},
         {"Content-Type": "application/vnd.api+json"},
         {"Content-Type": "application/json", "Content-Encoding": "gzip"},
@@ -128,7 +135,22 @@ def test_another_type_is_refused(gateway: Gateway, headers: dict[str, str]) -> N
     assert gateway.mq.queues() == []
 
 
-@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", 'Application/JSON;charset="UTF-8"'])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/json; charset=utf-8",
+        'Application/JSON;charset="UTF-8"',
+        "application/json;charset=utf8",
+        "application/json; charset=UTF8",
+        "APPLICATION/JSON",
+        "application/json;",
+        "application/json ; charset=utf-8;",
+        "application/json;;\t; CHARSET=utf-8",
+        "application/json; profile=1",
+        'application/json; profile="a; charset=latin-1"; charset=utf-8',
+        "  application/json  ",
+    ],
+)
 def test_a_type_may_be_spelled_as_it_may(gateway: Gateway, kind: str) -> None:
     assert gateway.call("POST", "/orders", content=b"1", headers={"Content-Type": kind}).status_code == 201
 

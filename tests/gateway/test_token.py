@@ -136,6 +136,19 @@ def test_requests_that_are_malformed(office: Office, billing: Credentials) -> No
     refused(send(office, kind, path="/_token?client_id=billing"), 400, "invalid_request")
     refused(send(office, "grant_type=password", known), 400, "unsupported_grant_type")
     assert send(office, f"{kind}&client_id=billing&scope=&resource=x", known).status_code == 200
+    for spelled in (
+        f"{kind}&",
+        f"&{kind}",
+        f"{kind}&&client_id=billing&",
+        f"{kind}&scope",
+        f"{kind}&scope=&x=%zz",
+        f"{kind}&=",
+    ):
+        assert send(office, spelled, known).status_code == 200, spelled
+    both_spaces = {"Authorization": known["Authorization"].replace("Basic ", "BASIC   ")}
+    assert send(office, kind, both_spaces).status_code == 200
+    for form in ("application/x-www-form-urlencoded;", "Application/X-WWW-Form-Urlencoded; charset=utf8"):
+        assert send(office, kind, {**known, "Content-Type": form}).status_code == 200
     assert office.gateway.call("GET", "/_token", token=None).status_code == 405
 
 

@@ -123,7 +123,8 @@ def too_large(world: World) -> Iterator[Row]:
 @case(3)
 def spaces(world: World) -> Iterator[Row]:
     for space in (b" ", b"\t"):
-        yield Row(f"{space!r} in front", space + world.token.encode())
+        several = GOOD if space == b" " else REFUSED  # one or more spaces stand between the scheme and the token
+        yield Row(f"{space!r} in front", space + world.token.encode(), several)
         yield Row(f"{space!r} inside", world.swap(3, world.parts[3][:9] + space.decode() + world.parts[3][9:]))
         yield Row(f"{space!r} behind", world.token.encode() + space)
     for space in (b"\r", b"\n", b"\r\n ", b"\n\t", b"\x0b", b"\x1c"):

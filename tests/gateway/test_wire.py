@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import re
 import shutil
 import socket
 import subprocess
@@ -16,6 +19,8 @@ import httpx
 import pytest
 
 from redisq import AsyncRedisQ
+from redisq.cli import logs
+from redisq.gateway.addresses import client_of, networks
 from redisq.gateway.limits import Limits, TooManyRequests
 from tests.conftest import CREDENTIALS, settings_for
 from tests.gateway.conftest import MASTER, QUEUE, Gateway, Served
@@ -133,7 +138,7 @@ def stream(served: Served, content: Any, **how: Any) -> httpx.Response:
 
 
 def test_a_stream_is_answered_line_by_line_in_order(served: Served) -> None:
-    lines = [*(json.dumps({"n": n}) for n in range(1000)), "nonsense", '{"a": 1, "a": 2}', "", "null"]
+    lines = [*(json.dumps({"n": n}) for n in range(1000)), "nonsense", '{"a": 1, "a": 2}', "[", "null"]
     done = stream(served, "\n".join(lines))
     assert (done.status_code, done.headers["Content-Type"]) == (200, "application/x-ndjson")
     answers = [json.loads(line) for line in done.text.splitlines()]
@@ -203,8 +208,9 @@ def test_each_thousand_lines_wait_until_their_application_may_go_on(
     assert admitted == [True, False, False, True, False, False, True]
 
 
-def test_an_empty_stream_has_an_empty_answer(served: Served) -> None:
-    done = stream(served, b"")
+@pytest.mark.parametrize("nothing", [b"", b"\n", b"\r\n \n\t\n\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n", b" "])
+def test_an_empty_stream_has_an_empty_answer(served: Served, nothing: bytes) -> None:
+    done = stream(served, nothing)
     assert (done.status_code, done.content) == (200, b"")
 
 
@@ -461,3 +467,97 @@ def test_without_redis_requests_are_to_be_tried_again(make_gateway: Any, start_s
     lines = gateway.call("POST", "/orders", content=b"1\n2\n", headers=NDJSON).text.splitlines()
     assert {json.loads(line)["error"]["code"] for line in lines} <= {"unavailable", "indeterminate"}
     assert gateway.call("POST", "/orders", message=1, token=None).status_code == 503  # it might be an open queue
+
+
+# --- Valid spellings ---
+
+
+def test_a_token_may_follow_several_spaces(served: Served, wire: Wire) -> None:
+    token = served.gateway.token()
+    for value in (f"Bearer  {token}", f"bearer     {token}", f"\t BEARER {token}"):
+        wire.send(f"GET /orders HTTP/1.1\r\nHost: gateway\r\naUTHORIZATION: {value}\r\n\r\n")
+        assert wire.answer()[0] == 200, value
+    for value in (f"Bearer\t{token}", f"Bearer{token}", f"Bearer {token} x", f"Bearer {token}, Bearer {token}"):
+        wire.send(f"GET /orders HTTP/1.1\r\nHost: gateway\r\nAuthorization: {value}\r\n\r\n")
+        assert wire.answer()[0] == 401, value
+
+
+@pytest.mark.parametrize(
+    ("query", "delay"),
+    [("?delay=9&", 9), ("?&delay=9", 9), ("?delay=9&&", 9), ("?", 0), ("?&", 0), ("?%64elay=%39", 9)],
+)
+def test_a_query_may_have_empty_parts(gateway: Gateway, query: str, delay: float) -> None:
+    id = gateway.call("POST", f"/orders{query}", message=1).json()["id"]
+    message = gateway.mq.get_message("orders", id)
+    assert (message.available_at - message.queued_at).total_seconds() == delay
+
+
+@pytest.mark.parametrize(
+    "query", ["?delay", "?delay=", "?=9", "?delay=9;", "?Delay=9", "?delay=9&delay=9", "?delay=%ff"]
+)
+def test_a_query_that_says_something_else_is_refused(gateway: Gateway, query: str) -> None:
+    assert gateway.call("POST", f"/orders{query}", message=1).status_code == 400
+
+
+# --- The log ---
+
+FORGED = [
+    "/orders%20200%201.0%20ms%20192.0.2.1%20shop%20abc",
+    "/orders%0a2026-01-01T00:00:00.000%20INFO%20forged",
+    "/orders%0d%0aINFO%20forged",
+    "/%1b[2J%1b[31mred",
+    "/orders%e2%80%a8forged",
+    "/orders%c2%85forged",
+    '/orders%22%27"quoted',
+    "/orders%09%0b%0c",
+    "/orders%00",
+    "/orders%",
+    "/orders%zz%7f",
+    "/%E0%A4%A",
+]
+TOKEN = "rq1.a.b.c"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_line_of_the_log_cannot_be_forged(served: Served, wire: Wire, form: str) -> None:
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(logs.JsonFormatter() if form == "json" else logs.TextFormatter())
+    log = logging.getLogger("redisq.gateway")
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    odd = ["X-Request-Id: a b\tc", "X-Request-Id: a%20b", "X-Request-Id: \x1b[2J".replace("\x1b", "\xe2\x80\xa8")]
+    try:
+        for number, path in enumerate(FORGED):
+            wire.send(request(served, "GET", path, odd[number % 3], "User-Agent: a 200\tforged").encode("latin-1"))
+            assert wire.answer()[0] == 404
+        wire.send(request(served, "GET", f"/{TOKEN}"))
+        wire.answer()
+        wire.send(request(served, "GET", "/" + TOKEN.replace(".", "%2E").replace("r", "%72")))
+        wire.answer()
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+    lines = written.getvalue().splitlines()  # at whatever ends a line
+    assert len(lines) == len(FORGED) + 2
+    for path, line in zip([*FORGED, "(not shown)", "(not shown)"], lines, strict=True):
+        assert line.isascii()
+        assert line.isprintable()
+        message = json.loads(line)["message"] if form == "json" else line.partition("]: ")[2] or line.split(" ", 3)[3]
+        assert re.fullmatch(
+            rf"GET {re.escape(path)} (200|404) [0-9.]+ ms 127\.0\.0\.1 (-|\w+) [A-Za-z0-9._-]+", message
+        ), message
+
+
+def test_whatever_a_server_hands_on_is_one_word_in_the_log(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="redisq.gateway"):
+        gateway.call("GE T\n", "/orders", client="1.2.3.4")
+    assert caplog.records[-1].getMessage().startswith("GE%20T%0A /orders 405 ")
+
+
+@pytest.mark.parametrize("forwarded", ["fe80::1%a 200 forged", "fe80::1%\x1b[2J", "fe80::1%" + "x" * 60, "::1 x"])
+def test_an_address_that_is_none_is_not_shown(forwarded: str) -> None:
+    proxies = networks("127.0.0.1")
+    assert client_of("127.0.0.1", [forwarded.encode()], proxies) == "127.0.0.1"
+    assert client_of("127.0.0.1", [b"fe80::1%eth0"], proxies) == "fe80::1%eth0"

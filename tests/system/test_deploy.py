@@ -458,7 +458,7 @@ def gateway_settings() -> str:
     """The table of the gateway's settings, from the settings themselves."""
     rows = ["| environment variable | default | meaning |", "| --- | --- | --- |"]
     for name, field in GatewaySettings.model_fields.items():
-        default = "" if field.default in (None, ()) else f"`{field.default}`"
+        default = "" if field.default in (None, (), "") else f"`{field.default}`"
         rows.append(f"| `REDISQ_HTTP_{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows)
 

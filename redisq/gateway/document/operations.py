@@ -150,8 +150,9 @@ OPERATIONS: Sequence[Operation] = (
     Operation(
         "post", "/{queue}", "queueMessage", "Queue a message",
         "The body is the message. As `application/x-ndjson` it is a stream of messages, one a line, and the answer has "
-        "a line for each of them, in order, written while the stream is still being read: read it while you send. A "
-        "stream takes neither options nor an idempotency key, and ends early when the queue cannot be reached.",
+        "a line for each of them, in order, written while the stream is still being read: read it while you send. "
+        "Blank lines are skipped, and have no answer. A stream takes neither options nor an idempotency key, and ends "
+        "early when the queue cannot be reached.",
         "queue",
         [
             Answer(201, "It is queued.", "Queued", headers=["Location"], example=_QUEUED, links=_LOOK),
