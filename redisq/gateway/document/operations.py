@@ -142,6 +142,7 @@ _LOOK = {
     "claim": {"operationId": "claim", "parameters": {"queue": "$request.path.queue"}},
 }
 _QUEUED = {"id": ID}
+_REFUSED = {"error": {"code": "invalid_message", "message": "The body is not JSON (Expecting value, column 1)."}}
 _SETTINGS = {"lease": 60, "max_attempts": 3}
 _RECEIPT = "1.Xk3nRw_0aLpQ"
 _WORK = (*_WRITES, "invalid_message", "message_not_found", "lease_lost", *_BODY)
@@ -156,11 +157,11 @@ OPERATIONS: Sequence[Operation] = (
         "queue",
         [
             Answer(201, "It is queued.", "Queued", headers=["Location"], example=_QUEUED, links=_LOOK),
-            Answer(200, "A line for each line of the stream.", "Lines", NDJSON, example=f'{{"id": "{ID}"}}\n'),
+            Answer(200, "A line for each line of the stream.", "Lines", NDJSON, example=[_QUEUED, _REFUSED]),
         ],
         [*_WRITES, *_MESSAGE, "message_conflict", "queue_full"],
         [*_OPTIONS, _KEY],
-        {JSON: ("Value", MESSAGE_EXAMPLE), MSGPACK: ("Bytes", None), NDJSON: ("Values", '{"sku": "A-1"}\n"next"\n')},
+        {JSON: ("Value", MESSAGE_EXAMPLE), MSGPACK: ("Bytes", None), NDJSON: ("Values", [{"sku": "A-1"}, "next"])},
     ),
     Operation(
         "put", "/{queue}/{id}", "putMessage", "Queue a message under an id of your own",

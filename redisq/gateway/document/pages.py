@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from redisq.gateway.bodies import JSON, NDJSON
 from redisq.gateway.document.build import document
 from redisq.gateway.queries import query
 
@@ -85,6 +86,8 @@ def _form(schema: dict[str, Any]) -> str:
     return {"date-time": "time", "uuid": "UUID"}.get(schema.get("format", ""), told)
 
 
-def _sample(value: Any) -> str:
-    """Write an example for people."""
+def _sample(value: Any, kind: str = JSON) -> str:
+    """Write an example for people, as a body of its type is written."""
+    if kind == NDJSON:
+        return "\n".join(json.dumps(line, ensure_ascii=False) for line in value)
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)

@@ -27,17 +27,9 @@ _TYPES: dict[str, Schema] = {
     "Any": _VALUE,
     "Status": {"type": "string", "enum": [status.value for status in Status]},
 }
+#: It does not refer to itself, which generators of clients cannot read: what is inside of a list or an object is any.
 VALUE: Schema = {
     "description": "What a message can be: any JSON, with whole numbers of 64 bits, at most 32 levels deep.",
-    "anyOf": [
-        _NULL,
-        {"type": "boolean"},
-        {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
-        {"type": "number"},
-        {"type": "string"},
-        {"type": "array", "items": _VALUE},
-        {"type": "object", "additionalProperties": _VALUE},
-    ],
 }
 
 
@@ -45,6 +37,16 @@ def strict(properties: dict[str, Schema], **more: Any) -> Schema:
     """Describe an object that has just these properties, all of them unless told otherwise."""
     required = {"required": list(properties)} if properties else {}
     return {"type": "object", "properties": properties, "additionalProperties": False, **required, **more}
+
+
+def _is(name: str, **schema: Any) -> Schema:
+    """Describe an object that has a property of this kind."""
+    return {"properties": {name: schema}, "required": [name]}
+
+
+def _implies(condition: Schema, rest: Schema) -> Schema:
+    """Say what holds where something else does: generators of clients make two types of an `anyOf`, or none."""
+    return {"if": condition, "then": rest}
 
 
 def nullable(schema: Schema) -> Schema:
@@ -83,7 +85,7 @@ def _definition() -> dict[str, Schema]:
 
 
 _ERROR = strict({"type": {"type": "string"}, "message": {"type": "string"}, "reason": {"type": "string"}})
-_FAILURE = strict(
+_PROBLEM = strict(
     {
         "code": {"type": "string"},
         "message": {"type": "string"},
@@ -93,7 +95,7 @@ _FAILURE = strict(
         "errors": {
             "type": "array",
             "description": "what does not fit the queue's schema",
-            "items": strict({"path": {"type": "string"}, "message": {"type": "string"}}),
+            "items": {"$ref": "#/components/schemas/Violation"},
         },
     },
     required=["code", "message"],
@@ -111,7 +113,7 @@ SCHEMAS: dict[str, Schema] = {
     "Queued": strict({"id": _ID}),
     "Line": {
         "description": "The answer to one line of a stream.",
-        "anyOf": [strict({"id": _ID}), strict({"error": _FAILURE})],
+        "anyOf": [{"$ref": "#/components/schemas/Queued"}, {"$ref": "#/components/schemas/Error"}],
     },
     "Lines": {
         "description": "A line for each line of the stream, in its order.",
@@ -126,7 +128,9 @@ SCHEMAS: dict[str, Schema] = {
     "Messages": strict({"messages": {"type": "array", "items": {"$ref": "#/components/schemas/Message"}}}),
     "Redriven": strict({"redriven": {"type": "integer"}}),
     "Purged": strict({"purged": {"type": "integer"}}),
-    "Error": strict({"error": _FAILURE}),
+    "Error": strict({"error": {"$ref": "#/components/schemas/Problem"}}),
+    "Problem": _PROBLEM,
+    "Violation": strict({"path": {"type": "string"}, "message": {"type": "string"}}),
     "OAuthError": strict({"error": {"type": "string"}, "error_description": {"type": "string"}}),
     "Token": strict(
         {
@@ -161,16 +165,13 @@ _SECONDS: Schema = {"type": "number", "minimum": 0, "maximum": 30}
 SCHEMAS |= {
     "Claim": strict(
         {
-            "max": {"type": "integer", "minimum": 1, "maximum": 100, "default": 1},
-            "wait": {**nullable(_SECONDS), "default": 0, "description": "seconds, when there is nothing yet"},
+            "max": {"type": "integer", "minimum": 1, "maximum": 100, "description": "1 if left out"},
+            "wait": {**nullable(_SECONDS), "description": "seconds, when there is nothing yet; 0 if left out"},
             "worker": nullable({"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}),
             "claim": nullable({"type": "string", "pattern": "^[A-Za-z0-9_-]{12}$"}),
         },
         required=[],
-        anyOf=[
-            {"properties": {"claim": _NULL}},
-            {"properties": {"worker": {"type": "string"}}, "required": ["worker"]},
-        ],
+        **_implies(_is("claim", type="string"), _is("worker", type="string")),
     ),
     "Claimed": strict(
         {
@@ -196,10 +197,10 @@ SCHEMAS |= {
             "receipt": _RECEIPT,
             "error": strict({"type": {"type": "string"}, "message": {"type": "string"}}),
             "retry_after": nullable({"type": "number", "minimum": 0, "maximum": 31_536_000}),
-            "final": {"type": "boolean", "default": False},
+            "final": {"type": "boolean", "description": "false if left out"},
         },
         required=["receipt", "error"],
-        anyOf=[{"properties": {"final": {"const": False}}}, {"properties": {"retry_after": _NULL}}],
+        **_implies(_is("final", const=True), {"properties": {"retry_after": _NULL}}),
     ),
     "Failed": strict({"retry_in": nullable({"type": "number"})}),
     "Renewal": strict({"receipt": _RECEIPT, "progress": _VALUE}, required=["receipt"]),
