@@ -71,6 +71,10 @@ def last(name: str) -> str:
     return [value for found, value in dockerfile() if found == name][-1]
 
 
+#: The image that ours is built on.
+BASE = last("FROM")
+
+
 def health_check() -> list[str]:
     command: list[str] = loads(last("HEALTHCHECK").partition(" CMD ")[2])
     return command
@@ -298,7 +302,7 @@ def test_compose_starts_redis_first_and_two_workers() -> None:
     assert worker["deploy"]["replicas"] == 2
     assert worker["depends_on"] == {"redis": {"condition": "service_healthy"}}
     assert worker["init"] is True
-    assert re.fullmatch(r"redis:\d+\.\d+-alpine", server["image"])
+    assert re.fullmatch(r"redis:\d+\.\d+\.\d+-alpine@sha256:\w+", server["image"])
     assert "ports" not in server
     assert server["mem_limit"] == "2g"
     assert settings_of_conf()["maxmemory"] == "1gb"  # half of that
@@ -332,7 +336,7 @@ def test_composes_health_check_of_redis(stand: Stand) -> None:
     [
         ("", ""),
         ('ENTRYPOINT ["redisq"]', "ENTRYPOINT redisq"),
-        ("FROM python:3.13-slim\n", "FROM python:latest\n"),
+        (f"FROM {BASE}\n", "FROM python:latest\n"),
         ("USER 10001:10001", "USER root"),
         ("COPY redisq redisq", "ADD redisq redisq"),
     ],
@@ -347,7 +351,7 @@ def test_the_dockerfile_passes_its_linter(right: str, wrong: str) -> None:
 
 def test_the_image_is_small_not_root_and_takes_signals() -> None:
     stages = [value for name, value in dockerfile() if name == "FROM"]
-    assert stages == ["python:3.13-slim AS build", "python:3.13-slim"]
+    assert stages == [f"{BASE} AS build", BASE]
     assert re.fullmatch(r"([1-9]\d+):\1", last("USER"))
     assert loads(last("ENTRYPOINT")) == ["redisq"]
     assert last("COPY").startswith("--from=build ")
@@ -449,6 +453,19 @@ def test_the_units_command_works_and_stops_at_sigterm(stand: Stand) -> None:
 def test_wrong_usage_ends_with_the_code_that_prevents_a_restart() -> None:
     (code,) = unit()["RestartPreventExitStatus"]
     assert run(*redisq("worker"), env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == int(code)
+
+
+def test_no_process_leaves_its_memory_on_a_disk() -> None:
+    for text in (UNIT, GATEWAY_UNIT):
+        assert re.findall(r"^LimitCORE=(.*)$", text, re.MULTILINE) == ["0"]
+    assert [service["ulimits"] for service in compose().values()] == [{"core": 0}] * 2
+
+
+def test_images_of_others_are_pinned() -> None:
+    others = [BASE, *(service["image"] for service in compose().values() if "build" not in service)]
+    assert len(others) == 2
+    for image in others:
+        assert re.fullmatch(r"\w+:\d+\.\d+\.\d+-[a-z-]+@sha256:[0-9a-f]{64}", image)
 
 
 # --- The gateway ---

@@ -306,7 +306,8 @@ def test_with_all_the_readmes_commands_work(
 def test_the_dockerfile_builds_such_an_environment(index: None, folder: Path) -> None:
     lines = re.sub(r"\\\n\s*", "", (DEPLOY / "Dockerfile").read_text("utf-8")).splitlines()
     (folder / "src").mkdir()
-    for line in lines[: lines.index("FROM python:3.13-slim")]:
+    *_, last = (number for number, line in enumerate(lines) if line.startswith("FROM "))
+    for line in lines[:last]:
         name, _, value = line.partition(" ")
         if name == "COPY":
             *given, target = value.split()
