@@ -88,7 +88,7 @@ class Edge:
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
         """Log a request. The record is a copy of one: to look up the caller, thread and process takes 10 us."""
         request_id, now = scope[REQUEST_ID], time.time()
-        client, application = (scope.get("client") or ("-",))[0], scope.get(APPLICATION, "-")
+        client, application = (scope.get("client") or ("-",))[0], scope.get(APPLICATION) or "-"
         record = object.__new__(logging.LogRecord)
         vars(record).update(
             self._record,
