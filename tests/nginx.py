@@ -45,7 +45,8 @@ def running(folder: Path, servers: str, *ports: int) -> Iterator[None]:
     assert nginx
     file = configuration(folder, servers)
     with (folder / "errors").open("wb") as errors:
-        process = subprocess.Popen([nginx, "-e", "stderr", "-p", folder, "-c", file], stdin=subprocess.DEVNULL, stderr=errors)
+        command = [nginx, "-e", "stderr", "-p", folder, "-c", file]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=errors)
     try:
         end = time.monotonic() + PATIENCE
         for port in ports:
