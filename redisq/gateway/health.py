@@ -83,7 +83,14 @@ class _Health:
             await self._door.admit_all(request, "stats")
         query(request)
         queues = await self._queues()
-        return Response(self._meters.text(queues), media_type=METRICS_TYPE)
+        return Response(self._meters.text(queues, self._known()), media_type=METRICS_TYPE)
+
+    def _known(self) -> Registry | None:
+        try:
+            known = self._context.verifier.snapshot()
+        except Unavailable:
+            return None
+        return known if isinstance(known, Registry) else None
 
     async def _queues(self) -> Sequence[QueueStats] | None:
         """Look at the queues, the first of them when there are very many; None when Redis does not answer."""

@@ -20,6 +20,11 @@ from redisq.tokens import Grant
 
 log = logging.getLogger("redisq.gateway")
 
+_STRAYED = (
+    "was not made of the one seen before, but of an old one that somebody put back, or that a failover or a backup "
+    "brought back; `redisq app create --replace` makes it anew, and a gateway that starts takes it as it is"
+)
+
 
 class LiveRegistry:
     """Tells what tokens allow, by a snapshot of the registry that follows it every `registry_poll` seconds.
@@ -117,6 +122,7 @@ class LiveRegistry:
         for what, names, old in (
             ("does not verify with REDISQ_MASTER_KEY", now.unverified, before and before.unverified),
             ("is older than one seen before; was a backup restored, or a revocation undone", now.replayed, None),
+            (_STRAYED, now.strayed, None),
         ):
             if names and names != old:
                 log.warning("the record of application %s %s: it counts as none", ", ".join(names[:10]), what)
