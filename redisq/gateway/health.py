@@ -11,9 +11,10 @@ from starlette.routing import Route
 
 from redisq.applications import Registry
 from redisq.errors import RedisQError, Unavailable
+from redisq.gateway import hosts
 from redisq.gateway.addresses import parse, trusted
 from redisq.gateway.context import Context
-from redisq.gateway.door import Door, address_of
+from redisq.gateway.door import Door, address_of, bearer
 from redisq.gateway.errors import reply
 from redisq.gateway.metrics import Meters
 from redisq.gateway.queries import query
@@ -78,9 +79,11 @@ class _Health:
 
     async def metrics(self, request: Request) -> Response:
         """Write what is counted, for Prometheus."""
-        address = parse(address_of(request.scope))
-        if not trusted(address, self._context.options.metrics_allow):
+        options, address = self._context.options, parse(address_of(request.scope))
+        if not trusted(address, options.metrics_allow):
             await self._door.admit_all(request, "stats")
+        elif options.hosts and bearer(request.scope) is None:
+            hosts.check(request.scope, options.hosts)
         query(request)
         queues = await self._queues()
         return Response(self._meters.text(queues, self._known()), media_type=METRICS_TYPE)

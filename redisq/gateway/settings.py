@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from redisq.errors import InvalidSettings
 from redisq.gateway.addresses import Network, networks
+from redisq.gateway.hosts import names
+from redisq.scopes import is_pattern
 
 
 def _networks(value: Any) -> Any:
@@ -22,6 +24,13 @@ Seconds = Annotated[float, Field(gt=0, le=3600)]
 def _separated(value: Any) -> Any:
     """Read a list as an environment variable has it: separated by commas."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _patterns(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not is_pattern(value):
+            raise ValueError(f"{value[:100]!r} is no queue's name, nor the beginning of one with a final *")
+    return values
 
 
 class GatewaySettings(BaseSettings):
@@ -48,6 +57,10 @@ class GatewaySettings(BaseSettings):
 
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)] = ()
     """origins whose scripts may call the gateway from a browser, separated by commas; * is any"""
+    open_queues: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated), AfterValidator(_patterns)] = ()
+    """queues that anybody may use whose `security` is none; names, or beginnings with a final *, with commas between"""
+    hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated), AfterValidator(names)] = ()
+    """names it answers to without a token, beside addresses and localhost, with commas between; see gateway.md"""
     metrics_allow: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = ()
     """networks that may read /_metrics without a token, separated by commas"""
     registry_poll: float = Field(default=2, gt=0, le=5)

@@ -116,3 +116,12 @@ def test_wrong_usage(shell: Shell, producer: RedisQ) -> None:
     assert shell.error("doctor", "order") == "There is no queue order. Did you mean orders?"
     token = shell.text("token", "create", "--op", "stats")
     assert "does not allow" in shell.error("doctor", "--token", token)
+
+
+def test_a_queue_that_looks_open_is_named_unless_the_gateways_setting_does(shell: Shell, producer: RedisQ) -> None:
+    producer.define("once-open", security="none")
+    told = shell.text("doctor")
+    assert "once-open" in told
+    assert "warning  security-none" in told
+    assert "REDISQ_HTTP_OPEN_QUEUES" in told
+    assert "security-none" not in shell.text("doctor", REDISQ_HTTP_OPEN_QUEUES="once-*")
