@@ -177,6 +177,15 @@ KINDS: Mapping[str, Kind] = {
         "enters them; queueing a message does, too",
         severity=WARNING,
     ),
+    "entry-broken": _fixed(
+        "The queue's entry in the registry is damaged: processes that start, or go on for 10 s, cannot queue there",
+        "writes it anew",
+    ),
+    "entry-strange": Kind(
+        WARNING,
+        "Entries of the registry that are no names of queues: they are passed over",
+        "Find who wrote them, and remove them by HDEL.",
+    ),
     "key-unknown": Kind(
         WARNING,
         "Keys in the namespace that are not redisq's",

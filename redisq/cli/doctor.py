@@ -12,7 +12,7 @@ import typer
 
 from redisq.cli import options, output
 from redisq.cli.completion import queue_names
-from redisq.cli.queues import check_exists
+from redisq.cli.queues import check_exists, known
 
 if TYPE_CHECKING:
     from redisq.client import RedisQ
@@ -49,7 +49,7 @@ def doctor(
             check_exists(mq, queue, token)
         began = time.monotonic()
         found = [] if queues else mq.doctor_server(token, scan=scan, fix=fix)
-        names = list(dict.fromkeys(queues)) if queues else mq.queues(token)
+        names = list(dict.fromkeys(queues)) if queues else known(mq, token)
         held = 0
         for queue in names:
             found += [finding for finding in mq.doctor(queue, token, fix=fix) if not _is_wanted(finding)]

@@ -19,6 +19,7 @@ from redisq.gateway.errors import reply
 from redisq.gateway.metrics import Meters
 from redisq.gateway.queries import query
 from redisq.model import QueueStats
+from redisq.scopes import is_queue
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MOST_QUEUES = 1000  # in one scrape
@@ -105,7 +106,7 @@ class _Health:
 
         try:
             async with asyncio.timeout(_SCRAPE_DEADLINE):
-                names = (await self._mq.queues())[:MOST_QUEUES]
+                names = list(filter(is_queue, await self._mq.queues()))[:MOST_QUEUES]
                 return await asyncio.gather(*(look(name) for name in names))
         except (TimeoutError, RedisQError):
             return None

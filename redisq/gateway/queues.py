@@ -21,6 +21,7 @@ from redisq.gateway.door import Door
 from redisq.gateway.errors import BadRequest, reply
 from redisq.gateway.queries import number, query, seconds
 from redisq.model import Definition
+from redisq.scopes import is_queue
 
 _DOCUMENT = 1024 * 1024  # bytes of a definition
 _LETTERS, _MOST_LETTERS = 100, 1000
@@ -69,7 +70,7 @@ class _Queues:
         """List the names of all queues."""
         grant = await self._door.admit_all(request, "stats")
         query(request)
-        return reply({"queues": await self._context.acting_for(grant.app).queues()})
+        return reply({"queues": list(filter(is_queue, await self._context.acting_for(grant.app).queues()))})
 
     async def config(self, request: Request) -> Response:
         """Give a queue's own settings."""
