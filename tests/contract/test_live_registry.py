@@ -243,6 +243,31 @@ def test_an_old_record_that_somebody_put_back_is_not_signed_anew(
     assert [one.name for one in told] == ["shop"]
 
 
+@pytest.mark.parametrize("word", ["as it was", "", "-"])
+def test_a_revocation_that_somebody_says_is_none_is_seen_all_the_same(gateway: Gateway, raw: Raw, word: str) -> None:
+    """Whoever can write to Redis can put back the word by which gateways know that something has changed."""
+    token, apps = gateway.token(gateway.create()), apps_key(raw.settings.namespace)
+    raw.redis.hset(apps, "#", word)
+
+    async def part() -> None:
+        await gateway.live.refresh()
+        assert gateway.state(token) == "shop"
+        gateway.change(directory.revoke(gateway.settings, "shop", token))
+        raw.redis.hset(apps, "#", word)
+        gateway.clock.now += OPTIONS.registry_stale_after - 1
+        await gateway.live.refresh()
+        assert gateway.state(token) == "shop", "it was held back"
+        gateway.clock.now += 1
+        await gateway.live.refresh()
+        assert gateway.state(token) == "revoked"
+        seen = gateway.live.snapshot()
+        gateway.clock.now += OPTIONS.registry_stale_after
+        await gateway.live.refresh()
+        assert gateway.live.snapshot() is seen, "nothing has changed"
+
+    gateway.run(part)
+
+
 def test_who_changes_an_application_is_told_what_was_there(gateway: Gateway) -> None:
     gateway.create()
     told: list[Any] = []
