@@ -80,11 +80,13 @@ class _Health:
 
     async def metrics(self, request: Request) -> Response:
         """Write what is counted, for Prometheus."""
-        options, address = self._context.options, parse(address_of(request.scope))
-        if not trusted(address, options.metrics_allow):
+        options, scope = self._context.options, request.scope
+        if not trusted(parse(address_of(scope)), options.metrics_allow):
             await self._door.admit_all(request, "stats")
-        elif options.hosts and bearer(request.scope) is None:
-            hosts.check(request.scope, options.hosts)
+        elif options.hosts and not hosts.all_known(scope, options.hosts):
+            if bearer(scope) is None:
+                hosts.check(scope, options.hosts)
+            await self._door.admit_all(request, "stats")
         query(request)
         queues = await self._queues()
         return Response(self._meters.text(queues, self._known()), media_type=METRICS_TYPE)

@@ -232,6 +232,8 @@ def test_metrics_that_need_no_token_answer_to_names_that_are_set(make_gateway: M
         asked = [gateway.call("GET", "/_metrics", token=None, headers={"Host": host}).status_code for host in there]
         assert asked == found
         assert gateway.call("GET", "/_metrics", headers={"Host": "evil.example"}).status_code == 200
+        if names:  # a page of that site can send any token
+            assert gateway.call("GET", "/_metrics", token="x", headers={"Host": "evil.example"}).status_code == 401
 
 
 def test_without_tokens_it_answers_to_names_that_are_known(
