@@ -1,13 +1,12 @@
-"""Applications: master keys, the secrets derived from them, records that nobody else can write, and who may do what.
+"""Applications: who may do what, in records that nobody can write without a master key.
 
-A master key reads `rqm1.<kid>.<43 base64url characters>`. REDISQ_MASTER_KEY holds one or several, separated by commas:
-the newest, which comes first, makes new keys and records; all verify. An application's secrets are derived from it, so
-Redis stores none. An application's record, as it stands in Redis:
+An application's secrets are derived from a master key, so Redis stores none. Its record, as it stands in Redis:
 
     rqa1.<kid of a master key>.<payload>.<tag>        base64url without padding
 
 The tag is an HMAC-SHA256 over namespace, application and payload, so a record cannot be changed, nor moved to another
-name, by whoever can write to Redis. What does not verify counts as no record. Nothing here does I/O or reads a clock.
+name, by whoever can write to Redis. What does not verify counts as no record. That an old one is not put back and
+changed as if it were the latest is told by its lineage. Nothing here does I/O or reads a clock.
 """
 
 from __future__ import annotations
@@ -19,8 +18,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from redisq import strict, tokens
+from redisq import lineage, strict, tokens
 from redisq.errors import InvalidApplication, InvalidCredentials, InvalidToken
+from redisq.lineage import Past
+from redisq.masters import MasterKey as MasterKey
+from redisq.masters import MasterKeys as MasterKeys
 from redisq.scopes import EVERYTHING, Scopes, is_pair
 from redisq.tokens import APP, JTI, LEEWAY, MAX_TTL, Credentials, Grant
 
@@ -31,86 +33,6 @@ MAX_RECORD_BYTES = 256 * 1024
 
 _VERSION = "rqa1"
 _REMEMBERED = 2_000  # good tokens; a request's check costs 3 us then in place of 30
-
-
-@dataclass(frozen=True, slots=True)
-class MasterKey:
-    """What the secrets and records of all applications are made with.
-
-    Raises:
-        InvalidCredentials: a part has a wrong form, or the key is not 32 random bytes.
-    """
-
-    kid: str
-    key: bytes = field(repr=False)
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.kid, str) and strict.KID.fullmatch(self.kid) and strict.is_key(self.key)):
-            raise InvalidCredentials(
-                "A key in REDISQ_MASTER_KEY is 32 random bytes: `redisq app master-key` makes one."
-            )
-
-    @classmethod
-    def parse(cls, text: str) -> MasterKey:
-        """Read `rqm1.<kid>.<43 base64url characters>`; raises as the class does."""
-        try:
-            version, kid, key = text.split(".")
-            if version != "rqm1":
-                raise ValueError
-            raw = strict.decode(key)
-        except (AttributeError, TypeError, ValueError):
-            raise InvalidCredentials(
-                "REDISQ_MASTER_KEY reads rqm1.<kid>.<43 base64url characters>, or several, separated by commas: copy "
-                "all of it, or make a new one with `redisq app master-key`."
-            ) from None
-        return cls(kid, raw)
-
-    @classmethod
-    def generate(cls) -> MasterKey:
-        """Make a new one: a random key under a random key id."""
-        return cls(secrets.token_hex(8), secrets.token_bytes(strict.KEY_BYTES))
-
-    def text(self) -> str:
-        """Return it as text, for printing once."""
-        return f"rqm1.{self.kid}.{strict.encode(self.key)}"
-
-    def credentials(self, app: str, kid: str) -> Credentials:
-        """Derive an application's credentials under a key id."""
-        info = strict.length_prefixed("redisq/application/v1", app, kid)
-        return Credentials(app, kid, strict.hkdf(self.key, info=info))
-
-    def tag(self, namespace: str, name: str, payload: str) -> bytes:
-        """Return the tag of a record, whose payload is given as written."""
-        key = strict.hkdf(self.key, info=strict.length_prefixed("redisq/record/v1", namespace, name))
-        return hmac.digest(key, strict.length_prefixed("redisq.record.v1", self.kid, payload), "sha256")
-
-
-@dataclass(frozen=True, slots=True)
-class MasterKeys:
-    """All master keys that are in force, the newest first."""
-
-    keys: tuple[MasterKey, ...]
-
-    @classmethod
-    def parse(cls, text: str) -> MasterKeys:
-        """Read them, separated by commas.
-
-        Raises:
-            InvalidCredentials: one is not valid, or two have the same key id.
-        """
-        found = tuple(MasterKey.parse(part.strip()) for part in text.split(","))
-        if len({key.kid for key in found}) != len(found):
-            raise InvalidCredentials("REDISQ_MASTER_KEY holds the same key twice: each key id counts once.")
-        return cls(found)
-
-    @property
-    def newest(self) -> MasterKey:
-        """The one that makes new keys and records."""
-        return self.keys[0]
-
-    def find(self, kid: str) -> MasterKey | None:
-        """Give the one of a key id."""
-        return next((key for key in self.keys if key.kid == kid), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +54,8 @@ class Application:
     """Who may do what. Each change gives a new one, of a higher `version`; times are whole seconds since 1970.
 
     `allowance` is all that its tokens can ever allow. Those issued before `not_before` are revoked, and those in
-    `denied`, token id -> when it has expired at the latest.
+    `denied`, token id -> when it has expired at the latest. `before` are the records whose place it took, the last one
+    first; None when a redisq wrote it that names none. `digest` stands for the record that it was read from.
     """
 
     name: str
@@ -143,6 +66,9 @@ class Application:
     not_before: int = 0
     disabled: bool = False
     denied: Mapping[str, int] = field(default_factory=dict)
+    changed_at: int = 0
+    before: tuple[Past, ...] | None = ()
+    digest: str = field(default="", compare=False, repr=False)
 
     @classmethod
     def new(cls, name: str, allowance: Scopes, masters: MasterKeys, now: float) -> Application:
@@ -154,7 +80,7 @@ class Application:
         if not (isinstance(name, str) and APP.fullmatch(name)):
             raise InvalidApplication("An application's name is 1 to 64 of A-Z a-z 0-9 . _ -, a letter or digit first.")
         key = AppKey(secrets.token_hex(8), masters.newest.kid, int(now))
-        return cls(name, int(now), int(now), _checked_allowance(allowance), (key,))
+        return cls(name, int(now), int(now), _checked_allowance(allowance), (key,), changed_at=int(now))
 
     def rotated(self, masters: MasterKeys, overlap: float, now: float, kid: str) -> Application:
         """Give it a new key, under a new key id; the old ones go on for `overlap` seconds.
@@ -181,8 +107,16 @@ class Application:
         return self._changed(now, disabled=disabled)
 
     def revoked_all(self, now: float) -> Application:
-        """Revoke all tokens issued before now, to the second: those of the current one, too."""
-        return self._changed(now, not_before=max(self.not_before, int(now) + 1))
+        """Revoke all tokens issued before now, also by a clock that is ahead by as much as two clocks may disagree.
+
+        No clock tells those from what is issued in that time after now, so that is revoked, too; but for what gateways
+        issue, see `issued_at`.
+        """
+        return self._changed(now, not_before=max(self.not_before, int(now + LEEWAY) + 1))
+
+    def issued_at(self, now: float) -> float:
+        """Give the time to issue a token at, so that it counts: later than now while `not_before` is ahead."""
+        return max(now, self.not_before)
 
     def revoked(self, jti: str, expires_at: int | None, now: float) -> Application:
         """Revoke a token, and all that were narrowed from it, by their id, until they have expired.
@@ -205,7 +139,18 @@ class Application:
         """Give it with changes, without what is past. The clock lifts its version: above any a failover has lost."""
         keys = tuple(key for key in self.keys if key.is_live(now))
         changes = {"keys": keys, "denied": self._still_denied(now), **changes}
+        before = lineage.after(self.past, self.before or ()) if self.digest else self.before
+        changes |= {"changed_at": int(now), "before": before, "digest": ""}
         return replace(self, version=max(self.version + 1, int(now)), **changes)
+
+    def instead_of(self, other: Application) -> Application:
+        """Give one that was made anew the place of another, whose secrets and tokens end."""
+        return replace(self, version=max(self.version, other.version + 1))
+
+    @property
+    def past(self) -> Past:
+        """What a later record names it by."""
+        return Past(self.version, self.digest)
 
     def _still_denied(self, now: float) -> dict[str, int]:
         return {jti: end for jti, end in self.denied.items() if end + LEEWAY >= now}
@@ -226,6 +171,7 @@ class Application:
                 "not_before": self.not_before,
                 "disabled": self.disabled,
                 "denied": dict(self.denied),
+                **({} if self.before is None else {"changed_at": self.changed_at, "before": self.before}),
             }
         )
         tag = masters.newest.tag(namespace, self.name, payload)
@@ -241,7 +187,7 @@ class Application:
                 return None
             if not hmac.compare_digest(strict.decode(tag), master.tag(namespace, name, payload)):
                 return None
-            return _application(name, strict.parse(strict.decode(payload)))
+            return _application(name, strict.parse(strict.decode(payload)), lineage.digest_of(payload))
         except (ValueError, TypeError, KeyError, AttributeError, InvalidToken):
             return None
 
@@ -252,7 +198,7 @@ def _checked_allowance(allowance: Scopes) -> Scopes:
     return allowance
 
 
-def _application(name: str, payload: dict[str, Any]) -> Application:
+def _application(name: str, payload: dict[str, Any], digest: str) -> Application:
     """Read a payload that has verified.
 
     Raises:
@@ -260,8 +206,12 @@ def _application(name: str, payload: dict[str, Any]) -> Application:
     """
     names = {"version", "created_at", "allowance", "keys", "not_before", "disabled", "denied"}
     keys, denied, scopes = payload["keys"], payload["denied"], payload["allowance"]
+    before, changed_at = None, payload["version"]  # as the clock lifts it; an older redisq told no more
+    if payload.keys() > names:
+        names |= {"changed_at", "before"}
+        before, changed_at = lineage.read(payload["before"]), payload["changed_at"]
     live = [AppKey(*key) for key in keys]
-    times = [payload["version"], payload["created_at"], payload["not_before"], *denied.values()]
+    times = [payload["version"], payload["created_at"], payload["not_before"], changed_at, *denied.values()]
     times += [time for key in live for time in (key.created_at, key.not_after or 0)]
     texts = [text for key in live for text in (key.kid, key.master)]
     if not (
@@ -280,6 +230,9 @@ def _application(name: str, payload: dict[str, Any]) -> Application:
         payload["not_before"],
         payload["disabled"] is not False,
         denied,
+        changed_at,
+        before,
+        digest,
     )
 
 
@@ -295,27 +248,32 @@ class _Entry:
 class Registry:
     """All applications of a namespace as they were at one moment. It never changes; the next one takes its place.
 
-    `before` is the one that it takes the place of: a record older than one that was seen there is a replay, which
-    somebody put back to undo a revocation, and counts as none.
+    `before` is the one that it takes the place of. A record older than one that was seen there is a replay, which
+    somebody put back to undo a revocation; a later one that does not go back to what was seen was made of a replay.
+    Neither counts.
     """
 
     def __init__(
         self, namespace: str, masters: MasterKeys, records: Mapping[str, bytes], before: Registry | None = None
     ) -> None:
-        self._seen: dict[str, int] = {} if before is None else dict(before._seen)
+        self._seen: dict[str, Application] = {} if before is None else dict(before._seen)
         self._entries: dict[str, _Entry] = {}
         unverified: list[str] = []
         replayed: list[str] = []
+        strayed: list[str] = []
         for name, record in records.items():
             known = None if before is None else before._entries.get(name)
             entry = known if known and known.record == record else _read(namespace, name, record, masters)
             if entry is None:
                 unverified.append(name)
-            elif entry.app.version < self._seen.get(name, 0):
+                continue
+            seen = self._seen.get(name, entry.app)
+            if entry.app.version < seen.version:
                 replayed.append(name)
+            elif not _continues(seen, entry.app):
+                strayed.append(name)
             else:
-                self._entries[name] = entry
-                self._seen[name] = entry.app.version
+                self._entries[name], self._seen[name] = entry, entry.app
         self._owners = {
             key.kid: (entry.app, key, credentials)
             for entry in self._entries.values()
@@ -328,6 +286,8 @@ class Registry:
         self.unverified: Sequence[str] = sorted(unverified)
         #: names of records that are older than what was seen
         self.replayed: Sequence[str] = sorted(replayed)
+        #: names of records that were not made of what was seen, nor anew
+        self.strayed: Sequence[str] = sorted(strayed)
 
     @property
     def is_foreign(self) -> bool:
@@ -379,6 +339,16 @@ class Registry:
 
 
 _NOBODY = Credentials.generate("nobody")  # whose secret nobody has
+
+
+def _continues(seen: Application, app: Application) -> bool:
+    """Tell whether an application is what was seen, or was made of it, or anew. A redisq that names no records of
+    before is believed after its like alone."""
+    if app.version == seen.version:
+        return app.digest == seen.digest
+    if app.before is None:
+        return seen.before is None
+    return not app.before or seen.past in app.before
 
 
 def _read(namespace: str, name: str, record: bytes, masters: MasterKeys) -> _Entry | None:

@@ -311,9 +311,10 @@ def registry(queues: str) -> Call[dict[str, int]]:
     return Call(scripts.load("registry"), (queues,), (), replies.numbers)
 
 
-def applications(apps: str, generation: bytes = b"-") -> Call[Records | None]:
-    """Read the records of all applications; None when they are those of this generation."""
-    return Call(scripts.load("applications"), (apps,), (generation,), replies.records)
+def applications(apps: str, generation: bytes | None = None) -> Call[Records | None]:
+    """Read the records of all applications; None when they are those of this generation, if one is given."""
+    known = new_nonce() if generation is None else generation  # one that could be guessed might be put there
+    return Call(scripts.load("applications"), (apps,), (known,), replies.records)
 
 
 def application(apps: str, name: str, before: bytes, record: str, most: int) -> Call[Outcome[None]]:

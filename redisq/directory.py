@@ -1,7 +1,8 @@
 """The registry of applications, as flows like those of `operations`: read it, and change one application. Pure.
 
 Whoever has a master key and may write to Redis may do all of this; no token is asked for. A change is written only if
-the record is still the one that was read, else it is made anew from what is there then.
+the record is still the one that was read, else it is made anew from what is there then. `tell` is told what was there
+before a change is written: nobody here can know whether somebody put an old record back, and its date may show it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from redisq import calls, keys, tokens
 from redisq.applications import AppKey, Application, MasterKeys, Registry
@@ -40,6 +42,13 @@ NO_MASTER_KEY = (
 )
 
 _TRIES = 10
+
+Tell = Callable[[Application], object]
+Change = Callable[[Application], Application]
+
+
+def _nobody(_: Application) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +88,12 @@ def show(settings: Settings, name: str) -> Flow[Application]:
     return _known(registry.applications.get(name), name, name in registry.unverified)
 
 
-def create(settings: Settings, name: str, allowance: Scopes, *, replace: bool = False) -> Flow[Issued]:
-    """Register an application with a key of its own; with `replace` in place of a record that does not verify.
+def create(
+    settings: Settings, name: str, allowance: Scopes, *, replace: bool = False, tell: Tell = _nobody
+) -> Flow[Issued]:
+    """Register an application with a key of its own; with `replace` in place of whatever record is there.
+
+    What was revoked of the one before stays so, as none of its secrets and tokens counts any more.
 
     Raises:
         InvalidApplication: the name or the allowance is not valid, there is one of this name, or there are too many.
@@ -90,7 +103,8 @@ def create(settings: Settings, name: str, allowance: Scopes, *, replace: bool = 
     masters = masters_of(settings)
     new = Application.new(name, allowance, masters, time.time())
     try:
-        written = yield from _write(settings, name, lambda there, torn: _unless_there(there, torn and not replace, new))
+        made = partial(_made, new, replace=replace)
+        written = yield from _write(settings, name, made, tell)
     except QueueFull:
         raise Unavailable(
             "Redis is out of memory (maxmemory): the application was not registered. Let workers drain Redis or raise "
@@ -99,24 +113,26 @@ def create(settings: Settings, name: str, allowance: Scopes, *, replace: bool = 
     return Issued(written, masters.newest.credentials(name, new.keys[0].kid))
 
 
-def _unless_there(there: Application | None, torn: bool, new: Application) -> Application:
-    if torn:
-        return _known(None, new.name, torn)
-    if there is not None and there.keys != new.keys:  # else it is ours: the answer to the first sending got lost
-        raise InvalidApplication(
-            f"There is an application {new.name} already. `redisq app rotate {new.name}` gives it a new secret."
-        )
-    return there or new
+def _made(new: Application, there: Application | None, torn: bool, *, replace: bool) -> Application:
+    if there is None:
+        return _known(None, new.name, torn) if torn and not replace else new
+    if there.keys == new.keys:
+        return there  # it is ours: the answer to the first sending got lost
+    if replace:
+        return new.instead_of(there)
+    raise InvalidApplication(
+        f"There is an application {new.name} already. `redisq app rotate {new.name}` gives it a new secret."
+    )
 
 
 def enrol(settings: Settings, name: str, kid: str, allowance: Scopes) -> Flow[Application]:
     """Register an application with the key of a key id that was chosen before; one that is there already stays."""
     masters, now = masters_of(settings), int(time.time())
-    new = Application(name, now, now, allowance, (AppKey(kid, masters.newest.kid, now),))
+    new = Application(name, now, now, allowance, (AppKey(kid, masters.newest.kid, now),), changed_at=now)
     return (yield from _write(settings, name, lambda there, _: there or new))
 
 
-def rotate(settings: Settings, name: str, overlap: float) -> Flow[Issued]:
+def rotate(settings: Settings, name: str, overlap: float, tell: Tell = _nobody) -> Flow[Issued]:
     """Give an application a new key; the old one goes on for `overlap` seconds, with 0 not a moment longer.
 
     Raises:
@@ -130,29 +146,32 @@ def rotate(settings: Settings, name: str, overlap: float) -> Flow[Issued]:
         again = any(key.kid == kid for key in app.keys)  # the answer to the first sending got lost
         return app if again else app.rotated(masters, overlap, now, kid)
 
-    changed = yield from _change(settings, name, rotated)
+    changed = yield from _change(settings, name, rotated, tell)
     return Issued(changed, masters.newest.credentials(name, kid))
 
 
-def allow(settings: Settings, name: str, allowance: Scopes) -> Flow[Application]:
+def allow(settings: Settings, name: str, allowance: Scopes, tell: Tell = _nobody) -> Flow[Application]:
     """Give an application another allowance. It counts for tokens that it has made, too."""
     now = time.time()
-    return (yield from _change(settings, name, lambda app: app.with_allowance(allowance, now)))
+    return (yield from _change(settings, name, lambda app: app.with_allowance(allowance, now), tell))
 
 
-def switch(settings: Settings, name: str, *, disabled: bool) -> Flow[Application]:
+def switch(settings: Settings, name: str, *, disabled: bool, tell: Tell = _nobody) -> Flow[Application]:
     """Disable an application, so that no token of its counts, or enable it again."""
     now = time.time()
-    return (yield from _change(settings, name, lambda app: app.switched(disabled=disabled, now=now)))
+    return (yield from _change(settings, name, lambda app: app.switched(disabled=disabled, now=now), tell))
 
 
-def revoke_all(settings: Settings, name: str) -> Flow[Application]:
-    """Revoke all tokens of an application that were issued before now. Its secret goes on: see `rotate`."""
+def revoke_all(settings: Settings, name: str, tell: Tell = _nobody) -> Flow[Application]:
+    """Revoke all tokens of an application that were issued before now, by whatever clock; see `revoked_all`.
+
+    Its secret goes on: see `rotate`.
+    """
     now = time.time()
-    return (yield from _change(settings, name, lambda app: app.revoked_all(now)))
+    return (yield from _change(settings, name, lambda app: app.revoked_all(now), tell))
 
 
-def revoke(settings: Settings, name: str, token: str) -> Flow[Application]:
+def revoke(settings: Settings, name: str, token: str, tell: Tell = _nobody) -> Flow[Application]:
     """Revoke one token and all that were narrowed from it, by itself or by its id (jti) alone.
 
     Raises:
@@ -163,7 +182,7 @@ def revoke(settings: Settings, name: str, token: str) -> Flow[Application]:
     if "." in token:
         registry = yield from read(settings)
         jti, expires_at = _identified(registry, settings, name, token, now)
-    return (yield from _change(settings, name, lambda app: app.revoked(jti, expires_at, now)))
+    return (yield from _change(settings, name, lambda app: app.revoked(jti, expires_at, now), tell))
 
 
 def _identified(registry: Registry, settings: Settings, name: str, token: str, now: float) -> tuple[str, int | None]:
@@ -181,12 +200,15 @@ def _identified(registry: Registry, settings: Settings, name: str, token: str, n
     return grant.jti, int(tokens.inspect(token)["payload"]["exp"])
 
 
-def _change(settings: Settings, name: str, change: Callable[[Application], Application]) -> Flow[Application]:
-    return (yield from _write(settings, name, lambda there, torn: change(_known(there, name, torn))))
+def _change(settings: Settings, name: str, change: Change, tell: Tell) -> Flow[Application]:
+    return (yield from _write(settings, name, lambda there, torn: change(_known(there, name, torn)), tell))
 
 
 def _write(
-    settings: Settings, name: str, change: Callable[[Application | None, bool], Application]
+    settings: Settings,
+    name: str,
+    change: Callable[[Application | None, bool], Application],
+    tell: Tell = _nobody,
 ) -> Flow[Application]:
     """Write what `change` makes of the application that is there, or of none and whether its record does not verify.
 
@@ -194,6 +216,7 @@ def _write(
         ApplicationConflict: others wrote in between, again and again.
     """
     masters, apps = masters_of(settings), keys.apps_key(settings.namespace)
+    told: Application | None = None
     for _ in range(_TRIES):
         found: Records = yield calls.applications(apps)
         before = found.records.get(name, b"")
@@ -201,6 +224,9 @@ def _write(
         changed = change(there, there is None and before != b"")
         if changed is there:
             return changed
+        if there is not None and there != told:
+            tell(there)
+            told = there
         outcome = yield calls.application(apps, name, before, changed.to_record(settings.namespace, masters), MOST)
         if outcome is None:
             return changed

@@ -18,6 +18,7 @@ from redisq.errors import InvalidDefinition, InvalidSettings, Unavailable
 from redisq.keys import PartitionKeys
 from redisq.model import Finding, Judgement, Look, QueueStats, Survey
 from redisq.operations import Flow, Operations
+from redisq.scopes import is_queue
 
 #: What tells where messages belong. The others, looked over later, tell where they are.
 HASHES = ("states", "messages")
@@ -176,8 +177,8 @@ def examine_server(operations: Operations, token: str | None, *, scan: bool, fix
     """Judge the server and its clock; with `scan` search all its keys for queues that are not registered."""
     operations.authorise_all("admin", token)
     registry = keys.queues_key(operations.settings.namespace)
-    yield calls.registry(registry)  # when this is answered and INFO is not, it is INFO that is refused
-    found: list[Finding] = []
+    known: Mapping[str, int] = yield calls.registry(registry)  # when this is answered and INFO is not, INFO is refused
+    found: list[Finding] = yield from _entries(registry, known, fix)
     sent = time.time()
     try:
         server_time, told = yield calls.info(registry)
@@ -189,6 +190,21 @@ def examine_server(operations: Operations, token: str | None, *, scan: bool, fix
     if scan:
         found += yield from _search(operations, registry, fix)
     return _sorted(found)
+
+
+def _entries(registry: str, known: Mapping[str, int], fix: bool) -> Flow[list[Finding]]:
+    """Judge the registry, where whoever may use one queue in direct mode may write."""
+    found = list[Finding]()
+    broken = sorted(name for name, partitions in known.items() if is_queue(name) and not partitions)
+    for queue in broken:
+        if fix:
+            yield calls.unregister(registry, queue)
+            yield calls.register(registry, queue, 1)
+        found.append(findings.found("entry-broken", queue, fixed=int(fix)))
+    if strange := sorted(name for name in known if not is_queue(name)):
+        shown = tuple(repr(name[:40]) for name in strange[:_EXAMPLES])
+        found.append(findings.found("entry-strange", count=len(strange), examples=shown))
+    return found
 
 
 def _search(operations: Operations, registry: str, fix: bool) -> Flow[list[Finding]]:

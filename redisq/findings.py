@@ -160,6 +160,12 @@ KINDS: Mapping[str, Kind] = {
         "of what was there before last that much longer",
         "Wait, and let NTP set the server's clock.",
     ),
+    "security-none": Kind(
+        WARNING,
+        "The queue's security is none: gateways whose REDISQ_HTTP_OPEN_QUEUES names it let anybody queue, get, delete "
+        "and work on messages; the others ask for tokens, as none did before that setting",
+        "Name it there if it shall be open; else `redisq queues define QUEUE --security default`.",
+    ),
     "paused": Kind(NOTE, "The queue is paused", "`redisq queues resume QUEUE` lets workers claim again."),
     "bell-rings-twice": Kind(
         NOTE, "The bell holds more than one ring: workers wake for nothing", "Nothing: the next claims silence it."
@@ -170,6 +176,15 @@ KINDS: Mapping[str, Kind] = {
         "Queues that have keys but are not in the registry: they are not listed",
         "enters them; queueing a message does, too",
         severity=WARNING,
+    ),
+    "entry-broken": _fixed(
+        "The queue's entry in the registry is damaged: processes that start, or go on for 10 s, cannot queue there",
+        "writes it anew",
+    ),
+    "entry-strange": Kind(
+        WARNING,
+        "Entries of the registry that are no names of queues: they are passed over",
+        "Find who wrote them, and remove them by HDEL.",
     ),
     "key-unknown": Kind(
         WARNING,
@@ -256,6 +271,8 @@ def of_survey(queue: str, survey: Survey) -> Iterator[Finding]:
     if set(survey.types.values()) == {"none"}:
         yield found("no-keys", queue)
     yield from _of_definition(queue, survey.config)
+    if survey.config.get("security") == "1":
+        yield found("security-none", queue)
     if survey.config.get("paused") == "1":
         yield found("paused", queue)
     elif survey.lapsed > _LONG:

@@ -321,7 +321,8 @@ class Definition:
 
     `max_length` counts waiting messages, ready and scheduled; 0 is no limit. `paused` stops claims, not queueing.
     `schema` is a JSON Schema (2020-12) that requests have to fit; None is none. Clients notice a change in 5 s.
-    `security` is for the HTTP gateway: with "none" it lets anybody queue, get, delete and work on messages there.
+    `security` is for HTTP gateways: with "none" those whose REDISQ_HTTP_OPEN_QUEUES names the queue let anybody queue,
+    get, delete and work on messages there.
     """
 
     max_length: int | None = None

@@ -53,7 +53,11 @@ def create(
     allow: Allow = None,
     allow_all: AllowAll = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Write over a record of this name that does not verify.")
+        bool,
+        typer.Option(
+            "--replace",
+            help="Write over a record of this name: what was made with its secrets, and what was revoked, ends.",
+        ),
     ] = False,
     url: options.Url = None,
     as_json: options.AsJson = False,
@@ -80,9 +84,10 @@ def create(
     from redisq.client import RedisQ
 
     allowance = _allowance(allow, allow_all)
+    was = _Was(as_json, later=True)
     with RedisQ(settings=settings) as mq:
-        issued = mq._run(directory.create(settings, name, allowance, replace=replace))
-    _print(issued.credentials, {"allowance": allowance.texts()}, as_json)
+        issued = mq._run(directory.create(settings, name, allowance, replace=replace, tell=was))
+    _print(issued.credentials, {"allowance": allowance.texts()}, as_json, was)
 
 
 @app.command("allow")
@@ -96,10 +101,10 @@ def allow_(
     """Change what an application may do, which counts for the tokens it has made, too."""
     from redisq import directory
 
-    allowance = _allowance(allow, allow_all)
-    changed = _run(url, lambda settings: directory.allow(settings, name, allowance))
+    allowance, was = _allowance(allow, allow_all), _Was(as_json)
+    changed = _run(url, lambda settings: directory.allow(settings, name, allowance, was))
     text = f"{name} may do {', '.join(changed.allowance.texts())}. For its Redis user see `redisq app acl {name}`."
-    output.show(as_json, _document(changed), text)
+    output.show(as_json, {**_document(changed), **was.document()}, text)
 
 
 @app.command("list")
@@ -150,9 +155,10 @@ def rotate(
     """Give an application a new secret and print it, once."""
     from redisq import directory
 
-    issued = _run(url, lambda settings: directory.rotate(settings, name, overlap))
+    was = _Was(as_json, later=True)
+    issued = _run(url, lambda settings: directory.rotate(settings, name, overlap, was))
     retiring = [key.not_after for key in issued.application.keys[1:]]
-    _print(issued.credentials, {"old_until": _iso(max(filter(None, retiring), default=0))}, as_json)
+    _print(issued.credentials, {"old_until": _iso(max(filter(None, retiring), default=0))}, as_json, was)
 
 
 @app.command("disable")
@@ -170,8 +176,8 @@ def enable(name: Name, url: options.Url = None, as_json: options.AsJson = False)
 def _switch(name: str, disabled: bool, url: str | None, as_json: bool) -> None:
     from redisq import directory
 
-    settings = _settings(url)
-    _run(url, lambda _: directory.switch(settings, name, disabled=disabled))
+    settings, was = _settings(url), _Was(as_json)
+    _run(url, lambda _: directory.switch(settings, name, disabled=disabled, tell=was))
     user = redis_users.switch(settings, name, on=not disabled)
     text = f"{name} is {'disabled' if disabled else 'enabled'}. {user.text}"
     output.show(as_json, {"name": name, "disabled": disabled, "redis_user": user.state}, text)
@@ -195,14 +201,18 @@ def revoke(
 
     if (token is None) is not all:
         raise typer.BadParameter("Say which: --token TOKEN, or --all.")
+    was = _Was(as_json)
     if token is None:
-        changed = _run(url, lambda settings: directory.revoke_all(settings, name))
-        text = f"revoked all tokens of {name} issued before {_iso(changed.not_before)}"
+        changed = _run(url, lambda settings: directory.revoke_all(settings, name, was))
+        text = (
+            f"revoked all tokens of {name} issued before {_iso(changed.not_before)}: those of now, by a clock that is "
+            "ahead, too. One that it signs itself counts from then on, one from /_token at once"
+        )
     else:
         given = token if token != options.STDIN else sys.stdin.read(4096).strip()
-        changed = _run(url, lambda settings: directory.revoke(settings, name, given))
+        changed = _run(url, lambda settings: directory.revoke(settings, name, given, was))
         text = f"revoked the token, and all that were narrowed from it; {len(changed.denied):,} of {name} are"
-    output.show(as_json, _document(changed), text)
+    output.show(as_json, {**_document(changed), **was.document()}, text)
 
 
 @app.command("acl")
@@ -271,12 +281,42 @@ def _allowance(texts: list[str] | None, everything: bool) -> Scopes:
         raise output.CommandError(f"{error}.") from None
 
 
-def _print(made: Credentials, more: dict[str, Any], as_json: bool) -> None:
-    output.show(
-        as_json,
-        {"app_id": made.app, "app_secret": made.secret(), **more},
-        f"export REDISQ_APP_ID={made.app}\nexport REDISQ_APP_SECRET={made.secret()}",
-    )
+class _Was:
+    """Says when an application was last changed, before it is changed: an old record that somebody put back shows so.
+
+    What a shell is to read is said `later` there, as a comment that hides nothing of it; but at once on a terminal.
+    """
+
+    def __init__(self, as_json: bool, *, later: bool = False) -> None:
+        self._as_json = as_json
+        self._later = later
+        self.app: Application | None = None
+
+    def __call__(self, app: Application) -> None:
+        self.app = app
+        if self._later and sys.stderr.isatty():
+            output.complain(self.text(app))
+        elif not (self._later or self._as_json):
+            output.text(self.text(app))
+
+    @staticmethod
+    def text(app: Application) -> str:
+        """Say it in a sentence."""
+        return f"{app.name} was last changed {_iso(app.changed_at)}, version={app.version}"
+
+    def document(self) -> dict[str, Any]:
+        """Say it for programs."""
+        found = self.app
+        return {} if found is None else {"before": {"version": found.version, "changed_at": _iso(found.changed_at)}}
+
+
+def _print(made: Credentials, more: dict[str, Any], as_json: bool, was: _Was | None = None) -> None:
+    lines = [f"export REDISQ_APP_ID={made.app}", f"export REDISQ_APP_SECRET={made.secret()}"]
+    document = {"app_id": made.app, "app_secret": made.secret(), **more}
+    if was is not None and was.app is not None:
+        lines.append(f"# {was.text(was.app)}")
+        document |= was.document()
+    output.show(as_json, document, "\n".join(lines))
 
 
 def _document(app: Application) -> dict[str, Any]:
@@ -290,6 +330,7 @@ def _document(app: Application) -> dict[str, Any]:
         "allowance": app.allowance.texts(),
         "keys": keys,
         "created_at": _iso(app.created_at),
+        "changed_at": _iso(app.changed_at),
         "not_before": _iso(app.not_before),
         "revoked": {jti: _iso(end) for jti, end in app.denied.items()},
         "version": app.version,

@@ -66,7 +66,11 @@ def define(
     dedup_window: Annotated[str | None, _setting("SECONDS", "How long the ids of messages are remembered.")] = None,
     paused: Annotated[str | None, _setting("true|false", "Whether workers claim nothing.")] = None,
     security: Annotated[
-        str | None, _setting("token|none", "Whether the HTTP gateway asks for a token: none lets anybody in.")
+        str | None,
+        _setting(
+            "token|none",
+            "Whether a gateway asks for a token; none lets anybody in where REDISQ_HTTP_OPEN_QUEUES names it.",
+        ),
     ] = None,
     schema: Annotated[str | None, _setting("FILE", "JSON Schema that requests have to fit; - reads it here.")] = None,
     durability: Annotated[str | None, _unbuilt()] = None,

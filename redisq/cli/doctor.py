@@ -12,7 +12,7 @@ import typer
 
 from redisq.cli import options, output
 from redisq.cli.completion import queue_names
-from redisq.cli.queues import check_exists
+from redisq.cli.queues import check_exists, known
 
 if TYPE_CHECKING:
     from redisq.client import RedisQ
@@ -49,10 +49,10 @@ def doctor(
             check_exists(mq, queue, token)
         began = time.monotonic()
         found = [] if queues else mq.doctor_server(token, scan=scan, fix=fix)
-        names = list(dict.fromkeys(queues)) if queues else mq.queues(token)
+        names = list(dict.fromkeys(queues)) if queues else known(mq, token)
         held = 0
         for queue in names:
-            found += mq.doctor(queue, token, fix=fix)
+            found += [finding for finding in mq.doctor(queue, token, fix=fix) if not _is_wanted(finding)]
             held += _held(mq, queue, token)
         seconds = time.monotonic() - began
     healthy = not any(finding.severity == "error" and finding.remains for finding in found)
@@ -63,6 +63,14 @@ def doctor(
         output.text("\n".join([*_lines(found), _summary(found, held, len(names), seconds, healthy)]))
     if not healthy:
         raise typer.Exit(1)
+
+
+def _is_wanted(finding: Finding) -> bool:
+    """Tell whether a queue is open that the gateway's setting names, which stands in this environment, too."""
+    from redisq.gateway.settings import GatewaySettings
+    from redisq.scopes import is_among
+
+    return finding.code == "security-none" and is_among(finding.queue or "", GatewaySettings().open_queues)
 
 
 def _held(mq: RedisQ, queue: str, token: str | None) -> int:

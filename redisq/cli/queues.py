@@ -110,9 +110,16 @@ def sweep(
     from redisq.client import RedisQ
 
     with RedisQ(url) as mq:
-        names = mq.queues(token) if queue is None else [queue]
+        names = known(mq, token) if queue is None else [queue]
         swept = {name: mq.sweep(name, token) for name in names}
     output.show(as_json, {"swept": swept}, f"swept {sum(swept.values()):,}")
+
+
+def known(mq: RedisQ, token: str | None) -> list[str]:
+    """Give the names of all queues, without what is none: others may write to the registry, too."""
+    from redisq.scopes import is_queue
+
+    return [name for name in mq.queues(token) if is_queue(name)]
 
 
 def exists(mq: RedisQ, queue: str, token: str | None) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redisq.cli import options, output
+from redisq.cli.queues import known
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,7 +59,7 @@ def stats(
 
 
 def _look(mq: RedisQ, queue: str | None, token: str | None) -> list[Row]:
-    names = mq.queues(token) if queue is None else [queue]
+    names = known(mq, token) if queue is None else [queue]
     return [mq.stats(name, token).to_dict() for name in names]
 
 

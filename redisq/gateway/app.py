@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redisq.errors import RedisQError
-from redisq.gateway import claims, document, health, messages, page, queues, token
+from redisq.gateway import claims, closed, document, health, messages, page, queues, token
 from redisq.gateway.context import Context
 from redisq.gateway.door import Door
 from redisq.gateway.edge import Edge
@@ -160,7 +160,8 @@ def _cors(origins: tuple[str, ...]) -> list[Middleware]:
 
 
 def _home(context: Context) -> list[Middleware]:
-    return [Middleware(Home, origins=context.options.cors_origins)] if context.settings.auth == "none" else []
+    options = context.options
+    return [Middleware(Home, origins=options.cors_origins, names=options.hosts)] * (context.settings.auth == "none")
 
 
 @contextlib.asynccontextmanager
@@ -170,11 +171,14 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     start, stop = (getattr(context.verifier, name, None) for name in ("start", "stop"))
     if start is not None:
         await start()
-    drain = asyncio.create_task(_drain(context))
+    beside = [asyncio.create_task(_drain(context))]
+    if context.settings.auth != "none":
+        beside.append(asyncio.create_task(closed.tell(context)))
     try:
         yield
     finally:
-        drain.cancel()
+        for task in beside:
+            task.cancel()
         if stop is not None:
             await stop()
         for farewell in context.farewells:

@@ -9,17 +9,19 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from redisq.errors import Forbidden, InvalidToken
+from redisq.gateway import hosts
 from redisq.gateway.context import Context
 from redisq.gateway.definitions import Definitions
 from redisq.gateway.edge import APPLICATION
 from redisq.gateway.fields import credentials, values
 from redisq.gateway.limits import Limits
 from redisq.gateway.sites import changes_from_afar
+from redisq.scopes import is_among
 from redisq.tokens import MAX_TTL, OPS, Grant
 
 log = logging.getLogger("redisq.gateway")
 
-#: What anybody may do on a queue whose `security` is none; never to change it, nor to look at it as a whole.
+#: What anybody may do on a queue that is open; never to change it, nor to look at it as a whole.
 OPEN = frozenset({"queue", "get", "delete", "work"})
 _FOR_NOBODY = ""  # the application of who shows no token
 #: Why a genuine token is refused. Its holder guesses nothing, and shall not lock out whoever shares the address.
@@ -40,7 +42,8 @@ class Door:
 
         Raises:
             InvalidToken, TokenExpired: there is no token, or it is not good.
-            Forbidden: it does not allow this; or it is not needed, and a page of another site would change something.
+            Forbidden: it does not allow this; or it is not needed, and a page of another site would change something,
+                or the request is for a host that the gateway does not know.
             Unavailable: it cannot be told, as Redis does not answer.
             TooManyRequests: its application, or its address, has reached a limit.
         """
@@ -49,6 +52,7 @@ class Door:
         if token is not None:
             grant = self.admit_token(token, op, queue, address_of(scope))
         elif op in OPEN and await self._is_open(queue):
+            hosts.check(scope, self._context.options.hosts)
             if changes_from_afar(request.method, request.headers, self._context.options.cors_origins):
                 raise Forbidden("A page of another site may change nothing here without a token.")
             grant = _everybody(OPEN, queue)
@@ -84,8 +88,11 @@ class Door:
         return grant
 
     async def _is_open(self, queue: str) -> bool:
-        """Tell whether a queue is open to all, where others are not."""
-        return not self._asks_nobody and (await self.definitions.of(queue)).security == "none"
+        """Tell whether a queue is open to all, where others are not: who runs the gateway wants it so, and its own
+        definition does."""
+        if self._asks_nobody or not is_among(queue, self._context.options.open_queues):
+            return False
+        return (await self.definitions.of(queue)).security == "none"
 
     @property
     def _asks_nobody(self) -> bool:

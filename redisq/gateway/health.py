@@ -11,13 +11,15 @@ from starlette.routing import Route
 
 from redisq.applications import Registry
 from redisq.errors import RedisQError, Unavailable
+from redisq.gateway import hosts
 from redisq.gateway.addresses import parse, trusted
 from redisq.gateway.context import Context
-from redisq.gateway.door import Door, address_of
+from redisq.gateway.door import Door, address_of, bearer
 from redisq.gateway.errors import reply
 from redisq.gateway.metrics import Meters
 from redisq.gateway.queries import query
 from redisq.model import QueueStats
+from redisq.scopes import is_queue
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MOST_QUEUES = 1000  # in one scrape
@@ -78,12 +80,23 @@ class _Health:
 
     async def metrics(self, request: Request) -> Response:
         """Write what is counted, for Prometheus."""
-        address = parse(address_of(request.scope))
-        if not trusted(address, self._context.options.metrics_allow):
+        options, scope = self._context.options, request.scope
+        if not trusted(parse(address_of(scope)), options.metrics_allow):
+            await self._door.admit_all(request, "stats")
+        elif options.hosts and not hosts.all_known(scope, options.hosts):
+            if bearer(scope) is None:
+                hosts.check(scope, options.hosts)
             await self._door.admit_all(request, "stats")
         query(request)
         queues = await self._queues()
-        return Response(self._meters.text(queues), media_type=METRICS_TYPE)
+        return Response(self._meters.text(queues, self._known()), media_type=METRICS_TYPE)
+
+    def _known(self) -> Registry | None:
+        try:
+            known = self._context.verifier.snapshot()
+        except Unavailable:
+            return None
+        return known if isinstance(known, Registry) else None
 
     async def _queues(self) -> Sequence[QueueStats] | None:
         """Look at the queues, the first of them when there are very many; None when Redis does not answer."""
@@ -95,7 +108,7 @@ class _Health:
 
         try:
             async with asyncio.timeout(_SCRAPE_DEADLINE):
-                names = (await self._mq.queues())[:MOST_QUEUES]
+                names = list(filter(is_queue, await self._mq.queues()))[:MOST_QUEUES]
                 return await asyncio.gather(*(look(name) for name in names))
         except (TimeoutError, RedisQError):
             return None

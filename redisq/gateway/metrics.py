@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 from starlette.types import Scope
 
+from redisq.applications import Registry
 from redisq.model import QueueStats
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -79,12 +80,36 @@ class Meters(Collector):
         yield times
         yield GaugeMetricFamily("redisq_http_in_flight", "Requests that are being handled.", value=self.in_flight)
 
-    def text(self, queues: Sequence[QueueStats] | None) -> bytes:
-        """Write all in the Prometheus text format, with what queues hold; None when that is not known."""
+    def text(self, queues: Sequence[QueueStats] | None, known: Registry | None = None) -> bytes:
+        """Write all in the Prometheus text format, with what queues hold and which applications are known; None when
+        that cannot be told."""
         registry = CollectorRegistry()
         registry.register(self)
         registry.register(_Queues(queues))
+        if known is not None:
+            registry.register(_Applications(known))
         return bytes(generate_latest(registry))
+
+
+class _Applications(Collector):
+    """How many records of applications count, and how many do not, and why, as Prometheus reads it."""
+
+    def __init__(self, known: Registry) -> None:
+        self._known = known
+
+    def collect(self) -> Iterable[Metric]:
+        known = self._known
+        found = GaugeMetricFamily(
+            "redisq_applications", "Records of applications, by whether and why not they count.", labels=["state"]
+        )
+        for state, records in (
+            ("known", known.applications),
+            ("unverified", known.unverified),
+            ("replayed", known.replayed),
+            ("strayed", known.strayed),
+        ):
+            found.add_metric([state], len(records))
+        yield found
 
 
 class _Queues(Collector):

@@ -12,18 +12,28 @@ from starlette.routing import Route
 
 from redisq import aclient, dead_letters
 from redisq.aclient import AsyncRedisQ
+from redisq.bounds import check_definition
 from redisq.dead_letters import Selection
+from redisq.errors import Forbidden
 from redisq.gateway.bodies import JSON, Body, empty, parse_json, type_of, whole
 from redisq.gateway.context import Context
 from redisq.gateway.door import Door
 from redisq.gateway.errors import BadRequest, reply
 from redisq.gateway.queries import number, query, seconds
 from redisq.model import Definition
+from redisq.scopes import is_queue
 
 _DOCUMENT = 1024 * 1024  # bytes of a definition
 _LETTERS, _MOST_LETTERS = 100, 1000
 _ROOM = 16 * 1024 * 1024  # bytes of bodies in one list
 _CHOICE = ("reason", "min_age", "max_age")
+_BY_HAND = "Who runs the gateway sets it: `redisq queues define`."
+#: What a token with `admin` does not change, or not beyond the gateway's settings, and why.
+_FOR_THE_OPERATOR = {
+    "security": f"security is not set over HTTP, or whoever holds a token for a while could open a queue. {_BY_HAND}",
+    "max_bytes": f"max_bytes is at most the gateway's REDISQ_MAX_BYTES over HTTP. {_BY_HAND}",
+    "max_length": f"max_length is at most the gateway's REDISQ_MAX_LENGTH over HTTP. {_BY_HAND}",
+}
 
 
 def routes(context: Context, door: Door) -> list[Route]:
@@ -60,7 +70,7 @@ class _Queues:
         """List the names of all queues."""
         grant = await self._door.admit_all(request, "stats")
         query(request)
-        return reply({"queues": await self._context.acting_for(grant.app).queues()})
+        return reply({"queues": list(filter(is_queue, await self._context.acting_for(grant.app).queues()))})
 
     async def config(self, request: Request) -> Response:
         """Give a queue's own settings."""
@@ -70,7 +80,7 @@ class _Queues:
 
     async def replace(self, request: Request) -> Response:
         """Give a queue these settings and no others."""
-        return await self._define(request, dict.fromkeys(Definition.__dataclass_fields__))
+        return await self._define(request, dict.fromkeys(Definition.__dataclass_fields__.keys() - {"security"}))
 
     async def change(self, request: Request) -> Response:
         """Change some settings of a queue."""
@@ -127,7 +137,32 @@ class _Queues:
         if not isinstance(changes, dict):
             raise BadRequest("A definition is an object of settings and their values.")
         read = {name: value if name in Definition.SECONDS else whole(value) for name, value in changes.items()}
+        await self._check_reach(mq, queue, read)
         return await self._defined(mq, queue, {**rest, **read})
+
+    async def _check_reach(self, mq: AsyncRedisQ, queue: str, changes: dict[str, Any]) -> None:
+        """Refuse what reaches further than to administer a queue, and take `security` out, which stays as it is.
+
+        What is there may be said again: so a definition that was read can be sent back.
+
+        Raises:
+            Forbidden: that is for who runs the gateway.
+        """
+        check_definition(changes)
+        reaching = {name: value for name, value in changes.items() if self._reaches_far(name, value)}
+        own = await mq.define(queue) if reaching else None
+        for name, value in reaching.items():
+            if value != getattr(own, name):
+                raise Forbidden(_FOR_THE_OPERATOR[name])
+        changes.pop("security", None)
+
+    def _reaches_far(self, name: str, value: Any) -> bool:
+        """Tell whether a setting would open the queue to others, or take more from what all queues share than the
+        gateway's own settings let it."""
+        if name not in _FOR_THE_OPERATOR or name == "security":
+            return name == "security"
+        most: int = getattr(self._context.settings, name)
+        return value is not None and most > 0 and not 0 < value <= most
 
     async def _defined(self, mq: AsyncRedisQ, queue: str, changes: Mapping[str, Any]) -> Response:
         try:

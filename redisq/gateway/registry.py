@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from redisq import calls, keys
 from redisq.aclient import AsyncRedisQ
@@ -20,12 +21,18 @@ from redisq.tokens import Grant
 
 log = logging.getLogger("redisq.gateway")
 
+_STRAYED = (
+    "was not made of the one seen before, but of an old one that somebody put back, or that a failover or a backup "
+    "brought back; `redisq app create --replace` makes it anew, and a gateway that starts takes it as it is"
+)
+
 
 class LiveRegistry:
     """Tells what tokens allow, by a snapshot of the registry that follows it every `registry_poll` seconds.
 
     A gateway that has not seen the registry for `registry_stale_after` seconds cannot know what was revoked meanwhile,
-    so it lets nobody in. `clock` gives seconds that only go forward.
+    so it lets nobody in. Once in that time it reads all of it, whether or not Redis says that it has changed: whoever
+    can write there can say that it has not. `clock` gives seconds that only go forward.
 
     Raises:
         InvalidSettings: REDISQ_MASTER_KEY is not set.
@@ -39,9 +46,11 @@ class LiveRegistry:
         self._clock = clock
         self._masters = masters_of(mq.settings)
         self._audience = mq.settings.token_audience
-        self._generation = b"-"
+        self._generation = b""
         self._registry: Registry | None = None
+        self._records: Mapping[str, bytes] = {}
         self._seen_at = 0.0
+        self._read_at = -math.inf
         self._failing = False
         self._following: asyncio.Task[None] | None = None
 
@@ -99,17 +108,22 @@ class LiveRegistry:
             Unavailable: Redis cannot be asked; what was seen last stays, until it is too old.
         """
         began = self._clock()  # what is read is not older than this
-        await self._mq._run(self._read())
+        whole = began - self._read_at >= self._options.registry_stale_after
+        await self._mq._run(self._read(None if whole else self._generation))
         self._seen_at = began
+        if whole:
+            self._read_at = began
 
-    def _read(self) -> Flow[None]:
+    def _read(self, known: bytes | None) -> Flow[None]:
         settings = self._mq.settings
-        found: Records | None = yield calls.applications(keys.apps_key(settings.namespace), self._generation)
+        found: Records | None = yield calls.applications(keys.apps_key(settings.namespace), known)
         if found is None:
             return
-        before = self._registry
+        self._generation, before = found.generation, self._registry
+        if before is not None and found.records == self._records:
+            return
+        self._records = found.records
         self._registry = Registry(settings.namespace, self._masters, found.records, before)
-        self._generation = found.generation
         self._complain(before, self._registry)
 
     def _complain(self, before: Registry | None, now: Registry) -> None:
@@ -117,6 +131,7 @@ class LiveRegistry:
         for what, names, old in (
             ("does not verify with REDISQ_MASTER_KEY", now.unverified, before and before.unverified),
             ("is older than one seen before; was a backup restored, or a revocation undone", now.replayed, None),
+            (_STRAYED, now.strayed, None),
         ):
             if names and names != old:
                 log.warning("the record of application %s %s: it counts as none", ", ".join(names[:10]), what)

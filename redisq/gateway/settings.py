@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from redisq.errors import InvalidSettings
 from redisq.gateway.addresses import Network, networks
+from redisq.gateway.hosts import names
+from redisq.scopes import is_pattern
 
 
 def _networks(value: Any) -> Any:
@@ -39,6 +41,13 @@ def _root_path(value: str) -> str:
     return path
 
 
+def _patterns(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not is_pattern(value):
+            raise ValueError(f"{value[:100]!r} is no queue's name, nor the beginning of one with a final *")
+    return values
+
+
 class GatewaySettings(BaseSettings):
     """Where the gateway listens, and its limits.
 
@@ -65,6 +74,10 @@ class GatewaySettings(BaseSettings):
 
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)] = ()
     """origins whose scripts may call the gateway from a browser, separated by commas; * is any"""
+    open_queues: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated), AfterValidator(_patterns)] = ()
+    """queues that anybody may use whose `security` is none; names, or beginnings with a final *, with commas between"""
+    hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated), AfterValidator(names)] = ()
+    """names it answers to without a token, beside addresses and localhost, with commas between; see gateway.md"""
     metrics_allow: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = ()
     """networks that may read /_metrics without a token, separated by commas"""
     registry_poll: float = Field(default=2, gt=0, le=5)

@@ -86,8 +86,8 @@ async def _issue(context: Context, limits: Limits, request: Request) -> Response
     request.scope[APPLICATION] = app.name
     await limits.admit(app.name)
     scopes = _wanted(form.get("scope"), app.allowance)
-    lifetime = int(context.settings.token_ttl)
-    signed = _sign(credentials, scopes, context.settings.token_audience, lifetime, now, whole="scope" not in form)
+    lifetime, at = int(context.settings.token_ttl), app.issued_at(now)
+    signed = _sign(credentials, scopes, context.settings.token_audience, lifetime, at, whole="scope" not in form)
     told = {"access_token": signed, "token_type": "Bearer", "expires_in": lifetime, "scope": " ".join(scopes.texts())}
     return reply(told, headers={"Pragma": "no-cache"})
 

@@ -201,6 +201,85 @@ def test_records_that_do_not_count_are_told_of_once(
     assert "rqa1" not in "".join(told)
 
 
+CHANGES: dict[str, Callable[[Settings], Any]] = {
+    "allow": lambda settings: directory.allow(settings, "shop", Scopes.parse(["get:*"])),
+    "rotate": lambda settings: directory.rotate(settings, "shop", 3600),
+    "disable": lambda settings: directory.switch(settings, "shop", disabled=True),
+    "revoke": lambda settings: directory.revoke(settings, "shop", "another"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_old_record_that_somebody_put_back_is_not_signed_anew(
+    gateway: Gateway, raw: Raw, caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    """Whoever operates the applications changes what is there, and cannot know; gateways that saw the latest do."""
+    shop, settings = gateway.create(), gateway.settings
+    token, apps = gateway.token(shop), apps_key(raw.settings.namespace)
+    old = raw.redis.hget(apps, "shop")
+    told: list[Any] = []
+
+    async def part() -> None:
+        await gateway.live.refresh()
+        gateway.change(directory.revoke(settings, "shop", token))
+        await gateway.live.refresh()
+        assert gateway.state(token) == "revoked"
+        raw.redis.hset(apps, "shop", old)  # and the generation stays: the gateway does not even read it
+        gateway.change(CHANGES[change](settings))
+        caplog.set_level(logging.WARNING, "redisq.gateway")
+        await gateway.live.refresh()
+        assert gateway.state(token) == "unknown_key"
+        assert gateway.live.snapshot().strayed == ["shop"]
+        new = gateway.change(
+            directory.create(settings, "shop", Scopes.parse(["get:*"]), replace=True, tell=told.append)
+        )
+        await gateway.live.refresh()
+        assert (gateway.state(token), gateway.state(gateway.token(new))) == ("unknown_key", "shop")
+
+    gateway.run(part)
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert "the record of application shop was not made of the one seen before" in line
+    assert "create --replace" in line
+    assert [one.name for one in told] == ["shop"]
+
+
+@pytest.mark.parametrize("word", ["as it was", "", "-"])
+def test_a_revocation_that_somebody_says_is_none_is_seen_all_the_same(gateway: Gateway, raw: Raw, word: str) -> None:
+    """Whoever can write to Redis can put back the word by which gateways know that something has changed."""
+    token, apps = gateway.token(gateway.create()), apps_key(raw.settings.namespace)
+    raw.redis.hset(apps, "#", word)
+
+    async def part() -> None:
+        await gateway.live.refresh()
+        assert gateway.state(token) == "shop"
+        gateway.change(directory.revoke(gateway.settings, "shop", token))
+        raw.redis.hset(apps, "#", word)
+        gateway.clock.now += OPTIONS.registry_stale_after - 1
+        await gateway.live.refresh()
+        assert gateway.state(token) == "shop", "it was held back"
+        gateway.clock.now += 1
+        await gateway.live.refresh()
+        assert gateway.state(token) == "revoked"
+        seen = gateway.live.snapshot()
+        gateway.clock.now += OPTIONS.registry_stale_after
+        await gateway.live.refresh()
+        assert gateway.live.snapshot() is seen, "nothing has changed"
+
+    gateway.run(part)
+
+
+def test_who_changes_an_application_is_told_what_was_there(gateway: Gateway) -> None:
+    gateway.create()
+    told: list[Any] = []
+    one = gateway.change(directory.switch(gateway.settings, "shop", disabled=True, tell=told.append))
+    two = gateway.change(directory.revoke_all(gateway.settings, "shop", told.append))
+    three = gateway.change(directory.rotate(gateway.settings, "shop", 0, told.append)).application
+    gateway.change(directory.revoke(gateway.settings, "shop", "jti", told.append))
+    gateway.change(directory.allow(gateway.settings, "shop", Scopes.parse(["get:*"]), told.append))
+    assert told[1:4] == [one, two, three]
+    assert [app.version for app in told] == sorted({app.version for app in told})
+
+
 def test_it_needs_a_master_key(raw: Raw) -> None:
     with pytest.raises(InvalidSettings, match="REDISQ_MASTER_KEY"):
         LiveRegistry(AsyncRedisQ(settings=raw.settings), OPTIONS)

@@ -32,6 +32,8 @@ from redisq.tokens import Grant
 from tests.conftest import CREDENTIALS, REAL_SERVERS, settings_for, start
 
 QUEUE = "orders"
+#: Settings that open the queue `open` at the name of these tests' gateways, when its own definition does.
+OPENED = {"open_queues": "open", "hosts": "gateway"}
 MASTER = MasterKey.generate()
 
 

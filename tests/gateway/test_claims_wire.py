@@ -304,13 +304,16 @@ def test_claims_that_wait_count_as_long_waits(make_gateway: MakeGateway, make_se
     assert clients[0].answer()[0] == 200
 
 
-def test_a_queue_that_is_closed_during_the_wait_gives_strangers_nothing(served: Served, mq: RedisQ) -> None:
+def test_a_queue_that_is_closed_during_the_wait_gives_strangers_nothing(
+    make_gateway: MakeGateway, make_served: Callable[[Gateway], Served]
+) -> None:
+    served = make_served(make_gateway(open_queues=QUEUE, hosts="gateway"))
+    mq, client = served.gateway.mq, Client(served)
     mq.define(QUEUE, security="none")
-    client, office = Client(served), Client(served)
     client.send(f"/{QUEUE}/_claim", {"wait": LONG}, None)
     until(lambda: waits(served) == 1)
-    office.send(f"/{QUEUE}/_config", {"security": "token"}, method="PATCH")
-    assert office.answer()[0] == 200
+    mq.define(QUEUE, security="token")
+    until(lambda: Client(served).post(f"/{QUEUE}/_claim", {}, None)[0] == 401)
     id = mq.queue_message(QUEUE, 1)
     status, answer = client.answer()
     assert (status, answer["error"]["code"]) == (401, "invalid_token")

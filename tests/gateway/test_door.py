@@ -13,7 +13,7 @@ import pytest
 from redisq import Credentials, tokens
 from redisq.tokens import OPS
 from tests.conftest import settings_for
-from tests.gateway.conftest import QUEUE, Gateway, MakeGateway
+from tests.gateway.conftest import OPENED, QUEUE, Gateway, MakeGateway
 
 OTHER = Credentials.generate("other")
 
@@ -191,7 +191,7 @@ def test_long_waits_of_a_token_are_counted(make_gateway: MakeGateway) -> None:
 
 
 def test_who_shows_no_token_is_not_counted_as_one(make_gateway: MakeGateway) -> None:
-    gateway = make_gateway(waits_per_token=1, waits_per_address=2)
+    gateway = make_gateway(waits_per_token=1, waits_per_address=2, **OPENED)
     gateway.mq.define("open", security="none")
 
     async def claim(client: str) -> int:
@@ -205,40 +205,7 @@ def test_who_shows_no_token_is_not_counted_as_one(make_gateway: MakeGateway) -> 
     assert gateway.runner.run(all()) == [200, 200, 200, 429]
 
 
-# --- Open queues ---
-
-
-def test_an_open_queue_takes_anybody_for_its_messages_alone(gateway: Gateway) -> None:
-    gateway.mq.define("open", security="none")
-    made = gateway.call("POST", "/open", token=None, message=1)
-    assert made.status_code == 201
-    path = made.headers["Location"]
-    assert gateway.call("GET", path, token=None).json()["request"] == 1
-    assert gateway.call("DELETE", path, token=None).status_code == 204
-    for method, route in (
-        ("GET", "/open"),
-        ("GET", "/open/_config"),
-        ("PATCH", "/open/_config"),
-        ("PUT", "/open/_config"),
-        ("GET", "/open/_dead"),
-        ("POST", "/open/_redrive"),
-        ("POST", "/open/_purge"),
-        ("POST", "/open/_pause"),
-        ("POST", "/open/_resume"),
-        ("GET", "/_queues"),
-        ("POST", "/orders"),
-    ):
-        assert gateway.call(method, route, token=None, message={}).status_code == 401, route
-    assert gateway.call("POST", "/open", token="garbage", message=1).status_code == 401
-    assert gateway.call("POST", "/open", token=gateway.token(queues=["orders"]), message=1).status_code == 403
-
-
-def test_a_queue_that_is_closed_again_is_closed(gateway: Gateway) -> None:
-    gateway.mq.define("open", security="none")
-    assert gateway.call("POST", "/open", token=None, message=1).status_code == 201
-    closed = gateway.call("PATCH", "/open/_config", message={"security": "token"})
-    assert closed.json()["security"] == "token"
-    assert gateway.call("POST", "/open", token=None, message=1).status_code == 401
+# --- Who shows no token ---
 
 
 def test_a_stranger_makes_no_queue(gateway: Gateway) -> None:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
+import redis
 from prometheus_client.parser import text_string_to_metric_families
 
+from redisq import directory, tokens
+from redisq.gateway import closed
+from redisq.gateway.metrics import Meters
+from redisq.keys import apps_key, queues_key
+from redisq.scopes import Scopes
 from tests.conftest import settings_for
 from tests.gateway.conftest import QUEUE, Gateway, MakeGateway, Office
+
+
+@pytest.fixture
+def raw_redis(real_server: Any) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(real_server.url, protocol=2) as client:
+        yield client
 
 
 def samples(response: Any) -> dict[tuple[str, ...], float]:
@@ -79,3 +94,37 @@ def test_who_may_scrape(make_gateway: MakeGateway, gateway: Gateway) -> None:
     open = make_gateway(metrics_allow="10.0.0.0/8, 2001:db8::/32")
     for client, status in (("10.1.2.3", 200), ("2001:db8::1", 200), ("::ffff:10.0.0.1", 200), ("11.0.0.1", 401)):
         assert open.call("GET", "/_metrics", token=None, client=client).status_code == status
+
+
+@pytest.mark.parametrize("entry", [b"no name", b"\xff", b"", b"a/b", b"x" * 129])
+def test_what_is_no_queue_in_the_registry_is_passed_over(gateway: Gateway, raw_redis: Any, entry: bytes) -> None:
+    """Whoever may use one queue in direct mode may write there; nobody else's figures shall be gone for it."""
+    gateway.mq.queue_message(QUEUE, 1)
+    raw_redis.hset(queues_key(gateway.context.settings.namespace), entry, "1")
+    found = samples(gateway.call("GET", "/_metrics"))
+    assert (found[("redisq_up",)], found[("redisq_queue_ready", QUEUE)]) == (1, 1)
+    assert gateway.call("GET", "/_queues").json() == {"queues": [QUEUE]}
+    page = gateway.call("GET", "/_ui", token=None, headers={"Cookie": f"redisq_token={gateway.token()}"})
+    assert page.status_code == 200
+    assert f"/_ui/queues/{QUEUE}" in page.text
+    gateway.runner.run(closed.tell(gateway.context))
+
+
+def test_records_of_applications_are_counted(office: Office, raw_redis: Any) -> None:
+    settings = office.gateway.context.settings
+    shop = office.create("shop", "stats:*")
+    office.create("other", "stats:*")
+    apps = apps_key(settings.namespace)
+    old = raw_redis.hget(apps, "shop")
+    office.change(directory.switch(settings, "shop", disabled=True))
+    raw_redis.hset(apps, "shop", old)
+    office.change(directory.rotate(settings, "shop", 60))
+    token = tokens.sign(shop, audience=settings.token_audience, ops=["stats"], queues=["*"], now=time.time())
+    assert office.gateway.call("GET", "/_metrics", token=token).status_code == 401
+    office.change(directory.create(settings, "third", Scopes.parse(["stats:*"])))
+    third = office.gateway.context.verifier.snapshot()
+    assert list(third.strayed) == ["shop"]
+    meters = Meters().text(None, third).decode()
+    assert 'redisq_applications{state="known"} 2.0' in meters
+    assert 'redisq_applications{state="strayed"} 1.0' in meters
+    assert 'redisq_applications{state="replayed"} 0.0' in meters

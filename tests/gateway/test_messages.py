@@ -318,3 +318,25 @@ def test_a_preferred_wait(gateway: Gateway, finish: Any, prefer: str, applied: s
     found = gateway.call("GET", f"/orders/{id}", headers={"Prefer": prefer})
     assert found.status_code == 200
     assert found.headers.get("Preference-Applied") == applied
+
+
+def test_a_conflict_tells_nothing_of_the_other_message(gateway: Gateway) -> None:
+    """Whoever may queue here can meet another application's id, as those of keys are public arithmetic."""
+    told = set()
+    for number, become in enumerate((lambda _: None, lambda id: gateway.mq.delete_message(QUEUE, id))):
+        id = id_text(derived_id(CREDENTIALS.app, QUEUE, f"key-{number}"))
+        gateway.mq.queue_message(QUEUE, {"quiet": "body"}, id=id, delay=60 * number, priority=number)
+        become(id)
+        for headers, method, path in (
+            ({"Idempotency-Key": f"key-{number}"}, "POST", "/orders"),
+            ({}, "PUT", f"/orders/{id}"),
+        ):
+            answer = gateway.call(method, path, message="guess", headers=headers)
+            assert answer.status_code == 409
+            error = answer.json()["error"]
+            error.pop("request_id")
+            assert error.keys() == {"code", "message"}
+            assert "Location" not in answer.headers
+            assert not any(part in answer.text for part in (id, "quiet", 'body":'))
+            told.add((method, error["message"]))
+    assert len(told) == 2, "the same whatever became of the other one"

@@ -7,7 +7,7 @@ import pytest
 from redisq import embedded
 from redisq.gateway.sites import is_at, why_foreign
 from tests.conftest import settings_for
-from tests.gateway.conftest import Gateway, MakeGateway
+from tests.gateway.conftest import OPENED, MakeGateway
 from tests.gateway.test_door import shape
 
 AFAR = [
@@ -38,7 +38,8 @@ OWN = [
 
 
 @pytest.mark.parametrize("headers", AFAR)
-def test_an_open_queue_is_not_open_to_pages_of_other_sites(gateway: Gateway, headers: dict[str, str]) -> None:
+def test_an_open_queue_is_not_open_to_pages_of_other_sites(make_gateway: MakeGateway, headers: dict[str, str]) -> None:
+    gateway = make_gateway(**OPENED)
     gateway.mq.define("open", security="none")
     gateway.mq.queue_message("open", 1)
     assert gateway.call("POST", "/open/_claim", token=None, headers=headers).status_code == 403
@@ -53,14 +54,15 @@ def test_an_open_queue_is_not_open_to_pages_of_other_sites(gateway: Gateway, hea
 def test_a_site_that_may_call_the_gateway_may_use_open_queues(
     make_gateway: MakeGateway, origins: str, status: int
 ) -> None:
-    gateway = make_gateway(cors_origins=origins)
+    gateway = make_gateway(cors_origins=origins, **OPENED)
     gateway.mq.define("open", security="none")
     headers = {"Origin": "http://other.example", "Sec-Fetch-Site": "cross-site"}
     assert gateway.call("POST", "/open/_claim", token=None, headers=headers).status_code == status
 
 
 @pytest.mark.parametrize("headers", OWN)
-def test_a_page_of_the_gateway_itself_may_use_open_queues(gateway: Gateway, headers: dict[str, str]) -> None:
+def test_a_page_of_the_gateway_itself_may_use_open_queues(make_gateway: MakeGateway, headers: dict[str, str]) -> None:
+    gateway = make_gateway(**OPENED)
     gateway.mq.define("open", security="none")
     assert gateway.call("POST", "/open/_claim", token=None, headers=headers).status_code == 200
 

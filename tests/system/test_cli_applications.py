@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -84,6 +85,33 @@ def test_an_application_from_its_first_day_to_its_last(office: Shell) -> None:
     assert "shop is disabled. There is no Redis user shop." in office.text("app", "disable", "shop")
     assert "disabled" in office.text("app", "list")
     assert office.json("app", "enable", "shop") == {"name": "shop", "disabled": False, "redis_user": "none"}
+
+
+def test_it_is_said_when_an_application_was_last_changed_before_it_is(office: Shell) -> None:
+    """An old record that somebody put back shows by that."""
+    office.text("app", "create", "shop", "--allow", "get:orders")
+    token = ("--token", "some-id")
+    for command in (["allow", "--allow", "get:*"], ["disable"], ["enable"], ["revoke", "--all"], ["revoke", *token]):
+        shown = office.json("app", "show", "shop")
+        first, *rest = office.text("app", command[0], "shop", *command[1:]).splitlines()
+        assert first == f"shop was last changed {shown['changed_at']}, version={shown['version']}"
+        assert rest
+    for command in (["allow", "--allow", "get:*"], ["revoke", "--all"], ["revoke", *token], ["rotate"]):
+        shown = office.json("app", "show", "shop")
+        changed = office.json("app", command[0], "shop", *command[1:])
+        assert changed["before"] == {"version": shown["version"], "changed_at": shown["changed_at"]}
+
+
+@pytest.mark.parametrize("line", ["eval $(cat lines)", 'eval "$(cat lines)"'])
+def test_a_shell_reads_the_credentials_beside_what_is_said(office: Shell, line: str) -> None:
+    office.text("app", "create", "shop", "--allow", "get:orders")
+    shown = office.json("app", "show", "shop")
+    (office.folder / "lines").write_text(office.text("app", "rotate", "shop"))
+    done = subprocess.run(["sh", "-c", f"{line}; env"], cwd=office.folder, capture_output=True, text=True, check=True)
+    found = dict(one.split("=", 1) for one in done.stdout.splitlines() if one.startswith("REDISQ_APP_"))
+    assert Credentials.parse(found["REDISQ_APP_ID"], found["REDISQ_APP_SECRET"]).app == "shop"
+    said = (office.folder / "lines").read_text().splitlines()[-1]
+    assert said == f"# shop was last changed {shown['changed_at']}, version={shown['version']}"
 
 
 def test_no_command_but_the_two_shows_a_secret(office: Shell) -> None:

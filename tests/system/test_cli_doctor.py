@@ -116,3 +116,28 @@ def test_wrong_usage(shell: Shell, producer: RedisQ) -> None:
     assert shell.error("doctor", "order") == "There is no queue order. Did you mean orders?"
     token = shell.text("token", "create", "--op", "stats")
     assert "does not allow" in shell.error("doctor", "--token", token)
+
+
+def test_a_queue_that_looks_open_is_named_unless_the_gateways_setting_does(shell: Shell, producer: RedisQ) -> None:
+    producer.define("once-open", security="none")
+    told = shell.text("doctor")
+    assert "once-open" in told
+    assert "warning  security-none" in told
+    assert "REDISQ_HTTP_OPEN_QUEUES" in told
+    assert "security-none" not in shell.text("doctor", REDISQ_HTTP_OPEN_QUEUES="once-*")
+
+
+def test_entries_of_the_registry_that_another_user_damaged(shell: Shell, producer: RedisQ, redis: Any) -> None:
+    """Whoever may use one queue in direct mode may write to the registry of all."""
+    producer.queue_message("orders", 1)
+    registry = queues_key(shell.environment["REDISQ_NAMESPACE"])
+    redis.hset(registry, mapping={"orders": "mine", "no name": "1", b"\xff": "1"})
+    told = shell.run("doctor")
+    assert told.returncode == 1
+    assert "error    entry-broken" in told.stdout
+    assert "warning  entry-strange 2" in told.stdout
+    assert [row["queue"] for row in shell.json("stats")["queues"]] == ["orders"]
+    assert list(shell.json("sweep")["swept"]) == ["orders"]
+    assert "mended   entry-broken" in shell.text("doctor", "--fix")
+    assert redis.hget(registry, "orders") == b"1"
+    shell.text("queue", "orders", "2")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from redisq import applications, tokens
+from redisq import applications, lineage, tokens
 from redisq.applications import (
     MAX_RECORD_BYTES,
     MOST_DENIED,
@@ -24,7 +24,7 @@ from redisq.applications import (
 )
 from redisq.errors import Forbidden, InvalidApplication, InvalidCredentials, InvalidToken, TokenExpired
 from redisq.scopes import EVERYTHING, Scopes
-from redisq.tokens import Credentials, Grant
+from redisq.tokens import LEEWAY, Credentials, Grant
 from tests.unit.test_tokens import WEAK_KEYS, WEAK_SECRETS, b64
 
 NOW = 1_800_000_000
@@ -280,9 +280,29 @@ def test_38_tokens_issued_before_all_were_revoked() -> None:
     where = registry(app.revoked_all(NOW + 0.9))
     assert [refused(where, token, NOW + 1) for token in (before, same)] == ["revoked"] * 2
     assert refused(where, tokens.narrow(same, ops=["get"]), NOW + 1) == "revoked"
-    assert check(where, token_of(app, now=NOW + 1), NOW + 1).app == "shop"
+    later = NOW + 1 + int(LEEWAY)
+    assert check(where, token_of(app, now=later), later).app == "shop"
     again = app.revoked_all(NOW + 100).revoked_all(NOW + 50)
-    assert again.not_before == NOW + 101
+    assert again.not_before == NOW + 101 + LEEWAY
+
+
+def test_38_tokens_of_a_clock_that_is_ahead_are_among_those_of_before() -> None:
+    """Whatever counts at the moment of the revocation is revoked: also a token of up to `LEEWAY` seconds later."""
+    app = made()
+    for at in (NOW, NOW + 0.5, NOW + 0.99):
+        where = registry(app.revoked_all(at))
+        for ahead in (1, 20, LEEWAY):
+            token = token_of(app, now=at + ahead)
+            assert check(registry(app), token, at).app == "shop"
+            for when in (at, at + ahead, at + ahead + 1):
+                assert refused(where, token, when) == "revoked", (at, ahead, when)
+
+
+def test_38_what_a_gateway_issues_counts_soon_after_all_were_revoked() -> None:
+    app = made().revoked_all(NOW + 0.9)
+    token = token_of(app, now=app.issued_at(NOW + 1))
+    assert check(registry(app), token, NOW + 1).app == "shop"
+    assert app.issued_at(NOW + 99) == NOW + 99
 
 
 def test_39_a_token_that_is_denied_and_what_was_narrowed_from_it() -> None:
@@ -415,6 +435,125 @@ def test_a_record_that_is_put_back_counts_as_none() -> None:
         back.authenticate("shop", credentials_of(app).secret(), NOW)
     mended = app.switched(disabled=False, now=NOW + 5)
     assert check(registry(mended, before=back), token).app == "shop"
+
+
+# --- Lineage ---
+
+
+def stored(app: Application) -> Application:
+    """An application as it is read from its record, which is how each change begins."""
+    found = Application.from_record("ns", app.name, app.to_record("ns", MASTERS).encode(), MASTERS)
+    assert found == app
+    return found
+
+
+def later(app: Application, changes: int = 1) -> Application:
+    """What comes of so many changes, each of the record before."""
+    for _ in range(changes):
+        app = stored(app.with_allowance(ALLOWANCE, NOW))
+    return app
+
+
+CHANGES: dict[str, Callable[[Application], Application]] = {
+    "allow": lambda app: app.with_allowance(EVERYTHING, NOW + 60),
+    "rotate": lambda app: app.rotated(MASTERS, 60, NOW + 60, "two"),
+    "enable": lambda app: app.switched(disabled=False, now=NOW + 60),
+    "revoke": lambda app: app.revoked("another", None, NOW + 60),
+    "revoke all": lambda app: app.revoked_all(NOW - 600),
+}
+REVOCATIONS: dict[str, Callable[[Application], Application]] = {
+    "allow": lambda app: app.with_allowance(Scopes.parse(["get:nothing"]), NOW),
+    "rotate": lambda app: app.rotated(MASTERS, 0, NOW, "new"),
+    "disable": lambda app: app.switched(disabled=True, now=NOW),
+    "revoke": lambda app: app.revoked("jti-1", None, NOW),
+    "revoke all": lambda app: app.revoked_all(NOW),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("revocation", REVOCATIONS)
+def test_what_is_made_of_a_record_that_was_put_back_counts_as_none(revocation: str, change: str) -> None:
+    """Else the change would sign anew what was revoked."""
+    app = stored(made())
+    token = token_of(app, jti="jti-1")
+    seen = registry(stored(REVOCATIONS[revocation](app)), before=registry(app))
+    made_anew = registry(stored(CHANGES[change](app)), before=seen)
+    assert refused(made_anew, token) == "unknown_key"
+    assert (made_anew.applications, list(made_anew.strayed), list(made_anew.replayed)) == ({}, ["shop"], [])
+    removed = registry(before=made_anew)
+    assert refused(registry(later(CHANGES[change](app), 3), before=removed), token) == "unknown_key"
+
+
+@pytest.mark.parametrize("missed", [0, 1, lineage.MOST - 1])
+def test_changes_that_were_missed_in_between_do_no_harm(missed: int) -> None:
+    app = stored(made())
+    latest = later(app, missed + 1)
+    assert registry(latest, before=registry(app)).applications == {"shop": latest}
+    assert len(latest.before or ()) == missed + 1
+
+
+def test_more_changes_than_a_record_names_are_too_many() -> None:
+    """Whoever has seen none of those that it names cannot tell it from what was made of a replay."""
+    app = stored(made())
+    latest = later(app, lineage.MOST + 1)
+    assert len(latest.before or ()) == lineage.MOST
+    assert list(registry(latest, before=registry(app)).strayed) == ["shop"]
+    assert registry(latest).applications == {"shop": latest}, "who starts has seen nothing"
+
+
+def test_another_record_of_the_same_version_counts_as_none() -> None:
+    app = stored(made())
+    off, on = (stored(app.switched(disabled=disabled, now=NOW)) for disabled in (True, False))
+    assert off.version == on.version
+    assert list(registry(on, before=registry(off)).strayed) == ["shop"]
+    assert registry(off, before=registry(off)).applications == {"shop": off}
+
+
+def test_an_application_that_is_made_anew_counts_and_nothing_of_the_one_before() -> None:
+    app = stored(made())
+    seen = registry(stored(app.revoked_all(NOW)), before=registry(app))
+    new = stored(made().instead_of(seen.applications["shop"]))
+    where = registry(new, before=seen)
+    assert check(where, token_of(new)).app == "shop"
+    assert refused(where, token_of(app)) == "unknown_key"
+    assert list(registry(app, before=where).replayed) == ["shop"]
+
+
+def old_record(app: Application) -> Application:
+    """An application as a redisq wrote it that named no records of before."""
+    found = Application.from_record("ns", "shop", replace(app, before=None).to_record("ns", MASTERS).encode(), MASTERS)
+    assert found is not None
+    assert found.before is None
+    return found
+
+
+def test_records_without_a_lineage_are_read_on_until_one_has_it() -> None:
+    first = old_record(made())
+    second = old_record(first.switched(disabled=True, now=NOW))
+    assert first.changed_at == first.version
+    assert registry(second, before=registry(first)).applications == {"shop": second}
+    assert list(registry(first, before=registry(second)).replayed) == ["shop"]
+    third = stored(second.switched(disabled=False, now=NOW))
+    assert registry(third, before=registry(second)).applications == {"shop": third}
+    forged = stored(first.rotated(MASTERS, 60, NOW + 60, "two"))
+    assert list(registry(forged, before=registry(second)).strayed) == ["shop"]
+    of_an_old_redisq = old_record(replace(third, version=NOW + 99))
+    assert list(registry(of_an_old_redisq, before=registry(third)).strayed) == ["shop"]
+
+
+def test_a_lineage_of_another_shape_makes_no_record() -> None:
+    text = stored(made()).to_record("ns", MASTERS).split(".")[2]
+    good = json.loads(base64.urlsafe_b64decode(text + "=="))
+    digest = lineage.digest_of(text)
+    assert Application.from_record("ns", "shop", sealed(good | {"before": [[1, digest]]}), MASTERS) is not None
+    for before in (
+        *(None, 7, "x", {"a": 1}, [7], [[1]], [["1", digest]], [[True, digest]], [[1, 7]], [[1, digest, 1]]),
+        *([[1, digest[:-1]]], [[1, digest]] * (lineage.MOST + 1)),
+    ):
+        assert Application.from_record("ns", "shop", sealed(good | {"before": before}), MASTERS) is None, before
+    for one in ("before", "changed_at"):
+        less = {name: value for name, value in good.items() if name != one}
+        assert Application.from_record("ns", "shop", sealed(less), MASTERS) is None
 
 
 def test_records_that_do_not_verify_are_told_of() -> None:

@@ -19,6 +19,7 @@ ROWS: list[set[str]] = [
     {"addresses", "keys", "model", "scopes", "strict", "faults", "gate", "embedded", "failpoints", "packing"},
     {"bounds", "jsonlines"},
     {"codec", "findings", "options", "server", "tokens", "scripts"},
+    {"lineage", "masters"},
     {"applications"},
     {"acl", "settings", "replies", "schema_bounds", "schema_errors"},
     {"calls", "endpoint", "schemas"},

@@ -84,6 +84,12 @@ def _definition() -> dict[str, Schema]:
     return {field.name: nullable(_setting(field.name)) for field in fields(Definition)}
 
 
+def _to_give() -> dict[str, Schema]:
+    """Describe the settings that can be given over HTTP: all but `security`, which stays as it is."""
+    return {name: schema for name, schema in _definition().items() if name != "security"}
+
+
+_GIVING = "Settings to give; null goes back to the default. `security` is the operator's: it can be repeated as it is."
 _ERROR = strict({"type": {"type": "string"}, "message": {"type": "string"}, "reason": {"type": "string"}})
 _PROBLEM = strict(
     {
@@ -124,7 +130,7 @@ SCHEMAS: dict[str, Schema] = {
     "Stats": _read(QueueStats),
     "Queues": strict({"queues": {"type": "array", "items": {"type": "string"}}}),
     "Definition": strict(_definition(), description="A queue's own settings; null is the gateway's default."),
-    "Settings": strict(_definition(), required=[], description="Settings to give; null goes back to the default."),
+    "Settings": strict(_to_give(), required=[], description=_GIVING),
     "Messages": strict({"messages": {"type": "array", "items": {"$ref": "#/components/schemas/Message"}}}),
     "Redriven": strict({"redriven": {"type": "integer"}}),
     "Purged": strict({"purged": {"type": "integer"}}),

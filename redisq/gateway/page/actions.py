@@ -1,4 +1,7 @@
-"""What can be done on the page. A GET asks whether it is meant, a POST does it, and the page that shows it follows."""
+"""What can be done on the page. A GET asks whether it is meant, a POST does it, and the page that shows it follows.
+
+Each takes what the API takes for the same: `op`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from redisq.aclient import AsyncRedisQ
 from redisq.errors import BatchError
 from redisq.gateway.context import Context
 from redisq.gateway.page.responses import Pages
-from redisq.gateway.page.session import ROOT, Visitor, form_of
+from redisq.gateway.page.session import ROOT, form_of
 from redisq.keys import check_queue_name
 
 Do = Callable[[AsyncRedisQ, str, str], Awaitable[int]]
@@ -117,7 +120,7 @@ class Actions:
 
     async def _handle(self, request: Request, action: Action, id: str) -> Response:
         queue, visitor = check_queue_name(request.path_params["queue"]), await self._pages.sessions.visitor(request)
-        self._pages.sessions.require(request, visitor, op_of(action, visitor, queue), queue)
+        self._pages.sessions.require(request, visitor, action.op, queue)
         there = f"{ROOT}/queues/{queue}" + (f"/messages/{id}" if id else "")
         if request.method != "POST":
             values = {"queue": queue, "id": id, "action": action, "back": self._pages.address(there)}
@@ -130,8 +133,3 @@ class Actions:
 def _word(request: Request) -> str:
     """Give the action of an address: its last word."""
     return str(request.scope["path"]).rpartition("/")[2]
-
-
-def op_of(action: Action, visitor: Visitor, queue: str) -> str:
-    """Give the op that an action takes: who may administer a queue may delete its messages, too."""
-    return "admin" if not visitor.allows(action.op, queue) else action.op
