@@ -92,6 +92,16 @@ def open_file(folder: int, name: str, flags: int) -> int:
     return number
 
 
+def replace_file(folder: int, name: str, text: str) -> None:
+    """Have a file of an opened folder hold `text`, whole or not at all, and for its owner alone."""
+    new = f"{name}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new, dir_fd=folder)
+    with open(open_file(folder, new, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(new, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
 def close_to_others(folder: int, names: Iterable[str]) -> None:
     """Take from other users what they may do with files, which another umask has left them."""
     for name in names:
