@@ -153,7 +153,7 @@ def _run(
     for _ in range(5):  # another process may be faster to take a free port
         port = _free_port() if order["tcp"] else 0
         config = path.with_name("redis.conf")
-        config.write_text(_configuration(order, path, port, password, snapshot))
+        config.write_bytes(os.fsencode(_configuration(order, path, port, password, snapshot)))
         server = subprocess.Popen(
             [order["binary"], config],
             stdin=subprocess.DEVNULL,
