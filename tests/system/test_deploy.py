@@ -406,7 +406,8 @@ def test_a_worker_that_is_process_1_stops_at_sigterm(stand: Stand) -> None:
 def verify(text: str, folder: Path) -> tuple[int, list[str]]:
     """Check a unit as the instance `shop`; give the exit code, and the complaints about the unit itself."""
     copy = folder / "redisq-worker@shop.service"
-    copy.write_text(re.sub(r"/srv/\S+/\.venv/bin/redisq", sys.executable, text))
+    program = tool("true")  # not this Python, whose path may hold spaces
+    copy.write_text(re.sub(r"/srv/\S+/\.venv/bin/redisq", program, text))
     checked = run(tool("systemd-analyze"), "verify", "--man=no", copy)
     return checked.returncode, [line for line in checked.stderr.splitlines() if "redisq-worker@" in line]
 
