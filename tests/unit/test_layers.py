@@ -15,7 +15,9 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 
 #: The lowest row first. A module, or a package as a whole, imports only from rows below its own.
 ROWS: list[set[str]] = [
-    {"errors", "supervisor"},
+    {"errors", "private"},
+    {"embedded_folder"},
+    {"supervisor"},
     {"addresses", "keys", "model", "scopes", "strict", "faults", "gate", "embedded", "failpoints", "packing"},
     {"bounds", "jsonlines"},
     {"codec", "findings", "options", "server", "tokens", "scripts"},
@@ -33,13 +35,18 @@ ROWS: list[set[str]] = [
     {"__main__"},
 ]
 #: Beside the rows: a private server for development knows nothing of queues.
-BESIDE = {"supervisor": set(), "embedded": {"errors", "supervisor"}}
+BESIDE = {
+    "private": set(),
+    "embedded_folder": {"private"},
+    "supervisor": {"private", "embedded_folder"},
+    "embedded": {"errors", "private", "embedded_folder"},
+}
 #: Only these speak Redis' protocol.
 REDIS_PY = {"connection", "endpoint", "doorbell", "client", "aclient"}
 #: Settings are read by pydantic in `settings`; these hand the environment on to a process that they start.
 ENVIRONMENT = {
     "failpoints.py": "REDISQ_FAILPOINTS, for tests alone",
-    "embedded.py": "the supervisor",
+    "embedded.py": "the supervisor; and REDISQ_EMBEDDED_SERVER, where a server is started without settings",
     "cli/demo_run.py": "the demonstration's workers, which it gives a server and credentials of their own",
     "cli/dev_run.py": "Redis and the workers, which it gives a server and credentials of their own",
     "cli/work.py": "the worker's module, which reads its settings itself",

@@ -53,6 +53,7 @@ def test_each_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "MAX_ATTEMPTS": "9",
         "MAX_LOST": "4",
         "STRICT": "true",
+        "EMBEDDED_SERVER": "fakeredis",
         "STALE_AFTER": "90",
         "BACKOFF_BASE": "0.5",
         "BACKOFF_CAP": "60",
