@@ -6,7 +6,7 @@ import asyncio
 import copy
 import math
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -81,7 +81,7 @@ class AsyncRedisQ:
         queue: str,
         messages: Iterable[Any],
         token: str | None = None,
-        ids: Sequence[str | uuid.UUID] | None = None,
+        ids: Iterable[str | uuid.UUID] | None = None,
     ) -> list[str]:
         """Queue many messages in few round trips and return their ids. See `RedisQ.queue_messages`."""
         return await self._run(batches.queue_messages(self._operations, queue, messages, token, ids))
@@ -123,7 +123,7 @@ class AsyncRedisQ:
     async def redrive(
         self,
         queue: str,
-        ids: Sequence[str | uuid.UUID] | None = None,
+        ids: Iterable[str | uuid.UUID] | None = None,
         token: str | None = None,
         *,
         reason: str | None = None,
@@ -137,7 +137,7 @@ class AsyncRedisQ:
     async def purge_dead(
         self,
         queue: str,
-        ids: Sequence[str | uuid.UUID] | None = None,
+        ids: Iterable[str | uuid.UUID] | None = None,
         token: str | None = None,
         *,
         reason: str | None = None,
