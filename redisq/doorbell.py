@@ -37,7 +37,6 @@ class Doorbell:
         if leave is not self._trusted or self._connection is None:
             await self.close()
             self._connection, self._trusted = endpoint.async_connection(), leave
-            self._connection.socket_timeout = None  # what the URL says is for answers, not for rings
         reply = await exchange(self._connection, (b"BLPOP", self._key, f"{timeout:.3f}"), timeout + _BLOCK_MARGIN)
         if isinstance(reply, Failed):
             await self.close()  # a server whose role changes says so, and hangs up

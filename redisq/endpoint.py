@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from redisq import embedded
+from redisq import embedded, urls
 from redisq.errors import InvalidSettings
 from redisq.server import Server, known
 from redisq.settings import Settings
@@ -33,22 +34,14 @@ class Endpoint:
         """Read the settings' URL; an `embedded://` one starts its server.
 
         Raises:
-            InvalidSettings: the URL is not one of redis://, rediss://, unix:// and embedded://.
+            InvalidSettings: the URL is none that is taken, see `urls.check`.
         """
-        url = settings.url
+        url: str = settings.url
+        urls.check(url)
         if url.startswith("embedded:"):
             url = embedded.shared(url).url
-        try:
-            parts = urlsplit(url)
-            known = parts.scheme in ("redis", "rediss", "unix")
-            server = parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
-            sync_redis.parse_url(url)
-        except ValueError:
-            known, server = False, ""
-        if not known:
-            raise InvalidSettings(
-                "REDISQ_URL takes redis://host:port/db, rediss:// (TLS), unix://path or embedded:// (a private server)."
-            )
+        parts = urlsplit(url)
+        server = parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
         return cls(url, server, settings.command_timeout, settings.connect_timeout)
 
     def known(self) -> Server:
@@ -84,7 +77,6 @@ class Endpoint:
         return connection
 
     def _make(self, kind: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-        try:
+        with contextlib.suppress(TypeError, NameError, RedisError):  # NameError: 6.3 stumbles over options, too
             return kind(**arguments)
-        except (TypeError, NameError, RedisError) as error:  # NameError: redis-py 6.3 stumbles over protocol=x
-            raise InvalidSettings("REDISQ_URL has an option after ? that redis-py does not take.") from error
+        raise InvalidSettings("REDISQ_URL has an option after ? that redis-py does not take.")

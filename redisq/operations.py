@@ -24,6 +24,7 @@ from redisq.calls import BATCH, Call, Limits, NewMessage, milliseconds
 from redisq.errors import (
     Forbidden,
     Indeterminate,
+    InvalidCredentials,
     InvalidDefinition,
     InvalidToken,
     MessageConflict,
@@ -79,6 +80,10 @@ class Operations:
     """What both clients do: check, authorise, find the partition, build calls, read outcomes."""
 
     def __init__(self, settings: Settings, credentials: tokens.Credentials | None = None) -> None:
+        if credentials is not None and not isinstance(credentials, tokens.Credentials):
+            raise InvalidCredentials(
+                "credentials= takes redisq.Credentials: Credentials.parse(app_id, secret) reads them"
+            )
         self.settings = settings
         self.credentials = credentials or settings.credentials()
         self._application: str | None = None  # in whose name it acts, if that was settled elsewhere

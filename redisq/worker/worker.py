@@ -212,7 +212,7 @@ class Worker:
             raise ValueError("this worker has no handler: decorate a function with @worker.handler(QUEUE)")
         if self._stop is not None:
             raise RuntimeError("this worker is running: a second run at the same time takes a Worker of its own")
-        settings = self._settings or Settings()
+        settings = Settings.merged(self._settings, None)
         operations = Operations(settings, self._credentials)
         for queue in self._handlers:
             operations.authorise("work", queue, None)

@@ -16,7 +16,7 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 #: The lowest row first. A module, or a package as a whole, imports only from rows below its own.
 ROWS: list[set[str]] = [
     {"errors", "supervisor"},
-    {"addresses", "keys", "model", "scopes", "strict", "faults", "gate", "embedded", "failpoints", "packing"},
+    {"addresses", "keys", "model", "scopes", "strict", "faults", "gate", "embedded", "failpoints", "packing", "urls"},
     {"bounds"},
     {"codec", "findings", "options", "server", "tokens", "scripts"},
     {"applications"},
@@ -37,6 +37,7 @@ BESIDE = {"supervisor": set(), "embedded": {"errors", "supervisor"}}
 REDIS_PY = {"connection", "endpoint", "doorbell", "client", "aclient"}
 #: Settings are read by pydantic in `settings`; these hand the environment on to a process that they start.
 ENVIRONMENT = {
+    "settings.py": "variables that are none of ours, to warn of them",
     "failpoints.py": "REDISQ_FAILPOINTS, for tests alone",
     "embedded.py": "the supervisor",
     "cli/demo_run.py": "the demonstration's workers, which it gives a server and credentials of their own",
