@@ -147,7 +147,7 @@ class Link:
             return reply
         except (RedisError, OSError) as error:
             clean = sent and isinstance(error, ResponseError)
-            return Failed(error, sent)
+            return Failed(error if sent else self.endpoint().explained(error), sent)
         finally:
             if clean:
                 self._idle.append(connection)
@@ -301,6 +301,8 @@ class AsyncLink:
             if connection.is_connected:
                 idle.append(connection)
             else:
+                if isinstance(reply, Failed) and not reply.sent:
+                    reply = Failed(await asyncio.to_thread(endpoint.explained, reply.error), sent=False)
                 await _disconnect(idle, nowait=True)  # whatever broke this one has likely broken the idle ones
             return reply
         finally:

@@ -6,18 +6,22 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import redis.asyncio.connection as async_redis
 import redis.connection as sync_redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
 from redis.retry import Retry
 
-from redisq import embedded, urls
-from redisq.errors import InvalidSettings
+from redisq import embedded, tls, urls
+from redisq.errors import InvalidSettings, Unavailable
 from redisq.server import Server, known
 from redisq.settings import Settings
+
+_OF_FILES = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_HUNG_UP = ("reset", "closed", "EOF", "Broken pipe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class Endpoint:
         if url.startswith("embedded:"):
             url = embedded.shared(url).url
         parts = urlsplit(url)
+        if parts.scheme == "rediss":
+            tls.check_files(dict(parse_qsl(parts.query)))
         server = parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
         return cls(url, server, settings.command_timeout, settings.connect_timeout)
 
@@ -75,6 +81,28 @@ class Endpoint:
         kind = arguments.pop("connection_class", async_redis.Connection)
         connection: async_redis.AbstractConnection = self._make(kind, arguments)
         return connection
+
+    def explained(self, error: Exception) -> Exception:
+        """Give why a connection broke at its beginning, in place of `error`, where looking at the server tells more.
+
+        One that has answered in this process is what it should be, and is not looked at.
+        """
+        parts, text = urlsplit(self.url), str(error)
+        options = dict(parse_qsl(parts.query)) if parts.scheme == "rediss" else None
+        if options is not None and any(isinstance(cause, _OF_FILES) for cause in (error, error.__context__)):
+            try:
+                tls.check_files(options)
+            except InvalidSettings as told:
+                return Unavailable(str(told))  # they were there when this process began
+        hung_up = any(word in text for word in _HUNG_UP)
+        silent = options is not None and isinstance(error, TimeoutError | RedisTimeout)
+        if parts.scheme == "unix" or not (hung_up or silent) or self.known().is_known(strict=False):
+            return error
+        found = tls.look(parts.hostname or "localhost", parts.port or 6379, options)
+        if isinstance(found, str):
+            says, scheme = ("speaks", "rediss://") if found == "tls" else ("does not speak", "redis://")
+            return Unavailable(f"Redis at {self.server} refused: it {says} TLS. REDISQ_URL takes {scheme} for it.")
+        return found or error
 
     def _make(self, kind: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
         with contextlib.suppress(TypeError, NameError, RedisError):  # NameError: 6.3 stumbles over options, too
