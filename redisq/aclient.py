@@ -25,7 +25,9 @@ T = TypeVar("T")
 
 
 class AsyncRedisQ:
-    """Queue, look up and delete messages with asyncio: what `RedisQ` does, awaited. Tasks of one loop may share it.
+    """Queue, look up and delete messages with asyncio: what `RedisQ` does, awaited. Tasks may share it.
+
+    Also those of several event loops, in threads or one after another: each loop has connections of its own.
 
     Raises:
         InvalidSettings, InvalidCredentials: the configuration is not valid.

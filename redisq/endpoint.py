@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 from redis.retry import Retry
 
-from redisq import embedded, tls, urls
+from redisq import embedded, idle, tls, urls
 from redisq.errors import InvalidSettings, Unavailable
 from redisq.server import Server, known
 from redisq.settings import Settings
@@ -66,6 +66,7 @@ class Endpoint:
         }
         if not self.url.startswith("unix:"):
             arguments.setdefault("socket_keepalive", True)
+            arguments["socket_keepalive_options"] = idle.keepalive()
         return arguments
 
     def connection(self) -> sync_redis.AbstractConnection:

@@ -29,6 +29,8 @@ ROWS: list[set[str]] = [
         "packing",
         "tls",
         "urls",
+        "idle",
+        "loops",
     },
     {"bounds"},
     {"codec", "findings", "options", "server", "tokens", "scripts"},
