@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -383,3 +383,8 @@ class RedisQ:
         call = self._link.begin(step.call)
         under_way.append(call)
         return call
+
+
+def run(mq: RedisQ, make: Callable[[Operations], Flow[T]]) -> T:
+    """Run an operation that is no method of the client: `make` takes its operations and gives the flow."""
+    return mq._run(make(mq._operations))

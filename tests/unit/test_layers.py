@@ -39,7 +39,7 @@ ROWS: list[set[str]] = [
     {"calls", "endpoint", "schemas"},
     {"definitions"},
     {"coalescing", "operations", "conversation"},
-    {"connection", "batches", "dead_letters", "deliveries", "directory", "doctor", "listing", "waiting"},
+    {"connection", "batches", "dead_letters", "deliveries", "directory", "doctor", "existence", "listing", "waiting"},
     {"client", "aclient", "doorbell"},
     {"worker"},
     {"gateway"},
