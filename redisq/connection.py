@@ -149,7 +149,8 @@ class Link:
             return reply
         except (RedisError, OSError) as error:
             clean = sent and isinstance(error, ResponseError)
-            return Failed(error if sent else self.endpoint().explained(error), sent)
+            odd = not sent and self.endpoint().is_odd(error)
+            return Failed(self.endpoint().explained(error) if odd else error, sent)
         finally:
             if clean:
                 self._idle.append(connection)
@@ -311,7 +312,7 @@ class AsyncLink:
             if connection.is_connected:
                 idle.append(connection)
             else:
-                if isinstance(reply, Failed) and not reply.sent:
+                if isinstance(reply, Failed) and not reply.sent and endpoint.is_odd(reply.error):
                     reply = Failed(await asyncio.to_thread(endpoint.explained, reply.error), sent=False)
                 await _disconnect(idle, nowait=True)  # whatever broke this one has likely broken the idle ones
             return reply

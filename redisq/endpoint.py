@@ -83,22 +83,26 @@ class Endpoint:
         connection: async_redis.AbstractConnection = self._make(kind, arguments)
         return connection
 
-    def explained(self, error: Exception) -> Exception:
-        """Give why a connection broke at its beginning, in place of `error`, where looking at the server tells more.
+    def is_odd(self, error: Exception) -> bool:
+        """Tell whether a connection that broke at its beginning may be no outage: then `explained` may tell more.
 
-        One that has answered in this process is what it should be, and is not looked at.
+        A server that has answered in this process is what it should be.
         """
-        parts, text = urlsplit(self.url), str(error)
+        secure, unix = (self.url.startswith(f"{scheme}:") for scheme in ("rediss", "unix"))
+        if secure and any(isinstance(cause, _OF_FILES) for cause in (error, error.__context__)):
+            return True
+        hung_up = any(word in str(error) for word in _HUNG_UP)
+        silent = secure and isinstance(error, TimeoutError | RedisTimeout)
+        return not unix and (hung_up or silent) and not self.known().is_known(strict=False)
+
+    def explained(self, error: Exception) -> Exception:
+        """Give why a connection broke at its beginning, in place of `error`, by a look at the server, of up to 2 s."""
+        parts = urlsplit(self.url)
         options = dict(parse_qsl(parts.query)) if parts.scheme == "rediss" else None
-        if options is not None and any(isinstance(cause, _OF_FILES) for cause in (error, error.__context__)):
-            try:
-                tls.check_files(options)
-            except InvalidSettings as told:
-                return Unavailable(str(told))  # they were there when this process began
-        hung_up = any(word in text for word in _HUNG_UP)
-        silent = options is not None and isinstance(error, TimeoutError | RedisTimeout)
-        if parts.scheme == "unix" or not (hung_up or silent) or self.known().is_known(strict=False):
-            return error
+        try:
+            tls.check_files(options or {})
+        except InvalidSettings as told:
+            return Unavailable(str(told))  # they were there when this process began
         found = tls.look(parts.hostname or "localhost", parts.port or 6379, options)
         if isinstance(found, str):
             says, scheme = ("speaks", "rediss://") if found == "tls" else ("does not speak", "redis://")
