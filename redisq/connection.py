@@ -287,7 +287,7 @@ class AsyncLink:
 
     @property
     def _idle(self) -> list[async_redis.AbstractConnection]:
-        return self._pools.get().idle
+        return self._pools.latest().idle
 
     @property
     def _slots(self) -> asyncio.Semaphore:
@@ -329,7 +329,7 @@ class AsyncLink:
 
     async def close(self) -> None:
         """Close the running loop's idle connections. The link can be used again."""
-        await _disconnect(self._idle)
+        await _disconnect(self._pools.get().idle)
 
 
 class _Pool:

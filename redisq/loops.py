@@ -30,3 +30,8 @@ class PerLoop(Generic[T]):
             found = self._made[loop] = self._make()
         self._last = loop, found
         return found
+
+    def latest(self) -> T:
+        """Give that of the loop that asked last, from any thread; the running loop's when none did."""
+        last = self._last
+        return self.get() if last is None else last[1]
