@@ -6,7 +6,7 @@ import asyncio
 import copy
 import math
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -25,7 +25,9 @@ T = TypeVar("T")
 
 
 class AsyncRedisQ:
-    """Queue, look up and delete messages with asyncio: what `RedisQ` does, awaited. Tasks of one loop may share it.
+    """Queue, look up and delete messages with asyncio: what `RedisQ` does, awaited. Tasks may share it.
+
+    Also those of several event loops, in threads or one after another: each loop has connections of its own.
 
     Raises:
         InvalidSettings, InvalidCredentials: the configuration is not valid.
@@ -81,7 +83,7 @@ class AsyncRedisQ:
         queue: str,
         messages: Iterable[Any],
         token: str | None = None,
-        ids: Sequence[str | uuid.UUID] | None = None,
+        ids: Iterable[str | uuid.UUID] | None = None,
     ) -> list[str]:
         """Queue many messages in few round trips and return their ids. See `RedisQ.queue_messages`."""
         return await self._run(batches.queue_messages(self._operations, queue, messages, token, ids))
@@ -123,7 +125,7 @@ class AsyncRedisQ:
     async def redrive(
         self,
         queue: str,
-        ids: Sequence[str | uuid.UUID] | None = None,
+        ids: Iterable[str | uuid.UUID] | None = None,
         token: str | None = None,
         *,
         reason: str | None = None,
@@ -137,7 +139,7 @@ class AsyncRedisQ:
     async def purge_dead(
         self,
         queue: str,
-        ids: Sequence[str | uuid.UUID] | None = None,
+        ids: Iterable[str | uuid.UUID] | None = None,
         token: str | None = None,
         *,
         reason: str | None = None,

@@ -6,12 +6,12 @@ They take any iterable as it comes, a chunk at a time, so that beside what they 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import islice, repeat
 from typing import Any, TypeVar
 
-from redisq import calls, codec, keys
+from redisq import calls, codec, keys, options
 from redisq.calls import BATCH, LOOKED_UP, Plain
 from redisq.errors import BatchError, InvalidMessage, MessageNotFound, RedisQError, SchemaViolation, Unavailable
 from redisq.model import MAX_BYTES_CEILING, Message
@@ -30,14 +30,17 @@ def queue_messages(
     queue: str,
     messages: Iterable[object],
     token: str | None,
-    ids: Sequence[str | uuid.UUID] | None,
+    ids: Iterable[str | uuid.UUID] | None,
 ) -> Flow[list[str]]:
     """Queue many messages, some in each call; the answer is their ids, in order."""
     where = operations.keys_of(queue)
     operations.authorise("queue", queue, token)
+    messages = options.several("messages", messages, InvalidMessage)
     given: list[bytes] | None = None
     if ids is not None:
-        messages = list(messages)
+        if isinstance(ids, Set):
+            raise InvalidMessage("ids= takes a list, in the order of the messages: a set has none")
+        messages, ids = list(messages), list(options.several("ids", ids, InvalidMessage))
         if len(ids) != len(messages):
             raise InvalidMessage(f"ids= has {len(ids)} ids for {len(messages)} messages: give one for each.")
         given = [keys.given_id(id) for id in ids]
@@ -174,7 +177,7 @@ def get_messages(
     found: list[Message | None] = []
     errors: dict[int, RedisQError] = {}
     texts: list[str] = []
-    for chunk in _chunks(ids, LOOKED_UP):
+    for chunk in _chunks(options.several("ids", ids), LOOKED_UP):
         names = [_known(id) for id in chunk]
         asked = [name for name in names if name is not None]
         answers: Iterator[Outcome[Message]] = iter((yield calls.get(where, asked)) if asked else ())
@@ -199,7 +202,7 @@ def delete_messages(
     errors: dict[int, RedisQError] = {}
     texts: list[str] = []
     given_up: RedisQError | None = None
-    for chunk in _chunks(ids, BATCH):
+    for chunk in _chunks(options.several("ids", ids), BATCH):
         names = [_known(id) for id in chunk]
         asked = list(dict.fromkeys(name for name in names if name is not None))
         outcomes: dict[bytes, Outcome[None]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -107,7 +107,7 @@ class RedisQ:
         queue: str,
         messages: Iterable[Any],
         token: str | None = None,
-        ids: Sequence[str | uuid.UUID] | None = None,
+        ids: Iterable[str | uuid.UUID] | None = None,
     ) -> list[str]:
         """Queue many messages in few round trips and return their ids, in order.
 
@@ -180,7 +180,7 @@ class RedisQ:
         died. One that cannot be read is listed, too, with `request` None and the reason unreadable.
 
         Raises:
-            ValueError: a filter or the limit is not valid.
+            InvalidArgument: a filter or the limit is not valid.
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `admin`.
             InvalidQueueName, Unavailable.
         """
@@ -190,7 +190,7 @@ class RedisQ:
     def redrive(
         self,
         queue: str,
-        ids: Sequence[str | uuid.UUID] | None = None,
+        ids: Iterable[str | uuid.UUID] | None = None,
         token: str | None = None,
         *,
         reason: str | None = None,
@@ -205,7 +205,7 @@ class RedisQ:
 
         Raises:
             BatchError: some ids are those of no dead letters (MessageNotFound); the others are redriven.
-            ValueError: a filter is not valid, or there are ids and filters.
+            InvalidArgument: a filter is not valid, or there are ids and filters.
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `admin`.
             InvalidQueueName, Unavailable.
         """
@@ -215,7 +215,7 @@ class RedisQ:
     def purge_dead(
         self,
         queue: str,
-        ids: Sequence[str | uuid.UUID] | None = None,
+        ids: Iterable[str | uuid.UUID] | None = None,
         token: str | None = None,
         *,
         reason: str | None = None,
@@ -244,7 +244,7 @@ class RedisQ:
         ops `stats` and `get`.
 
         Raises:
-            ValueError: there is no such list, or `cursor` or `limit` is not valid.
+            InvalidArgument: there is no such list, or `cursor` or `limit` is not valid.
             Forbidden, InvalidToken, MissingCredentials, Unavailable.
         """
         return self._run(listing.find(self._operations, queue, which, token, cursor, limit))
@@ -383,3 +383,8 @@ class RedisQ:
         call = self._link.begin(step.call)
         under_way.append(call)
         return call
+
+
+def run(mq: RedisQ, make: Callable[[Operations], Flow[T]]) -> T:
+    """Run an operation that is no method of the client: `make` takes its operations and gives the flow."""
+    return mq._run(make(mq._operations))

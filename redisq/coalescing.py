@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
 
 from redisq.calls import Argument, Call
+from redisq.loops import PerLoop
 
 T = TypeVar("T")
 
@@ -50,6 +51,14 @@ class _Lane:
     woken: bool = False
 
 
+class _Gathering:
+    """What is under way on one event loop."""
+
+    def __init__(self) -> None:
+        self.lanes: dict[tuple[str, tuple[str, ...]], _Lane] = {}
+        self.shared: dict[tuple[Argument, ...], asyncio.Future[Any]] = {}
+
+
 class Coalescer:
     """Sends the calls of one client, whose calls of a script differ in their messages alone.
 
@@ -61,21 +70,21 @@ class Coalescer:
 
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
-        self._lanes: dict[tuple[str, tuple[str, ...]], _Lane] = {}
-        self._shared: dict[tuple[Argument, ...], asyncio.Future[Any]] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._gatherings = PerLoop(_Gathering)
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def _lanes(self) -> dict[tuple[str, tuple[str, ...]], _Lane]:
+        return self._gatherings.get().lanes
 
     async def call(self, call: Call[T]) -> T:
         """Run one call, alone or with others; raises what the sender does."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # what was under way on another loop has ended with it
-            self._loop, self._lanes, self._shared = loop, {}, {}
+        gathering = self._gatherings.get()
         if call.script.name in _FOR_ALL:
-            return await self._share(call)
+            return await self._share(call, gathering.shared)
         if call.size == 0 or len(call.args) - call.head > _LARGE * call.size:
             return await self._sender.call(call)
-        lane = self._lane(call)
+        lane = _lane(call, gathering)
         if lane.under_way or lane.waiting:
             return cast(T, await self._join(lane, call))
         lane.under_way = 1
@@ -84,9 +93,9 @@ class Coalescer:
         finally:
             self._ended(lane)
 
-    async def _share(self, call: Call[T]) -> T:
+    async def _share(self, call: Call[T], shared: dict[tuple[Argument, ...], asyncio.Future[Any]]) -> T:
         """Run a call, or take the answer to the same one under way, which goes on when a caller is cancelled."""
-        name, shared = (call.script.name, *call.keys, *call.args), self._shared
+        name = call.script.name, *call.keys, *call.args
         task = shared.get(name)
         if task is None:
             task = shared[name] = asyncio.ensure_future(self._sender.call(call))
@@ -95,15 +104,6 @@ class Coalescer:
         if not task.cancelled() and (error := task.exception()) is not None:
             raise _own(error)
         return cast(T, task.result())
-
-    def _lane(self, call: Call[Any]) -> _Lane:
-        name = call.script.name, call.keys
-        lane = self._lanes.get(name)
-        if lane is None:
-            if len(self._lanes) >= _MANY_LANES:
-                self._lanes = {name: lane for name, lane in self._lanes.items() if lane.under_way or lane.waiting}
-            lane = self._lanes[name] = _Lane()
-        return lane
 
     async def _join(self, lane: _Lane, call: Call[Any]) -> Any:
         loop = asyncio.get_running_loop()
@@ -145,6 +145,16 @@ class Coalescer:
                 first = end
         finally:
             self._ended(lane)
+
+
+def _lane(call: Call[Any], gathering: _Gathering) -> _Lane:
+    name, lanes = (call.script.name, call.keys), gathering.lanes
+    lane = lanes.get(name)
+    if lane is None:
+        if len(lanes) >= _MANY_LANES:
+            gathering.lanes = lanes = {name: lane for name, lane in lanes.items() if lane.under_way or lane.waiting}
+        lane = lanes[name] = _Lane()
+    return lane
 
 
 def _count(call: Call[Any]) -> int:

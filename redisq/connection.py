@@ -38,6 +38,8 @@ from redisq.conversation import (
 from redisq.endpoint import Endpoint
 from redisq.errors import Unavailable
 from redisq.gate import Leave
+from redisq.idle import is_quiet, is_sound
+from redisq.loops import PerLoop
 from redisq.packing import pack
 from redisq.settings import Settings
 
@@ -147,7 +149,8 @@ class Link:
             return reply
         except (RedisError, OSError) as error:
             clean = sent and isinstance(error, ResponseError)
-            return Failed(error, sent)
+            odd = not sent and self.endpoint().is_odd(error)
+            return Failed(self.endpoint().explained(error) if odd else error, sent)
         finally:
             if clean:
                 self._idle.append(connection)
@@ -156,6 +159,13 @@ class Link:
                 self.close()  # whatever broke this connection has likely broken the idle ones
 
     def _take(self) -> sync_redis.AbstractConnection | None:
+        while connection := self._pop():
+            if (held := connection._sock) is not None and is_quiet(held.fileno()):
+                return connection
+            connection.disconnect()  # the server closed it meanwhile
+        return None
+
+    def _pop(self) -> sync_redis.AbstractConnection | None:
         try:
             return self._idle.pop()  # atomic, as a look before it would not be
         except IndexError:
@@ -163,7 +173,7 @@ class Link:
 
     def close(self) -> None:
         """Close the idle connections. The link can be used again."""
-        while connection := self._take():
+        while connection := self._pop():
             connection.disconnect()
 
 
@@ -220,11 +230,11 @@ def _busy(settings: Settings) -> Failed:
 
 
 class AsyncLink:
-    """Runs calls on Redis for the tasks of one event loop; a link may serve one loop after another."""
+    """Runs calls on Redis for the tasks of event loops, each of which has connections of its own."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pools = PerLoop(lambda: _Pool(settings.max_connections))
         self._endpoint: Endpoint | None = None
 
     async def endpoint(self) -> Endpoint:
@@ -275,49 +285,75 @@ class AsyncLink:
         finally:
             conversation.close()  # now, not when its traceback goes: it may hold the only leave there is
 
-    async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._idle: list[async_redis.AbstractConnection] = []
-        self._trusted: Leave | None = None  # under which the idle ones were connected
-        self._slots = asyncio.Semaphore(self._settings.max_connections)
-        self._farewell = _closed_with_the_loop(self._idle)
-        await anext(self._farewell)
+    @property
+    def _idle(self) -> list[async_redis.AbstractConnection]:
+        return self._pools.latest().idle
+
+    @property
+    def _slots(self) -> asyncio.Semaphore:
+        return self._pools.get().slots
 
     async def _exchange(self, endpoint: Endpoint, command: Command) -> Any:
-        if self._loop is not (loop := asyncio.get_running_loop()):
-            await self._serve(loop)
-        idle, slots = self._idle, self._slots
-        free = await (self._wait_for_slot() if slots.locked() else slots.acquire())
+        pool = self._pools.get()
+        if pool.farewell is None:
+            await pool.begin()
+        idle, slots = pool.idle, pool.slots
+        free = await (self._wait_for_slot(slots) if slots.locked() else slots.acquire())
         try:
             if not command.leave.stands:
                 return WITHHELD
             if not free:
                 return _busy(self._settings)
-            if command.leave is not self._trusted:
-                self._trusted = command.leave
+            if command.leave is not pool.trusted:
+                pool.trusted = command.leave
                 await _disconnect(idle, nowait=True)
-            connection = idle.pop() if idle else endpoint.async_connection()
+            connection = await pool.take() or endpoint.async_connection()
             reply = await exchange(connection, command.parts, endpoint.timeout)
             if connection.is_connected:
                 idle.append(connection)
             else:
+                if isinstance(reply, Failed) and not reply.sent and endpoint.is_odd(reply.error):
+                    reply = Failed(await asyncio.to_thread(endpoint.explained, reply.error), sent=False)
                 await _disconnect(idle, nowait=True)  # whatever broke this one has likely broken the idle ones
             return reply
         finally:
             if free:
                 slots.release()
 
-    async def _wait_for_slot(self) -> bool:
+    async def _wait_for_slot(self, slots: asyncio.Semaphore) -> bool:
         try:
             async with asyncio.timeout(self._settings.command_timeout):
-                return await self._slots.acquire()
+                return await slots.acquire()
         except TimeoutError:
             return False
 
     async def close(self) -> None:
-        """Close the idle connections. The link can be used again."""
-        if self._loop is asyncio.get_running_loop():
-            await _disconnect(self._idle)
+        """Close the running loop's idle connections. The link can be used again."""
+        await _disconnect(self._pools.get().idle)
+
+
+class _Pool:
+    """The connections of one event loop that are idle, and how many more there may be."""
+
+    def __init__(self, size: int) -> None:
+        self.idle: list[async_redis.AbstractConnection] = []
+        self.trusted: Leave | None = None  # under which the idle ones were connected
+        self.slots = asyncio.Semaphore(size)
+        self.farewell: AsyncGenerator[None, None] | None = None
+
+    async def begin(self) -> None:
+        """Have the loop close the connections when it ends."""
+        self.farewell = _closed_with_the_loop(self.idle)
+        await anext(self.farewell)
+
+    async def take(self) -> async_redis.AbstractConnection | None:
+        """Take an idle connection that the server has not closed meanwhile."""
+        while self.idle:
+            connection = self.idle.pop()
+            if is_sound(connection):
+                return connection
+            await connection.disconnect(nowait=True)
+        return None
 
 
 async def _closed_with_the_loop(idle: list[async_redis.AbstractConnection]) -> AsyncGenerator[None, None]:

@@ -8,18 +8,17 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
-from redisq import calls, keys
+from redisq import calls, keys, options
 from redisq.calls import BATCH, Call
-from redisq.errors import BatchError, MessageNotFound, RedisQError
+from redisq.errors import BatchError, InvalidArgument, MessageNotFound, RedisQError
 from redisq.keys import PartitionKeys
 from redisq.model import DeadLetter, DeadPage, Message, Status
 from redisq.operations import Flow, Operations
-from redisq.options import LONGEST
 from redisq.replies import Outcome
 
 #: Why a message is dead.
@@ -37,7 +36,7 @@ class Selection:
     """Which dead letters: those of one reason, and those that died `min_age` to `max_age` seconds ago; None is any.
 
     Raises:
-        ValueError: there is no such reason, or an age is not valid.
+        InvalidArgument: there is no such reason, or an age is not valid.
     """
 
     reason: str | None = None
@@ -46,18 +45,14 @@ class Selection:
 
     def __post_init__(self) -> None:
         if self.reason is not None and self.reason not in REASONS:
-            raise ValueError(f"reason= takes one of {', '.join(REASONS)}")
+            raise InvalidArgument(f"reason= takes one of {', '.join(REASONS)}")
         for name, age in (("min_age", self.min_age), ("max_age", self.max_age)):
-            if age is not None and not _is_age(age):
-                raise ValueError(f"{name}= takes seconds, from 0 to a year ({LONGEST:,})")
+            if age is not None:
+                options.seconds_of(f"{name}=", age)
 
     def __contains__(self, letter: DeadLetter) -> bool:
         """Tell whether a dead letter has the reason. Whatever cannot be read is unreadable."""
         return self.reason in (None, letter.reason if letter.message is not None else "unreadable")
-
-
-def _is_age(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LONGEST
 
 
 class _Walk:
@@ -99,8 +94,7 @@ def find(
 ) -> Flow[list[Message]]:
     """List up to `limit` dead letters, oldest first; no more than have bodies of `room` bytes together, but one."""
     where = _permitted(operations, queue, token)
-    if not (isinstance(limit, int) and not isinstance(limit, bool) and 1 <= limit <= MOST):
-        raise ValueError(f"limit= takes 1 to {MOST:,}")
+    options.whole_of("limit=", limit, 1, MOST)
     walk, found = _Walk(where, chosen, min(limit, _WITH_BODIES), bodies=True), list[Message]()
     while len(found) < limit and (letters := (yield from walk.next())):
         for letter in letters:
@@ -112,7 +106,7 @@ def find(
 
 
 def redrive(
-    operations: Operations, queue: str, ids: Sequence[str | uuid.UUID] | None, token: str | None, chosen: Selection
+    operations: Operations, queue: str, ids: Iterable[str | uuid.UUID] | None, token: str | None, chosen: Selection
 ) -> Flow[int]:
     """Queue dead letters anew; the answer is how many."""
     where = _permitted(operations, queue, token)
@@ -121,7 +115,7 @@ def redrive(
 
 
 def purge(
-    operations: Operations, queue: str, ids: Sequence[str | uuid.UUID] | None, token: str | None, chosen: Selection
+    operations: Operations, queue: str, ids: Iterable[str | uuid.UUID] | None, token: str | None, chosen: Selection
 ) -> Flow[int]:
     """Delete dead letters; the answer is how many."""
     where = _permitted(operations, queue, token)
@@ -139,16 +133,14 @@ def _permitted(operations: Operations, queue: str, token: str | None) -> Partiti
 
 
 def _change(
-    where: PartitionKeys, ids: Sequence[str | uuid.UUID] | None, chosen: Selection, change: Change
+    where: PartitionKeys, ids: Iterable[str | uuid.UUID] | None, chosen: Selection, change: Change
 ) -> Flow[int]:
     """Change those with these ids, or else those of the selection."""
     if ids is None:
         return (yield from _change_chosen(where, chosen, change))
     if chosen != Selection():
-        raise ValueError("ids= goes with none of reason=, min_age= and max_age=")
-    if isinstance(ids, str):
-        raise ValueError("ids= takes a list of ids")
-    return (yield from _change_named(ids, change))
+        raise InvalidArgument("ids= goes with none of reason=, min_age= and max_age=")
+    return (yield from _change_named(list(options.several("ids", ids)), change))
 
 
 def _change_chosen(where: PartitionKeys, chosen: Selection, change: Change) -> Flow[int]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
-from redisq import calls, findings, keys, schemas
+from redisq import calls, findings, keys, options, schemas
 from redisq.errors import InvalidDefinition, InvalidSettings, Unavailable
 from redisq.keys import PartitionKeys
 from redisq.model import Finding, Judgement, Look, QueueStats, Survey
@@ -149,6 +149,7 @@ def examine(operations: Operations, queue: str, token: str | None, *, fix: bool)
     """Audit one queue, and mend what is safe with `fix`; the answer begins with the errors."""
     where = operations.keys_of(queue)
     operations.authorise("admin", queue, token)
+    options.switch_of("fix=", fix)
     survey: Survey = yield calls.survey(where, operations.limits)
     found = list(findings.of_survey(queue, survey))
     found += _of_schema(queue, survey)
@@ -176,6 +177,8 @@ def _of_schema(queue: str, survey: Survey) -> Iterator[Finding]:
 def examine_server(operations: Operations, token: str | None, *, scan: bool, fix: bool) -> Flow[list[Finding]]:
     """Judge the server and its clock; with `scan` search all its keys for queues that are not registered."""
     operations.authorise_all("admin", token)
+    options.switch_of("scan=", scan)
+    options.switch_of("fix=", fix)
     registry = keys.queues_key(operations.settings.namespace)
     known: Mapping[str, int] = yield calls.registry(registry)  # when this is answered and INFO is not, INFO is refused
     found: list[Finding] = yield from _entries(registry, known, fix)

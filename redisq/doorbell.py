@@ -11,6 +11,7 @@ from redisq.connection import AsyncLink, exchange
 from redisq.conversation import Failed, report
 from redisq.errors import Unavailable
 from redisq.gate import Gate, Leave
+from redisq.idle import is_sound
 
 _BLOCK_MARGIN = 3.0  # seconds beyond a blocking read's own timeout, until the connection counts as dead
 _LOOK = 0.05  # seconds between looks whether the gate is open; it never probes, so it need not hurry
@@ -34,10 +35,9 @@ class Doorbell:
         endpoint = await self._link.endpoint()
         server = endpoint.known()
         leave = await self._leave(server.gate, timeout)
-        if leave is not self._trusted or self._connection is None:
+        if leave is not self._trusted or self._connection is None or not is_sound(self._connection):
             await self.close()
             self._connection, self._trusted = endpoint.async_connection(), leave
-            self._connection.socket_timeout = None  # what the URL says is for answers, not for rings
         reply = await exchange(self._connection, (b"BLPOP", self._key, f"{timeout:.3f}"), timeout + _BLOCK_MARGIN)
         if isinstance(reply, Failed):
             await self.close()  # a server whose role changes says so, and hangs up

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import redis.asyncio.connection as async_redis
 import redis.connection as sync_redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
 from redis.retry import Retry
 
-from redisq import embedded
-from redisq.errors import InvalidSettings
+from redisq import embedded, idle, tls, urls
+from redisq.errors import InvalidSettings, Unavailable
 from redisq.server import Server, known
 from redisq.settings import Settings
+
+_OF_FILES = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_HUNG_UP = ("reset", "closed", "EOF", "Broken pipe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +38,16 @@ class Endpoint:
         """Read the settings' URL; an `embedded://` one starts its server.
 
         Raises:
-            InvalidSettings: the URL is not one of redis://, rediss://, unix:// and embedded://.
+            InvalidSettings: the URL is none that is taken, see `urls.check`.
         """
-        url = settings.url
+        url: str = settings.url
+        urls.check(url)
         if url.startswith("embedded:"):
             url = embedded.shared(url, settings.embedded_server).url
-        try:
-            parts = urlsplit(url)
-            known = parts.scheme in ("redis", "rediss", "unix")
-            server = parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
-            sync_redis.parse_url(url)
-        except ValueError:
-            known, server = False, ""
-        if not known:
-            raise InvalidSettings(
-                "REDISQ_URL takes redis://host:port/db, rediss:// (TLS), unix://path or embedded:// (a private server)."
-            )
+        parts = urlsplit(url)
+        if parts.scheme == "rediss":
+            tls.check_files(dict(parse_qsl(parts.query)))
+        server = parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
         return cls(url, server, settings.command_timeout, settings.connect_timeout)
 
     def known(self) -> Server:
@@ -67,6 +66,7 @@ class Endpoint:
         }
         if not self.url.startswith("unix:"):
             arguments.setdefault("socket_keepalive", True)
+            arguments["socket_keepalive_options"] = idle.keepalive()
         return arguments
 
     def connection(self) -> sync_redis.AbstractConnection:
@@ -83,8 +83,33 @@ class Endpoint:
         connection: async_redis.AbstractConnection = self._make(kind, arguments)
         return connection
 
-    def _make(self, kind: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    def is_odd(self, error: Exception) -> bool:
+        """Tell whether a connection that broke at its beginning may be no outage: then `explained` may tell more.
+
+        A server that has answered in this process is what it should be.
+        """
+        secure, unix = (self.url.startswith(f"{scheme}:") for scheme in ("rediss", "unix"))
+        if secure and any(isinstance(cause, _OF_FILES) for cause in (error, error.__context__)):
+            return True
+        hung_up = any(word in str(error) for word in _HUNG_UP)
+        silent = secure and isinstance(error, TimeoutError | RedisTimeout)
+        return not unix and (hung_up or silent) and not self.known().is_known(strict=False)
+
+    def explained(self, error: Exception) -> Exception:
+        """Give why a connection broke at its beginning, in place of `error`, by a look at the server, of up to 2 s."""
+        parts = urlsplit(self.url)
+        options = dict(parse_qsl(parts.query)) if parts.scheme == "rediss" else None
         try:
+            tls.check_files(options or {})
+        except InvalidSettings as told:
+            return Unavailable(str(told))  # they were there when this process began
+        found = tls.look(parts.hostname or "localhost", parts.port or 6379, options)
+        if isinstance(found, str):
+            says, scheme = ("speaks", "rediss://") if found == "tls" else ("does not speak", "redis://")
+            return Unavailable(f"Redis at {self.server} refused: it {says} TLS. REDISQ_URL takes {scheme} for it.")
+        return found or error
+
+    def _make(self, kind: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+        with contextlib.suppress(TypeError, NameError, RedisError):  # NameError: 6.3 stumbles over options, too
             return kind(**arguments)
-        except (TypeError, NameError, RedisError) as error:  # NameError: redis-py 6.3 stumbles over protocol=x
-            raise InvalidSettings("REDISQ_URL has an option after ? that redis-py does not take.") from error
+        raise InvalidSettings("REDISQ_URL has an option after ? that redis-py does not take.")

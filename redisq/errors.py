@@ -5,8 +5,10 @@
     ├── InvalidMessage
     │   ├── MessageTooLarge
     │   └── SchemaViolation
+    ├── InvalidArgument
     ├── InvalidDefinition
     ├── InvalidSettings
+    ├── QueueNotFound
     ├── MessageNotFound
     ├── MessageConflict
     ├── QueueFull
@@ -24,13 +26,14 @@
         └── Indeterminate
 
 The first line of a class's docstring is its message when none is given. `code` is the stable word that the command
-line and HTTP print. No error carries a secret, a token or a message body.
+line and HTTP print. No error carries a secret, a token or a message body. Each survives pickle and copy with its
+fields: a process pool brings it home.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class RedisQError(Exception):
@@ -40,6 +43,14 @@ class RedisQError(Exception):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(kind: type[RedisQError], args: tuple[Any, ...]) -> RedisQError:
+    """Make an error anew without its constructor, which may want other arguments than it hands on."""
+    return kind.__new__(kind, *args)
 
 
 class InvalidQueueName(RedisQError):
@@ -82,6 +93,12 @@ class SchemaViolation(InvalidMessage):
         self.errors = [dict(error) for error in errors]
 
 
+class InvalidArgument(RedisQError, ValueError):
+    """An argument is of the wrong type or out of its bounds; nothing was sent."""
+
+    code = "invalid_argument"
+
+
 class InvalidDefinition(RedisQError, ValueError):
     """The queue's definition is not valid. See the settings of `redisq.Definition`."""
 
@@ -92,6 +109,12 @@ class InvalidSettings(RedisQError, ValueError):
     """A setting is not valid. Correct the REDISQ_ variable or the argument of Settings."""
 
     code = "invalid_settings"
+
+
+class QueueNotFound(RedisQError):
+    """There is no queue of this name in this namespace: nothing was ever queued to it, or it was dropped."""
+
+    code = "queue_not_found"
 
 
 class MessageNotFound(RedisQError):

@@ -76,6 +76,24 @@ _LASTING = {
     "CROSSSLOT": "it is part of a cluster, which is not supported yet",
 }
 
+_CA = "rediss://host:6379/0?ssl_ca_certs=/path/ca.pem"
+_NO_TLS = "it does not speak it: REDISQ_URL takes redis:// there, without ssl_ca_certs and the like"
+#: what OpenSSL calls faults that no waiting mends, by the beginning of its word after any `TLSV1_ALERT_` and the like
+_OF_TLS = {
+    "CERTIFICATE_VERIFY_FAILED": "its certificate does not verify ({}). REDISQ_URL names the file of the authority "
+    f"that signed it, {_CA}, and the host as the certificate does",
+    "CERTIFICATE": "it refuses this client's certificate, or wants one: REDISQ_URL names it by ssl_certfile= and "
+    f"ssl_keyfile=, besides the server's authority, {_CA}",
+    "WRONG_VERSION_NUMBER": _NO_TLS,
+    "RECORD_LAYER_FAILURE": _NO_TLS,
+    "PACKET_LENGTH_TOO_LONG": _NO_TLS,
+    "HTTP_REQUEST": _NO_TLS,
+    "PROTOCOL_VERSION": "it speaks other versions of TLS than this client: see ssl_min_version in REDISQ_URL",
+    "UNSUPPORTED_PROTOCOL": "it speaks other versions of TLS than this client: see ssl_min_version in REDISQ_URL",
+}
+_OF_TLS |= dict.fromkeys(("UNKNOWN_CA", "BAD_CERTIFICATE", "HANDSHAKE_FAILURE"), _OF_TLS["CERTIFICATE"])
+_OF_TLS |= dict.fromkeys(("UNSUPPORTED_CERTIFICATE", "DECRYPT_ERROR", "ACCESS_DENIED"), _OF_TLS["CERTIFICATE"])
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -118,10 +136,26 @@ def classify(error: Exception, server: str) -> Fault:
         return Fault(RedisQError(text), retry=False)
     if word in _LASTING:
         return Fault(Unavailable(f"Redis at {server} refused: {_LASTING[word]}."), retry=False)
+    if told := _of_tls(error):
+        return Fault(Unavailable(f"Redis at {server} cannot be used over TLS: {told}."), retry=False)
     if isinstance(error, OSError) or any(kind.__name__ in _LOST for kind in type(error).__mro__):
         error = Unavailable(f"Redis at {server} cannot be reached: {_reason(error)}")
         return Fault(error, retry=True, lost=True, away=True)
     return Fault(Unavailable(f"Redis at {server} answered with an error: {str(error)[:200]}"), retry=False)
+
+
+def _of_tls(error: BaseException) -> str:
+    """Say what OpenSSL found amiss, "" when that is not the cause, or may pass. redis-py hides it behind another."""
+    cause: BaseException | None = error
+    for _ in range(10):  # deep enough; and whatever goes in a circle ends
+        if cause is None:
+            return ""
+        if any(kind.__name__ == "SSLError" for kind in type(cause).__mro__):
+            word = re.sub(r"^(TLSV1|TLSV13|SSLV3)_ALERT_", "", str(getattr(cause, "reason", "")))
+            found = next((text for beginning, text in _OF_TLS.items() if word.startswith(beginning)), "")
+            return found.format(str(getattr(cause, "verify_message", "")).rstrip("."))
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def _reason(error: Exception) -> str:

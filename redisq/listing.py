@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from redisq import calls
+from redisq import calls, options
 from redisq.calls import BATCH
+from redisq.errors import InvalidArgument
 from redisq.model import Page
 from redisq.operations import Flow, Operations
 
@@ -34,13 +35,12 @@ def find(
     where = operations.keys_of(queue)
     for op in ("stats", "get"):
         operations.authorise(op, queue, token)
-    if which not in LISTS:
-        raise ValueError(f"which= takes one of {', '.join(LISTS)}")
-    if not (isinstance(limit, int) and not isinstance(limit, bool) and 1 <= limit <= BATCH):
-        raise ValueError(f"limit= takes 1 to {BATCH}")
+    if not isinstance(which, str) or which not in LISTS:
+        raise InvalidArgument(f"which= takes one of {', '.join(LISTS)}")
+    options.whole_of("limit=", limit, 1, BATCH)
     structure = LISTS[which]
     form = _FORMS.get(structure, _IN_ORDER)
     if cursor is not None and not (isinstance(cursor, str) and form.fullmatch(cursor)):
-        raise ValueError("cursor= takes the `next` of the page before")
+        raise InvalidArgument("cursor= takes the `next` of the page before")
     found: Page = yield calls.page(where, structure, cursor or "0", limit, _SHORT)
     return found

@@ -12,7 +12,7 @@ import math
 import time
 import uuid
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from redisq.calls import BATCH, Call, Limits, NewMessage, milliseconds
 from redisq.errors import (
     Forbidden,
     Indeterminate,
+    InvalidCredentials,
     InvalidDefinition,
     InvalidToken,
     MessageConflict,
@@ -79,6 +80,10 @@ class Operations:
     """What both clients do: check, authorise, find the partition, build calls, read outcomes."""
 
     def __init__(self, settings: Settings, credentials: tokens.Credentials | None = None) -> None:
+        if credentials is not None and not isinstance(credentials, tokens.Credentials):
+            raise InvalidCredentials(
+                "credentials= takes redisq.Credentials: Credentials.parse(app_id, secret) reads them"
+            )
         self.settings = settings
         self.credentials = credentials or settings.credentials()
         self._application: str | None = None  # in whose name it acts, if that was settled elsewhere
@@ -136,6 +141,11 @@ class Operations:
         grant = self._grant(token, time.time())
         if grant is not None and not grant.allows_everywhere(op):
             raise Forbidden(f"The token does not allow {op} on every queue. Name one queue, or use one that does.")
+
+    def visible(self, token: str | None) -> Callable[[str], bool]:
+        """Give what tells whether a queue's name may be known to who has the token; raises as `authorise` does."""
+        grant = self._grant(token, time.time())
+        return lambda queue: grant is None or grant.allows("stats", queue)
 
     def _grant(self, token: str | None, now: float) -> tokens.Grant | None:
         """Verify the token, or make an own one unless it will do for a while; None when tokens are off."""

@@ -1,12 +1,16 @@
-"""The options of queueing one message: checked, and brought to what is sent. Pure: the time of day is passed in."""
+"""Arguments of operations: checked, and brought to what is sent. Pure: the time of day is passed in.
+
+Types count: text is no number, True is none, and neither is a timedelta: times are seconds.
+"""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, Iterable, Mapping
 from datetime import datetime
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from redisq import keys
-from redisq.errors import InvalidMessage
+from redisq.errors import InvalidArgument, InvalidMessage, RedisQError
 
 #: Seconds. Beyond a year a slip of units is likelier than intent.
 LONGEST = 31_536_000
@@ -75,6 +79,56 @@ def id_of(id: object, idempotency_key: object, application: str, queue: str) -> 
         return keys.derived_id(application, queue, idempotency_key)
     except UnicodeEncodeError:
         raise InvalidMessage("idempotency_key= holds half a character (a lone surrogate)") from None
+
+
+def seconds_of(name: str, value: object) -> float:
+    """Give an argument that is seconds, from 0 to a year.
+
+    Raises:
+        InvalidArgument: it is not.
+    """
+    if _is_seconds(value) and 0 <= value <= LONGEST:
+        return value
+    raise InvalidArgument(f"{name} takes seconds, from 0 to a year ({LONGEST:,})")
+
+
+def whole_of(name: str, value: object, low: int, high: int) -> int:
+    """Give an argument that is a whole number within bounds.
+
+    Raises:
+        InvalidArgument: it is not.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+        return value
+    raise InvalidArgument(f"{name} takes {low:,} to {high:,}, a whole number")
+
+
+def switch_of(name: str, value: object) -> bool:
+    """Give an argument that is True or False: "no" would count as True.
+
+    Raises:
+        InvalidArgument: it is neither.
+    """
+    if isinstance(value, bool):
+        return value
+    raise InvalidArgument(f"{name} takes True or False")
+
+
+def several(name: str, values: object, error: type[RedisQError] = InvalidArgument) -> Iterable[Any]:
+    """Give an argument that is a list or any other iterable of items. One item by itself is none, iterable or not.
+
+    Raises:
+        RedisQError: of the kind `error`: it is not.
+    """
+    one = isinstance(values, str | bytes | bytearray | memoryview | Mapping) or hasattr(type(values), "model_fields")
+    if isinstance(values, Iterable) and not one:
+        return values
+    if isinstance(values, AsyncIterable):
+        raise error(
+            f"{name}= takes a list of {name}, or what a plain for loop reads: [item async for item in ...] makes one"
+        )
+    what = "None" if values is None else f"one {type(values).__name__}"
+    raise error(f"{name}= takes a list of {name}, or another iterable, not {what}: put a single one in [ ]")
 
 
 def _is_seconds(value: object) -> TypeGuard[float]:

@@ -6,7 +6,7 @@ A pattern is a queue's name, or the beginning of one and a final `*`, which all 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 OPS = frozenset({"queue", "get", "delete", "work", "stats", "admin"})
@@ -81,6 +81,8 @@ class Scopes:
         Raises:
             ValueError: one is no such text, or there is none.
         """
+        if isinstance(texts, str | bytes | Mapping):
+            raise ValueError("scopes come as a list of texts: put a single one in [ ]")
         pairs: list[tuple[str, str]] = []
         for text in texts:
             ops, _, pattern = text.partition(":")

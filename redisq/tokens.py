@@ -353,8 +353,8 @@ def _fits(pattern: re.Pattern[str], value: object) -> bool:
 
 
 def _checked(name: str, values: object, is_valid: Callable[[object], bool]) -> list[str]:
-    """Return the values sorted, each once; a bare text is refused, or `queues="mail"` would mean m, a, i, l."""
-    found = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else None
+    """Return the values sorted, each once; a bare text is refused: `queues="mail"` would mean m, a, i, l."""
+    found = list(values) if isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping) else None
     if not is_valid(found):
         raise ValueError(f"{name} must be a list of valid {name}, at least one")
     return sorted(set(found or ()))

@@ -8,11 +8,10 @@ has lasted: that is 50 commands a second for up to 120 queues.
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 
-from redisq import calls, keys
+from redisq import calls, keys, options
 from redisq.errors import RedisQError
 from redisq.model import Message
 from redisq.operations import Flow, Operations, Pause
@@ -32,7 +31,7 @@ def get_message(
     """Look one message up; with `wait`, when it has finished or that many seconds have passed."""
     where = operations.keys_of(queue)
     operations.authorise("get", queue, token)
-    name, seconds = keys.known_id(id), _checked_wait(wait)
+    name, seconds = keys.known_id(id), 0.0 if wait is None else options.seconds_of("wait=", wait)
     end = time.monotonic() + seconds
     if not seconds:
         return _read((yield calls.get(where, [name])))
@@ -79,11 +78,3 @@ def _read(outcomes: list[Outcome[Message]]) -> Message:
     if isinstance(outcome, RedisQError):
         raise outcome
     return outcome
-
-
-def _checked_wait(wait: float | None) -> float:
-    if wait is None:
-        return 0.0
-    if isinstance(wait, int | float) and not isinstance(wait, bool) and 0 <= wait < math.inf:
-        return wait
-    raise ValueError("wait= takes seconds, 0 or more")

@@ -39,7 +39,7 @@ def show(
     from redisq.client import RedisQ
 
     with RedisQ(url) as mq:
-        check_exists(mq, queue, token)
+        check_exists(mq, queue, token, "stats")
         own, held = mq.define(queue, token), mq.stats(queue, token).to_dict()
         definition = _explained(own, mq.settings)
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from redisq.cli import options, output
-from redisq.errors import Forbidden
+from redisq.errors import QueueNotFound
 
 if TYPE_CHECKING:
     from redisq.client import RedisQ
@@ -122,25 +122,24 @@ def known(mq: RedisQ, token: str | None) -> list[str]:
     return [name for name in mq.queues(token) if is_queue(name)]
 
 
-def exists(mq: RedisQ, queue: str, token: str | None) -> bool:
-    """Tell whether a queue exists; whoever may not list the queues is taken at their word."""
-    try:
-        return queue in mq.queues(token)
-    except Forbidden:
-        return True
-
-
-def check_exists(mq: RedisQ, queue: str, token: str | None) -> None:
-    """Return only if the queue exists.
+def check_exists(mq: RedisQ, queue: str, token: str | None, op: str = "admin") -> None:
+    """Return only if the queue exists; `op` is what the command is about to do.
 
     Raises:
-        CommandError: it does not; the text names some that do.
+        QueueNotFound: it does not; the text names some that do.
     """
-    from redisq import keys
+    from redisq import client, existence
 
-    keys.check_queue_name(queue)
-    if not exists(mq, queue, token):
-        raise output.CommandError(f"There is no queue {queue}. {keys.others(queue, mq.queues(token))}")
+    client.run(mq, lambda operations: existence.check(operations, queue, op, token))
+
+
+def exists(mq: RedisQ, queue: str, token: str | None) -> bool:
+    """Tell whether a queue exists; raises as `check_exists` does for whoever may not administer it."""
+    try:
+        check_exists(mq, queue, token)
+    except QueueNotFound:
+        return False
+    return True
 
 
 def confirm(loss: str) -> None:

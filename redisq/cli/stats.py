@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redisq.cli import options, output
-from redisq.cli.queues import known
+from redisq.cli.queues import check_exists, known
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,6 +46,8 @@ def stats(
     from redisq.client import RedisQ
 
     with RedisQ(url) as mq:
+        if queue is not None:
+            check_exists(mq, queue, token, "stats")  # once: one that is dropped while it is watched shows as empty
         if watch:
             _watch(mq, queue, token, every, as_json)
             return

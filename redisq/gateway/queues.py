@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from redisq import aclient, dead_letters
+from redisq import aclient, dead_letters, existence
 from redisq.aclient import AsyncRedisQ
 from redisq.bounds import check_definition
 from redisq.dead_letters import Selection
@@ -22,6 +23,7 @@ from redisq.gateway.errors import BadRequest, reply
 from redisq.gateway.queries import number, query, seconds
 from redisq.model import Definition
 from redisq.scopes import is_queue
+from redisq.tokens import Grant
 
 _DOCUMENT = 1024 * 1024  # bytes of a definition
 _LETTERS, _MOST_LETTERS = 100, 1000
@@ -62,9 +64,10 @@ class _Queues:
 
     async def stats(self, request: Request) -> Response:
         """Count what a queue holds."""
-        queue, mq = await self._admitted(request, "stats")
+        queue, grant = await self._admitted(request, "stats")
         query(request)
-        return reply((await mq.stats(queue)).to_dict())
+        mq, may = self._context.acting_for(grant.app), partial(grant.allows, "stats")
+        return reply((await aclient.run(mq, lambda known: existence.stats(known, queue, None, may))).to_dict())
 
     async def names(self, request: Request) -> Response:
         """List the names of all queues."""
@@ -74,9 +77,9 @@ class _Queues:
 
     async def config(self, request: Request) -> Response:
         """Give a queue's own settings."""
-        queue, mq = await self._admitted(request, "stats")
+        queue, grant = await self._admitted(request, "stats")
         query(request)
-        return reply(asdict(await mq.define(queue)))
+        return reply(asdict(await self._context.acting_for(grant.app).define(queue)))
 
     async def replace(self, request: Request) -> Response:
         """Give a queue these settings and no others."""
@@ -88,25 +91,28 @@ class _Queues:
 
     async def dead(self, request: Request) -> Response:
         """List dead letters, oldest first."""
-        queue, mq = await self._admitted(request, "admin")
+        queue, grant = await self._admitted(request, "admin")
         found = query(request, "limit", *_CHOICE)
         limit = number(found, "limit", 1, _MOST_LETTERS) or _LETTERS
         chosen = Selection(**_chosen(found))
+        mq = await self._existing(grant, queue)
         letters = await aclient.run(mq, lambda known: dead_letters.find(known, queue, None, chosen, limit, _ROOM))
         return reply({"messages": [letter.to_dict() for letter in letters]})
 
     async def redrive(self, request: Request) -> Response:
         """Queue dead letters anew."""
-        queue, mq = await self._admitted(request, "admin")
+        queue, grant = await self._admitted(request, "admin")
         chosen = _chosen(query(request, *_CHOICE))
         await empty(request)
+        mq = await self._existing(grant, queue)
         return reply({"redriven": await mq.redrive(queue, **chosen)})
 
     async def purge(self, request: Request) -> Response:
         """Remove all waiting messages."""
-        queue, mq = await self._admitted(request, "admin")
+        queue, grant = await self._admitted(request, "admin")
         query(request)
         await empty(request)
+        mq = await self._existing(grant, queue)
         return reply({"purged": await mq.purge(queue)})
 
     async def pause(self, request: Request) -> Response:
@@ -117,26 +123,37 @@ class _Queues:
         """Let workers claim again."""
         return await self._set_paused(request, False)
 
-    async def _admitted(self, request: Request, op: str) -> tuple[str, AsyncRedisQ]:
+    async def _admitted(self, request: Request, op: str) -> tuple[str, Grant]:
         queue: str = request.path_params["queue"]
-        grant = await self._door.admit(request, op, queue)
-        return queue, self._context.acting_for(grant.app)
+        return queue, await self._door.admit(request, op, queue)
+
+    async def _existing(self, grant: Grant, queue: str) -> AsyncRedisQ:
+        """Give a client in the name of who was admitted.
+
+        Raises:
+            QueueNotFound: there is no such queue.
+        """
+        mq, may = self._context.acting_for(grant.app), partial(grant.allows, "stats")
+        await aclient.run(mq, lambda known: existence.check(known, queue, "admin", None, may))
+        return mq
 
     async def _set_paused(self, request: Request, paused: bool) -> Response:
-        queue, mq = await self._admitted(request, "admin")
+        queue, grant = await self._admitted(request, "admin")
         query(request)
         await empty(request)
+        mq = await self._existing(grant, queue)
         return await self._defined(mq, queue, {"paused": paused})
 
     async def _define(self, request: Request, rest: Mapping[str, Any]) -> Response:
         """Set what the body says, and the rest as given."""
-        queue, mq = await self._admitted(request, "admin")
+        queue, grant = await self._admitted(request, "admin")
         query(request)
         type_of(request.scope, JSON)
         changes = parse_json(await Body(request, _DOCUMENT).whole())
         if not isinstance(changes, dict):
             raise BadRequest("A definition is an object of settings and their values.")
         read = {name: value if name in Definition.SECONDS else whole(value) for name, value in changes.items()}
+        mq = self._context.acting_for(grant.app)
         await self._check_reach(mq, queue, read)
         return await self._defined(mq, queue, {**rest, **read})
 

@@ -13,6 +13,7 @@ from redisq.errors import InvalidSettings
 from redisq.gateway.addresses import Network, networks
 from redisq.gateway.hosts import names
 from redisq.scopes import is_pattern
+from redisq.settings import problems_of, warn_of_unknown
 
 
 def _networks(value: Any) -> Any:
@@ -124,12 +125,11 @@ class GatewaySettings(BaseSettings):
     """long waits under way from one address (or /64)"""
 
     def __init__(self, **values: Any) -> None:
+        problems = ""
         try:
             super().__init__(**values)
         except ValidationError as error:
-            problems = "; ".join(
-                f"REDISQ_HTTP_{'_'.join(str(part) for part in problem['loc']).upper()}: "
-                + problem["msg"].removeprefix("Value error, ")
-                for problem in error.errors(include_url=False, include_input=False, include_context=False)
-            )
-            raise InvalidSettings(problems) from None
+            problems = problems_of(error, "REDISQ_HTTP_")
+        if problems:
+            raise InvalidSettings(problems)
+        warn_of_unknown("REDISQ_HTTP_", type(self).model_fields)

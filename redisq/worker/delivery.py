@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn, SupportsIndex
 
 from redisq import codec
 from redisq.errors import LeaseLost
@@ -78,6 +78,9 @@ class Delivery:
             raise LeaseLost
         self._progress = codec.encode(value)
         self._wake()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("A delivery belongs to its worker's process: pass on delivery.request and delivery.id instead")
 
     def __repr__(self) -> str:
         return f"Delivery(queue={self.queue!r}, id={self.id!r}, attempt={self.attempt})"

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 from redisq import options
 from redisq.aclient import drive
 from redisq.connection import AsyncLink
-from redisq.errors import InvalidMessage, MessageConflict, QueueFull, RedisQError, Unavailable
+from redisq.errors import InvalidArgument, InvalidMessage, MessageConflict, QueueFull, RedisQError, Unavailable
 from redisq.operations import Operations
 from redisq.worker.policy import pause_after
 from redisq.worker.records import about
@@ -49,18 +49,20 @@ class Cron:
 
         Raises:
             ImportError: the library is not installed.
-            ValueError: one of them is not valid, or the expression never comes true.
+            InvalidArgument: one of them is not valid, or the expression never comes true.
         """
         try:
             from cronsim import CronSimError
         except ImportError:
             raise ImportError("a schedule needs the package cronsim: pip install redisq[cron]") from None
+        if not isinstance(expression, str):
+            raise InvalidArgument("every() takes a cron expression, a text like '*/5 * * * *'")
         cron = cls(expression, _zone(timezone))
         try:
             cron.after(datetime(2000, 1, 1, tzinfo=UTC))
         except CronSimError as error:
             text = f"{expression!r} is no cron expression of 5 fields, or of 6 with seconds first: {error}"
-            raise ValueError(text) from None
+            raise InvalidArgument(text) from None
         return cron
 
     def after(self, moment: datetime) -> datetime:
@@ -71,16 +73,18 @@ class Cron:
             tick = found.astimezone(UTC)
             if tick > moment:  # in the hour that comes twice cronsim may begin with one that has passed
                 return tick
-        raise ValueError(f"the cron expression {self.expression!r} never comes true")
+        raise InvalidArgument(f"the cron expression {self.expression!r} never comes true")
 
 
 def _zone(name: str) -> tzinfo:
+    if not isinstance(name, str):
+        raise InvalidArgument("timezone= takes a name, a text like 'Europe/Berlin'")
     if name == "UTC":
         return UTC  # also where there is no database of time zones
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise ValueError(f"this machine knows no time zone {name!r} (the package tzdata has them all)") from None
+        raise InvalidArgument(f"this machine knows no time zone {name!r} (the package tzdata has them all)") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +103,16 @@ class Schedule:
 
         Raises:
             TypeError: it is no function of one argument or none.
-            ValueError: there is no name, or one that is too long.
+            InvalidArgument: there is no name, or one that is too long.
         """
         takes_tick = _takes_tick(function)
         if name is None:
             name = f"{function.__module__}.{function.__qualname__}" if hasattr(function, "__qualname__") else ""
         schedule = cls(cron, queue, name, function, takes_tick)
         try:
-            options.id_of(None, schedule.key(datetime.max) if name else "", "", queue)
+            options.id_of(None, schedule.key(datetime.max) if name and isinstance(name, str) else "", "", queue)
         except InvalidMessage:
-            raise ValueError("name= of a schedule takes text of 1 to 491 characters") from None
+            raise InvalidArgument("name= of a schedule takes text of 1 to 491 characters") from None
         return schedule
 
     def key(self, tick: datetime) -> str:

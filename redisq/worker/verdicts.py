@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_YEAR = 31_536_000
+from redisq.options import seconds_of
 
 
 class Retry(Exception):
@@ -11,12 +11,12 @@ class Retry(Exception):
     It counts as any failure does: after `max_attempts` of them the message is dead. With None the backoff stays.
 
     Raises:
-        ValueError: `after` is not 0 to a year (31,536,000).
+        InvalidArgument: `after` is not 0 to a year (31,536,000).
     """
 
     def __init__(self, message: str = "The handler asked for another attempt.", *, after: float | None = None) -> None:
-        if after is not None and (isinstance(after, bool) or not 0 <= after <= _YEAR):
-            raise ValueError("after takes seconds, from 0 to a year (31,536,000)")
+        if after is not None:
+            seconds_of("after", after)
         super().__init__(message)
         self.after = after
 

@@ -11,10 +11,10 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
-from redisq import calls, keys
+from redisq import calls, keys, options
 from redisq.bounds import check_definition
 from redisq.connection import AsyncLink
-from redisq.errors import RedisQError, Unavailable
+from redisq.errors import InvalidArgument, RedisQError, Unavailable
 from redisq.operations import Operations, limits_of
 from redisq.settings import Settings
 from redisq.tokens import Credentials
@@ -59,7 +59,7 @@ class Worker:
     - weighted: as long as several have messages ready, each gets slots in proportion to its priority.
 
     Raises:
-        ValueError: `concurrency` is out of bounds, or there is no such `order`.
+        InvalidArgument: `concurrency` is out of bounds, or there is no such `order`.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Worker:
         if concurrency is not None:
             _check_whole("concurrency", concurrency, 100_000)
         if order not in ("strict", "weighted"):
-            raise ValueError("order takes 'strict' or 'weighted'")
+            raise InvalidArgument("order takes 'strict' or 'weighted'")
         self._concurrency = concurrency
         self._order = order
         self._settings = settings
@@ -121,16 +121,16 @@ class Worker:
 
         Raises:
             InvalidQueueName, InvalidDefinition: see there.
-            ValueError: `concurrency`, `timeout` or `priority` out of bounds, or the queue has a handler already.
+            InvalidArgument: `concurrency`, `timeout` or `priority` out of bounds, or the queue has a handler already.
             TypeError: the function takes two arguments, and the second is no model that can be found.
         """
         keys.check_queue_name(queue)
         if queue in self._handlers:
-            raise ValueError(f"the queue {queue} has a handler already")
+            raise InvalidArgument(f"the queue {queue} has a handler already")
         _check_whole("concurrency", concurrency, 100_000)
         _check_whole("priority", priority, 1_000)
-        if timeout is not None and (isinstance(timeout, bool) or not 0 < timeout <= 31_536_000):
-            raise ValueError("timeout takes seconds, more than 0, at most a year")
+        if timeout is not None and not options.seconds_of("timeout", timeout):
+            raise InvalidArgument("timeout takes seconds, more than 0, at most a year")
         given = {
             "max_attempts": max_attempts,
             "max_lost": max_lost,
@@ -166,7 +166,8 @@ class Worker:
         Raises:
             InvalidQueueName: see there.
             ImportError: the library is missing: `pip install redisq[cron]`.
-            ValueError: the expression, the time zone or the name is not valid, or this queue has a schedule so named.
+            InvalidArgument: the expression, the time zone or the name is not valid, or the queue has a schedule so
+            named.
         """
         keys.check_queue_name(queue)
         cron = Cron.parse(expression, timezone)
@@ -174,7 +175,9 @@ class Worker:
         def register(function: R) -> R:
             schedule = Schedule.of(cron, queue, name, function)
             if any((other.queue, other.name) == (queue, schedule.name) for other in self._schedules):
-                raise ValueError(f"the queue {queue} has a schedule {schedule.name} already: give one of them name=")
+                raise InvalidArgument(
+                    f"the queue {queue} has a schedule {schedule.name} already: give one of them name="
+                )
             self._schedules.append(schedule)
             return function
 
@@ -204,11 +207,12 @@ class Worker:
             (self._hurry if self._stop.is_set() else self._stop).set()
 
     async def _run(self, burst: bool, signals: bool) -> int:
+        options.switch_of("burst", burst)
         if not (self._handlers or self._schedules):
             raise ValueError("this worker has no handler: decorate a function with @worker.handler(QUEUE)")
         if self._stop is not None:
             raise RuntimeError("this worker is running: a second run at the same time takes a Worker of its own")
-        settings = self._settings or Settings()
+        settings = Settings.merged(self._settings, None)
         operations = Operations(settings, self._credentials)
         for queue in self._handlers:
             operations.authorise("work", queue, None)
@@ -370,7 +374,7 @@ class Worker:
 
 def _check_whole(name: str, value: object, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise ValueError(f"{name} takes a whole number from 1 to {most:,}")
+        raise InvalidArgument(f"{name} takes a whole number from 1 to {most:,}")
 
 
 async def _end(thread: Heartbeat | Watchdog) -> None:

@@ -12,6 +12,7 @@ import pytest
 from redisq import RedisQError, Settings, codec, embedded
 from redisq import calls as calls_of
 from redisq.connection import Link
+from redisq.endpoint import Endpoint
 from redisq.keys import given_id, partition_keys
 from redisq.model import Claimed, Failure
 from redisq.operations import limits_of
@@ -138,3 +139,16 @@ def trap() -> Iterator[Trap]:
     touched = not trap.untouched()
     trap.close()
     assert not touched, "something was sent"
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a thread that has a connection wait for its answer for longer than others wait for the connection."""
+    make = Endpoint.connection
+
+    def connection(endpoint: Endpoint) -> Any:
+        made = make(endpoint)
+        made.socket_timeout = 60
+        return made
+
+    monkeypatch.setattr(Endpoint, "connection", connection)

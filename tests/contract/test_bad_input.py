@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,8 @@ from redisq import (
     BatchError,
     Credentials,
     Forbidden,
+    InvalidArgument,
+    InvalidDefinition,
     InvalidMessage,
     InvalidQueueName,
     InvalidToken,
@@ -219,6 +222,78 @@ def test_an_error_never_shows_the_message(caught: Any) -> None:
         caught.queue_message(QUEUE, {"card": {"4111-1111-1111-1111"}, "name": "Jane Roe"})
     assert "4111" not in repr(refused.value)
     assert "Jane" not in repr(refused.value)
+
+
+# --- Lists, times, counts ---------------------------------------------------------------------------------------------
+
+
+async def not_awaited() -> Any:
+    yield 1
+
+
+#: what is no list of ids or messages, though some of it can be iterated over
+NO_LISTS = [ID, ID.encode(), bytearray(b"x"), {"id": ID}, {}, uuid.UUID(ID), None, 5, not_awaited(), Settings()]
+#: what is no number of seconds from 0 to a year, nor a whole number
+NO_NUMBERS = ["5", True, timedelta(seconds=5), Decimal(5), 10**400, -1, -math.inf, math.nan, math.inf, [5], b"5"]
+
+
+@pytest.mark.parametrize("name", ["get_messages", "delete_messages", "redrive", "purge_dead"])
+def test_one_id_by_itself_is_no_list(caught: Any, name: str) -> None:
+    for ids in NO_LISTS:
+        if ids is not None or name in ("get_messages", "delete_messages"):
+            with pytest.raises(InvalidArgument, match="ids= takes a list of ids"):
+                getattr(caught, name)(QUEUE, ids)
+
+
+def test_one_message_or_id_by_itself_is_no_list(caught: Any) -> None:
+    for value in NO_LISTS:
+        with pytest.raises(InvalidMessage, match="messages= takes a list of messages"):
+            caught.queue_messages(QUEUE, value)
+        if value is not None:
+            with pytest.raises(InvalidMessage, match="ids= takes a list of ids"):
+                caught.queue_messages(QUEUE, [1], ids=value)
+    with pytest.raises(InvalidMessage, match="a set has none"):
+        caught.queue_messages(QUEUE, [1], ids={ID})
+
+
+def test_any_iterable_is_a_list(mq: Any) -> None:
+    ids = mq.queue_messages(QUEUE, (n for n in range(3)), ids=(str(uuid.uuid4()) for _ in range(3)))
+    again = dict.fromkeys(ids)
+    for some in (ids, tuple(ids), iter(ids), again, set(ids)):
+        some = some.keys() if isinstance(some, dict) else some
+        assert {message.id for message in mq.get_messages(QUEUE, some)} == set(ids)
+    assert mq.delete_messages(QUEUE, set(ids)) == [True] * 3
+    assert mq.redrive(QUEUE, []) == mq.purge_dead(QUEUE, ()) == 0
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
+def test_what_is_no_time_or_count_is_refused(caught: Any, value: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"wait= takes seconds, from 0 to a year"):
+        caught.get_message(QUEUE, ID, wait=value)
+    for name in ("min_age", "max_age"):
+        for operate in (caught.dead_letters, caught.redrive, caught.purge_dead):
+            with pytest.raises(InvalidArgument, match=f"{name}= takes seconds"):
+                operate(QUEUE, **{name: value})
+    with pytest.raises(InvalidArgument, match="limit= takes 1 to 10,000"):
+        caught.dead_letters(QUEUE, limit=value)
+    with pytest.raises(InvalidArgument, match="limit= takes 1 to 500"):
+        caught.list_messages(QUEUE, "ready", limit=value)
+    for name in ("delay", "expires_in", "priority", "at"):
+        with pytest.raises(InvalidMessage, match=f"{name}= takes"):
+            caught.queue_message(QUEUE, 1, **{name: value})
+
+
+def test_other_arguments_of_a_wrong_type_are_refused(caught: Any) -> None:
+    for value in (5, [], {}, b"failed", "nope"):
+        with pytest.raises(InvalidArgument, match="reason= takes one of"):
+            caught.dead_letters(QUEUE, reason=value)
+        with pytest.raises(InvalidArgument, match="which= takes one of"):
+            caught.list_messages(QUEUE, value)
+        for operate in (lambda fix: caught.doctor(QUEUE, fix=fix), lambda fix: caught.doctor_server(fix=fix)):
+            with pytest.raises(InvalidArgument, match="fix= takes True or False"):
+                operate(value)
+        with pytest.raises(InvalidDefinition):
+            caught.define(QUEUE, lease=[value])
 
 
 # --- Tokens -----------------------------------------------------------------------------------------------------------

@@ -33,11 +33,11 @@ def settings(raw_real: Any, proxy: Proxy) -> Settings:
 
 
 @pytest.fixture
-def never_greeted(settings: Settings, proxy: Proxy) -> Settings:
+def never_greeted(settings: Settings, proxy: Proxy, patient: None) -> Settings:
     """Settings of callers of whom one takes the only connection, and gets no answer on it."""
     proxy.swallow_request(b"CLIENT")
     changes = {
-        "url": f"{proxy.url}?socket_timeout=60",
+        "url": proxy.url,
         "max_connections": 1,
         "connect_timeout": 60,
         "retry_deadline": 0,

@@ -356,7 +356,7 @@ def test_many_large_messages_travel_in_several_calls(make_client: Any, raw_real:
 
 def test_a_batch_takes_ids(mq: Any, raw: Any) -> None:
     ids = [str(uuid.uuid4()), uuid.uuid4(), str(uuid.uuid4())]
-    assert mq.queue_messages(QUEUE, "abc", ids=ids) == [str(id) for id in ids]
+    assert mq.queue_messages(QUEUE, list("abc"), ids=ids) == [str(id) for id in ids]
     before = raw.digest()
     assert mq.queue_messages(QUEUE, ["a", "b", "c"], ids=ids) == [str(id) for id in ids]
     assert raw.digest() == before

@@ -8,6 +8,8 @@ import socketserver
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -15,7 +17,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import trustme
 
-from redisq import Unavailable, embedded
+from redisq import InvalidSettings, RedisQError, Unavailable, embedded
+from redisq.server import known
 from tests.conftest import settings_for
 
 
@@ -25,7 +28,7 @@ class Tls(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self, context: ssl.SSLContext, target: str) -> None:
+    def __init__(self, context: ssl.SSLContext | None, target: str) -> None:
         super().__init__(("127.0.0.1", 0), Pipe)
         self.context = context
         self.target = urlsplit(target)
@@ -45,7 +48,8 @@ class Pipe(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         try:
-            outer = self.server.context.wrap_socket(self.request, server_side=True)
+            context = self.server.context
+            outer = context.wrap_socket(self.request, server_side=True) if context else self.request
         except (ssl.SSLError, OSError):
             return  # the client did not like our certificate
         with outer, self.server.connect() as inner:
@@ -106,7 +110,103 @@ def test_an_unknown_authority_is_refused(make_client: Any, port: int, namespace:
         gc.collect()
 
 
-def test_plain_text_to_a_tls_port_is_refused(make_client: Any, port: int, namespace: str) -> None:
-    mq = make_client(settings_for(f"redis://127.0.0.1:{port}/0", namespace, retry_deadline=0))
-    with pytest.raises(Unavailable):
+# --- What is no outage: refused at once, whatever the deadline, and for no other call the gate is shut ---------------
+
+NEVER = 3600.0  # seconds; a test that waits for it hangs
+
+
+@pytest.fixture
+def refused(make_client: Any, namespace: str) -> Any:
+    """Call a server by its URL until it refuses for good, and give the error."""
+
+    def call(url: str) -> RedisQError:
+        mq = make_client(settings_for(url, namespace, retry_deadline=NEVER, connect_timeout=1))
+        with pytest.raises(RedisQError) as caught:
+            mq.queue_message("orders", {})
+        server = known(url, "")
+        assert server.gate.enter(0.0, probe=False) is not None
+        for _ in range(3):
+            gc.collect()  # asyncio leaves its own transport unclosed when a handshake fails
+        return caught.value
+
+    return call
+
+
+@contextmanager
+def speaking(context: ssl.SSLContext | None, real_server: embedded.EmbeddedServer) -> Iterator[int]:
+    """A port that speaks TLS, or plain text without a context, before a real server."""
+    with Tls(context, real_server.url) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("fault", ["authority", "name", "expired", "client", "client, TLS 1.2"])
+def test_certificate_faults_are_no_outage(
+    refused: Any, real_server: embedded.EmbeddedServer, authority: trustme.CA, tmp_path: Path, fault: str
+) -> None:
+    names = ["elsewhere.example"] if fault == "name" else ["127.0.0.1"]
+    ends = datetime(2020, 1, 1) if fault == "expired" else None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*names, not_after=ends).configure_cert(context)
+    if fault.startswith("client"):
+        context.verify_mode = ssl.CERT_REQUIRED
+        authority.configure_trust(context)
+    if fault.endswith("1.2"):
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    roots = tmp_path / "ca.pem"
+    (trustme.CA() if fault == "authority" else authority).cert_pem.write_to_path(roots)
+    with speaking(context, real_server) as port:
+        error = refused(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={roots}")
+    assert type(error) is Unavailable
+    said = {"authority": "issuer", "name": "mismatch", "expired": "has expired"}.get(fault, "ssl_certfile")
+    for word in (said, "certificate", "ssl_ca_certs", "REDISQ_URL"):
+        assert word in str(error)
+
+
+def test_files_that_cannot_be_used_are_named(refused: Any, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.write_text("nothing")
+    for option, path, said in (
+        ("ssl_ca_certs", tmp_path / "missing.pem", "No such file"),
+        ("ssl_ca_certs", tmp_path, "Is a directory"),
+        ("ssl_ca_certs", empty, "can be used"),
+        ("ssl_certfile", empty, "can be used"),
+        ("ssl_keyfile", tmp_path / "missing.pem", "No such file"),
+        ("ssl_ca_path", empty, "no folder"),
+    ):
+        error = refused(f"rediss://127.0.0.1:1/0?{option}={path}")
+        assert type(error) is InvalidSettings
+        assert option in str(error)
+        assert "REDISQ_URL" in str(error)
+        assert said in str(error)
+
+
+def test_a_file_that_goes_while_the_process_runs_is_named(
+    make_client: Any, port: int, authority: trustme.CA, tmp_path: Path, namespace: str
+) -> None:
+    roots = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(roots)
+    url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={roots}"
+    mq = make_client(settings_for(url, namespace, retry_deadline=NEVER))
+    mq.queue_message("orders", {})
+    if (closing := mq.client.close()) is not None:
+        mq.runner.run(closing)
+    roots.unlink()
+    with pytest.raises(Unavailable, match="ssl_ca_certs a file that cannot be read"):
         mq.queue_message("orders", {})
+
+
+def test_plain_text_to_a_tls_port_is_refused(refused: Any, port: int) -> None:
+    error = refused(f"redis://127.0.0.1:{port}/0")
+    assert type(error) is Unavailable
+    assert "it speaks TLS. REDISQ_URL takes rediss://" in str(error)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_tls_to_a_plain_port_is_refused(refused: Any, real_server: embedded.EmbeddedServer) -> None:
+    with speaking(None, real_server) as port:
+        error = refused(f"rediss://127.0.0.1:{port}/0")
+    assert type(error) is Unavailable
+    assert "REDISQ_URL takes redis://" in str(error)

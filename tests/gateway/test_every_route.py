@@ -185,6 +185,7 @@ def test_who_has_no_right_is_refused_everywhere(bearer: Bearer, case: str) -> No
 def test_who_has_the_right_gets_in_everywhere(bearer: Bearer) -> None:
     """Else the table would say nothing: with a good token no route answers 401 or 403."""
     gateway = bearer.office.gateway
+    gateway.mq.queue_message(QUEUE, 1)
     for method, template in sorted(routes_of(bearer.office) & GUARDED.keys()):
         op = GUARDED[method, template]
         queues = ["*"] if "{queue}" not in template else [QUEUE]

@@ -283,6 +283,7 @@ def test_a_form_that_is_refused_says_what_is_wrong(gateway: Gateway, browser: Br
 
 
 def test_a_form_without_the_tag_of_this_token_is_refused(gateway: Gateway, browser: Browser) -> None:
+    gateway.mq.queue_message(QUEUE, 1)
     other = Browser(gateway)
     other.sign_in(gateway.token())
     path = f"/_ui/queues/{QUEUE}/pause"
@@ -413,10 +414,20 @@ def test_what_is_not_there(browser: Browser) -> None:
 
 
 def test_looking_creates_no_queue(gateway: Gateway, browser: Browser) -> None:
-    assert browser.get(f"/_ui/queues/{QUEUE}").status_code == 200
+    assert browser.get(f"/_ui/queues/{QUEUE}").status_code == 404
+    assert browser.do(f"/_ui/queues/{QUEUE}/pause").status_code == 404
     text = browser.get("/_ui").text
     assert gateway.mq.queues() == []
     assert "No queue to see yet" in text
+
+
+def test_a_queue_that_does_not_exist_is_said_not_to(gateway: Gateway, visit: Callable[..., Browser]) -> None:
+    gateway.mq.queue_message(QUEUE, 1)
+    gateway.mq.queue_message("order-secrets", 1)
+    answer = visit("stats", queues=["order", QUEUE]).get("/_ui/queues/order")
+    assert answer.status_code == 404
+    assert "There is no queue order. Did you mean orders?" in answer.text
+    assert "secrets" not in answer.text
 
 
 def test_many_queues_are_shown_page_by_page_and_can_be_sought(gateway: Gateway, browser: Browser) -> None:

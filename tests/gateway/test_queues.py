@@ -21,8 +21,37 @@ def test_what_a_queue_holds(gateway: Gateway) -> None:
     gateway.mq.queue_messages(QUEUE, [1, 2])
     found = gateway.call("GET", "/orders").json()
     assert (found["ready"], found["queued"], found["queue"]) == (2, 2, QUEUE)
-    assert gateway.call("GET", "/unknown").json() == gateway.mq.stats("unknown").to_dict()
+
+
+def test_a_queue_that_does_not_exist_is_said_not_to(gateway: Gateway) -> None:
+    gateway.mq.queue_message(QUEUE, 1)
+    for method, path in (
+        ("GET", ""),
+        ("GET", "/_dead"),
+        ("POST", "/_pause"),
+        ("POST", "/_resume"),
+        ("POST", "/_purge"),
+        ("POST", "/_redrive"),
+    ):
+        error = gateway.call(method, f"/order{path}")
+        assert error.status_code == 404, path
+        assert error.json()["error"]["code"] == "queue_not_found"
+        assert error.json()["error"]["message"] == "There is no queue order. Did you mean orders?"
+        assert gateway.call(method, f"/{QUEUE}{path}").status_code == 200
     assert gateway.mq.queues() == [QUEUE]
+
+
+def test_the_nearest_names_are_those_that_the_token_may_see(gateway: Gateway) -> None:
+    gateway.mq.queue_message(QUEUE, 1)
+    gateway.mq.queue_message("order-secrets", 1)
+    told = {
+        "order": gateway.token(["stats"], ["order", QUEUE]),
+        "order-": gateway.token(["stats", "admin"], ["order-"]),
+    }
+    texts = {
+        name: gateway.call("GET", f"/{name}", token=token).json()["error"]["message"] for name, token in told.items()
+    }
+    assert texts == {"order": "There is no queue order. Did you mean orders?", "order-": "There is no queue order-."}
 
 
 def test_settings_are_shown_replaced_and_changed(gateway: Gateway) -> None:

@@ -332,3 +332,19 @@ def test_watch_without_queues_and_without_redis(shell: Shell) -> None:
     assert "cannot be reached" in shell.error("stats", "--watch", "--url", "redis://127.0.0.1:1")
     for seconds in ("0", "often"):
         assert shell.run("stats", "--watch", "--every", seconds).returncode == 2
+
+
+def test_a_queue_that_does_not_exist_is_said_not_to(shell: Shell) -> None:
+    for arguments in (["stats"], ["stats", "--watch"], ["queues", "show"], ["dead", "list"], ["doctor"]):
+        assert shell.error(arguments[0], *arguments[1:], "order") == "There is no queue order. There is no queue yet."
+    shell.text("queue", "orders", "1")
+    shell.text("queue", "order-secrets", "1")
+    assert shell.error("stats", "orders-") == "There is no queue orders-. Did you mean orders or order-secrets?"
+    ops = ["--op", "admin", "--op", "stats"]
+    token = shell.text("token", "create", *ops, "--queue", "orders", "--queue", "order")
+    for command in (["stats"], ["queues", "show"], ["queues", "pause"], ["queues", "purge"], ["queues", "drop"]):
+        told = shell.error(*command, "order", "--token", token)
+        assert told == "There is no queue order. Did you mean orders?"
+    token = shell.text("token", "create", "--op", "admin", "--queue", "orde")
+    assert shell.error("queues", "pause", "orde", "--token", token) == "There is no queue orde."
+    assert shell.text("queues", "list").split() == ["order-secrets", "orders"]

@@ -17,8 +17,8 @@ CLIENTS_AND_VALUES = {
 ERRORS = {
     "RedisQError",
     *("InvalidQueueName", "InvalidMessage", "MessageTooLarge", "SchemaViolation"),
-    *("InvalidDefinition", "InvalidSettings"),
-    *("MessageNotFound", "MessageConflict", "QueueFull", "BatchError", "LeaseLost"),
+    *("InvalidArgument", "InvalidDefinition", "InvalidSettings"),
+    *("QueueNotFound", "MessageNotFound", "MessageConflict", "QueueFull", "BatchError", "LeaseLost"),
     *("MissingCredentials", "InvalidCredentials", "InvalidToken", "TokenExpired", "Forbidden"),
     *("InvalidApplication", "ApplicationNotFound", "ApplicationConflict"),
     *("Unavailable", "Indeterminate"),

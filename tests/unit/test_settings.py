@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import math
 import os
+import pickle
+import pprint
+import traceback
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from rich.pretty import pretty_repr
 
-from redisq import Credentials, InvalidCredentials, InvalidSettings, Settings
+from redisq import AsyncRedisQ, Credentials, InvalidCredentials, InvalidSettings, RedisQ, Settings
 from redisq.applications import MasterKey
+from redisq.gateway.settings import GatewaySettings
 
 CREDENTIALS = Credentials.generate("billing")
 MASTER_KEY, OLD_MASTER_KEY = MasterKey.generate().text(), MasterKey.generate().text()
@@ -175,6 +185,87 @@ def test_a_bad_secret_is_not_quoted() -> None:
         assert bad.rpartition(".")[2] not in str(refused.value)
 
 
+def test_no_dump_shows_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDISQ_URL", "redis://user:hunter2@host:6379/0")
+    settings = Settings()
+    for one in (
+        settings,
+        Settings.merged(settings, "rediss://:hunter2@host?ssl_password=hunter2"),
+        copy.copy(settings),
+    ):
+        assert "hunter2" in str(one.url)
+        shown = [repr(one), str(one), repr(one.url), repr(vars(one)), repr(dict(one)), pprint.pformat(one)]
+        shown += [str(one.model_dump()), json.dumps(one.model_dump(mode="json")), one.model_dump_json()]
+        shown += [str(one.model_dump()["url"]), pretty_repr(one), pretty_repr(vars(one)), pickle_shown(one)]
+        assert not any("hunter2" in text for text in shown)
+    assert Settings().model_dump()["url"] == "redis://user:***@host:6379/0"
+    assert Settings(url="redis://host").model_dump()["url"] == "redis://host"
+
+
+def pickle_shown(settings: Settings) -> str:
+    """What a copy in another process shows; it works there."""
+    again = pickle.loads(pickle.dumps(settings))
+    assert str(again.url) == str(settings.url)
+    return repr(vars(again))
+
+
+def test_no_error_holds_what_was_given() -> None:
+    for values in ({"url": 5}, {"url": "redis://:hunter2@host", "lease": "hunter2"}, {"app_secret": ["hunter2"]}):
+        with pytest.raises(InvalidSettings) as refused:
+            Settings(**values)
+        assert refused.value.__context__ is None
+        assert refused.value.__cause__ is None
+        assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize("value", [True, timedelta(seconds=5), 10**400, [5], b"x", "5 s", math.nan], ids=repr)
+@pytest.mark.parametrize("name", ["lease", "command_timeout", "max_attempts", "max_connections"])
+def test_what_is_no_number_is_refused(name: str, value: object) -> None:
+    with pytest.raises(InvalidSettings, match=f"REDISQ_{name.upper()}: "):
+        Settings(**{name: value})
+
+
+# --- Variables that are none ---
+
+
+def test_an_unknown_variable_is_named_once_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("redisq.settings._told", set())
+    slips = {"REDISQ_LEESE": "REDISQ_LEASE", "REDISQ_URI": "REDISQ_URL", "redisq_app_secrets": "REDISQ_APP_SECRET"}
+    known = ["REDISQ_HTTP_PORT", "REDISQ_TEST_SERVERS", "REDISQ_EMBEDDED_SERVER", "REDISQ_FAILPOINTS", "REDISQ_QUEUE"]
+    of_kubernetes = {"REDISQ_SERVICE_HOST": "10.0.0.1", "REDISQ_GATEWAY_SERVICE_PORT_HTTP": "80"}
+    of_kubernetes |= {"REDISQ_PORT": "tcp://10.0.0.1:80", "REDISQ_PORT_80_TCP_ADDR": "10.0.0.1"}
+    for name in (*slips, "REDISQ_QUITE_ANOTHER", *known):
+        monkeypatch.setenv(name, "hunter2")
+    for name, value in of_kubernetes.items():
+        monkeypatch.setenv(name, value)
+    for _ in range(2):
+        Settings()
+        RedisQ(settings=Settings())
+    told = sorted(record.getMessage() for record in caplog.records)
+    assert told == sorted(
+        [
+            f"{slip.upper()} is not a setting of redisq and counts for nothing. Did you mean {slips[slip]}?"
+            for slip in slips
+        ]
+        + ["REDISQ_QUITE_ANOTHER is not a setting of redisq and counts for nothing."]
+    )
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+
+
+def test_an_unknown_variable_of_the_gateway_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("redisq.settings._told", set())
+    monkeypatch.setenv("REDISQ_HTTP_PROT", "80")
+    monkeypatch.setenv("REDISQ_HTTP_HOST", "127.0.0.1")
+    GatewaySettings()
+    (record,) = caplog.records
+    assert "REDISQ_HTTP_PROT" in record.getMessage()
+    assert "Did you mean REDISQ_HTTP_PORT?" in record.getMessage()
+
+
 # --- With a URL beside ---
 
 
@@ -188,3 +279,20 @@ def test_a_url_replaces_that_of_the_settings(monkeypatch: pytest.MonkeyPatch) ->
     assert mine.url == "redis://mine"
     assert Settings.merged(None, "redis://other").namespace == "staging"
     assert Settings.merged(None, None).url == "redis://environment"
+
+
+@pytest.mark.parametrize("kind", [RedisQ, AsyncRedisQ])
+def test_arguments_of_a_wrong_type_are_refused(kind: Any) -> None:
+    for arguments in (
+        {"url": 5},
+        {"url": b"redis://"},
+        {"settings": {}},
+        {"settings": "redis://"},
+        {"settings": Settings},
+    ):
+        with pytest.raises(InvalidSettings):
+            kind(**arguments)
+    for credentials in ("rqs1.a.b", (CREDENTIALS.app, CREDENTIALS.secret()), {}):
+        with pytest.raises(InvalidCredentials, match=r"Credentials\.parse") as refused:
+            kind(credentials=credentials)
+        assert CREDENTIALS.secret() not in str(refused.value)

@@ -17,6 +17,7 @@ _FORBIDDEN = ("invalid_token", "token_expired", "forbidden")
 _ALWAYS = ("bad_request", "too_many_requests", "internal_error", "unavailable")
 _WHOLE = (*_FORBIDDEN, *_ALWAYS, "indeterminate")
 _WRITES = (*_WHOLE, "not_found")
+_EXISTING = (*_WRITES, "queue_not_found")
 _BODY = ("message_too_large", "unsupported_media_type")
 _MESSAGE = ("invalid_message", "schema_violation", *_BODY)
 
@@ -188,8 +189,8 @@ OPERATIONS: Sequence[Operation] = (
         "delete", [Answer(204, "It is deleted.")], [*_WRITES, "message_not_found"],
     ),
     Operation(
-        "get", "/{queue}", "getStats", "Count what a queue holds", "An unknown one is empty, and stays unknown.",
-        "stats", [Answer(200, "What it holds, and its totals.", "Stats")], _WRITES,
+        "get", "/{queue}", "getStats", "Count what a queue holds", "",
+        "stats", [Answer(200, "What it holds, and its totals.", "Stats")], _EXISTING,
     ),
     Operation(
         "get", "/_queues", "listQueues", "List all queues", "The token must allow it on all of them.",
@@ -213,24 +214,24 @@ OPERATIONS: Sequence[Operation] = (
     ),
     Operation(
         "get", "/{queue}/_dead", "listDeadLetters", "List dead letters", "Oldest first.",
-        "admin", [Answer(200, "The messages.", "Messages")], _WRITES,
+        "admin", [Answer(200, "The messages.", "Messages")], _EXISTING,
         [_LIMIT, *_CHOICE],
     ),
     Operation(
         "post", "/{queue}/_redrive", "redrive", "Queue dead letters anew", "",
-        "admin", [Answer(200, "How many.", "Redriven", example={"redriven": 3})], [*_WRITES, "queue_full"], _CHOICE,
+        "admin", [Answer(200, "How many.", "Redriven", example={"redriven": 3})], [*_EXISTING, "queue_full"], _CHOICE,
     ),
     Operation(
         "post", "/{queue}/_purge", "purge", "Remove all waiting messages", "",
-        "admin", [Answer(200, "How many.", "Purged", example={"purged": 3})], _WRITES,
+        "admin", [Answer(200, "How many.", "Purged", example={"purged": 3})], _EXISTING,
     ),
     Operation(
         "post", "/{queue}/_pause", "pause", "Pause a queue", "Workers claim nothing; queueing goes on.",
-        "admin", [Answer(200, "Its own settings.", "Definition")], [*_WRITES, "queue_full"],
+        "admin", [Answer(200, "Its own settings.", "Definition")], [*_EXISTING, "queue_full"],
     ),
     Operation(
         "post", "/{queue}/_resume", "resume", "Resume a queue", "",
-        "admin", [Answer(200, "Its own settings.", "Definition")], [*_WRITES, "queue_full"],
+        "admin", [Answer(200, "Its own settings.", "Definition")], [*_EXISTING, "queue_full"],
     ),
     Operation(
         "post", "/{queue}/_claim", "claim", "Claim messages to work on",

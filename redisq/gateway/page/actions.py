@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from redisq import aclient, existence
 from redisq.aclient import AsyncRedisQ
 from redisq.errors import BatchError
 from redisq.gateway.context import Context
@@ -126,7 +128,11 @@ class Actions:
             values = {"queue": queue, "id": id, "action": action, "back": self._pages.address(there)}
             return self._pages.show(request, "confirm.html", visitor, values)
         await form_of(request, visitor)
-        count = await action.do(self._context.acting_for(visitor.application), queue, id)
+        mq = self._context.acting_for(visitor.application)
+        if not id:
+            may = partial(visitor.allows, "stats")
+            await aclient.run(mq, lambda known: existence.check(known, queue, action.op, None, may))
+        count = await action.do(mq, queue, id)
         return self._pages.go(request, f"{ROOT}/queues/{queue}" if action.grave else there, action.done, count)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, wraps
 from importlib.resources import files
 from typing import Any, TypeAlias
@@ -20,6 +20,7 @@ from redisq.errors import (
     InvalidToken,
     MessageNotFound,
     MissingCredentials,
+    QueueNotFound,
     RedisQError,
     TokenExpired,
     Unavailable,
@@ -97,6 +98,7 @@ TOO_MANY = Trouble(
     "Too many requests",
     "This application, or this address, has asked for more than it may. Wait a little, and try again.",
 )
+NO_SUCH_QUEUE = Trouble(404, "There is no such queue", "")
 NO_SUCH_PAGE = Trouble(404, "There is no such page", "The address is not one of this site. Begin with the queues.")
 
 View: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -180,6 +182,8 @@ class Pages:
             except BadForm as error:
                 found = Trouble(403, "This form is not taken", str(error))
                 return self.trouble(request, self.sessions.known(request), found)
+            except QueueNotFound as error:
+                return self.trouble(request, self.sessions.known(request), replace(NO_SUCH_QUEUE, text=str(error)))
             except RedisQError as error:
                 found = next(trouble for kind, trouble in _TROUBLES if isinstance(error, kind))
                 return self.trouble(request, self.sessions.known(request), found)

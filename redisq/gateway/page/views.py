@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from redisq import aclient, existence
 from redisq.gateway.context import Context
 from redisq.gateway.page import charts, shown
 from redisq.gateway.page.history import EVERY, History, Rates, Sample, rates_of
@@ -88,8 +90,9 @@ class Views:
         self._pages.sessions.require(request, visitor, "stats", queue)
         span = request.query_params.get("range", "5")
         span = span if span in _RANGES else "5"
+        may = partial(visitor.allows, "stats")  # of now: something may just have been done
+        stats = await aclient.run(self._mq, lambda known: existence.stats(known, queue, None, may))
         await self._history.look([queue])
-        stats = await self._mq.stats(queue)  # of now: something may just have been done
         chosen = request.query_params.get("list", "")
         chosen = chosen if chosen in _LISTS else _fullest(stats)
         lists = [(word, name, getattr(stats, word)) for word, name in _LISTS.items()]
