@@ -15,8 +15,20 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 
 #: The lowest row first. A module, or a package as a whole, imports only from rows below its own.
 ROWS: list[set[str]] = [
-    {"errors", "supervisor"},
-    {"addresses", "keys", "model", "scopes", "strict", "faults", "gate", "embedded", "failpoints", "packing"},
+    {"errors", "logs", "supervisor"},
+    {
+        "addresses",
+        "keys",
+        "model",
+        "scopes",
+        "strict",
+        "faults",
+        "gate",
+        "embedded",
+        "failpoints",
+        "packing",
+        "portions",
+    },
     {"bounds"},
     {"codec", "findings", "options", "server", "tokens", "scripts"},
     {"applications"},

@@ -17,7 +17,7 @@ CLIENTS_AND_VALUES = {
 ERRORS = {
     "RedisQError",
     *("InvalidQueueName", "InvalidMessage", "MessageTooLarge", "SchemaViolation"),
-    *("InvalidDefinition", "InvalidSettings"),
+    *("InvalidDefinition", "InvalidHandler", "InvalidSettings"),
     *("MessageNotFound", "MessageConflict", "QueueFull", "BatchError", "LeaseLost"),
     *("MissingCredentials", "InvalidCredentials", "InvalidToken", "TokenExpired", "Forbidden"),
     *("InvalidApplication", "ApplicationNotFound", "ApplicationConflict"),
