@@ -19,7 +19,7 @@ from redisq.worker.server_time import ServerTime
 
 log = logs.logger("redisq.worker")
 
-_TRIES = 4  # of a message that is asked for by itself
+_TRIES = 8  # of a message that is asked for by itself: a network that loses answers is likelier at first
 
 
 @dataclass(frozen=True, slots=True)
