@@ -97,7 +97,7 @@ class Consumer:
     @property
     def is_idle(self) -> bool:
         """Whether no handler runs that may still bring an outcome, and none waits to be sent."""
-        return not (self._busy - self._overrun or self._outbox)
+        return len(self._busy) == len(self._overrun) and not self._outbox  # the latter are some of the former
 
     # --- Claiming ---
 
