@@ -296,7 +296,7 @@ class Consumer:
         if self._seat is not None:
             self._seat.returned()
         if self._burst is not None:
-            self._burst.changed()
+            self._burst.changed(self)
 
     def look(self) -> None:
         """Claim again at once, whatever is waited for; see `Burst`."""
@@ -331,7 +331,7 @@ class Consumer:
         if refusal is not None:
             self._warn(delivery, "outcome refused: %s", refusal)
         if self._burst is not None:
-            self._burst.changed()
+            self._burst.changed(self)
 
     def _warn(self, delivery: Delivery, text: str, *args: object) -> None:
         where = (delivery.queue, delivery.id, delivery.attempt)
