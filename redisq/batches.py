@@ -13,7 +13,17 @@ from typing import Any, TypeVar
 
 from redisq import calls, codec, keys, options
 from redisq.calls import BATCH, LOOKED_UP, Plain
-from redisq.errors import BatchError, InvalidMessage, MessageNotFound, RedisQError, SchemaViolation, Unavailable
+from redisq.errors import (
+    BatchError,
+    Indeterminate,
+    InvalidMessage,
+    MessageNotFound,
+    RedisQError,
+    SchemaViolation,
+    Unavailable,
+)
+from redisq.faults import is_cut
+from redisq.keys import PartitionKeys
 from redisq.model import MAX_BYTES_CEILING, Message
 from redisq.operations import Begin, Finish, Flow, Operations
 from redisq.replies import Outcome
@@ -180,7 +190,7 @@ def get_messages(
     for chunk in _chunks(options.several("ids", ids), LOOKED_UP):
         names = [_known(id) for id in chunk]
         asked = [name for name in names if name is not None]
-        answers: Iterator[Outcome[Message]] = iter((yield calls.get(where, asked)) if asked else ())
+        answers = iter((yield from _look_up(operations, where, asked)))
         for id, name in zip(chunk, names, strict=True):
             outcome = next(answers) if name is not None else MessageNotFound()
             if isinstance(outcome, RedisQError) and not isinstance(outcome, MessageNotFound):
@@ -189,6 +199,22 @@ def get_messages(
             texts.append(str(id))
     if errors:
         raise BatchError(texts, errors)
+    return found
+
+
+def _look_up(operations: Operations, where: PartitionKeys, names: Sequence[bytes]) -> Flow[list[Outcome[Message]]]:
+    """Look messages up in one call, or in several where a reply with all of them does not get through."""
+    portion, found = operations.portion("get", LOOKED_UP), list[Outcome[Message]]()
+    while some := names[len(found) : len(found) + portion.most]:
+        try:
+            answers: list[Outcome[Message]] = yield calls.get(where, some)
+        except Indeterminate as error:
+            if not is_cut(error):
+                raise
+            portion.cut(len(some))
+        else:
+            portion.passed()
+            found += answers
     return found
 
 

@@ -54,6 +54,9 @@ class Call(NamedTuple, Generic[T]):
     A call of a client that has a `size` may travel together with others of the same script and keys: after the first
     `head` arguments, which say the same in each, its messages follow with `size` arguments each, and its reply is a
     list with one outcome per message. `most` messages may travel together.
+
+    `parts` is into how many calls its caller can divide it: when there are several, an answer that is lost again and
+    again is reported before the time for retries is over, as it may have been too large for the server to send.
     """
 
     script: scripts.Script
@@ -63,6 +66,7 @@ class Call(NamedTuple, Generic[T]):
     head: int = 0
     size: int = 0
     most: int = BATCH
+    parts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +130,10 @@ def _call(
     head: int = 0,
     size: int = 0,
     most: int = BATCH,
+    parts: int = 0,
 ) -> Call[T]:
     script, keys_of = _script(name)
-    return Call(script, keys_of(keys), args, decode, head, size, most)
+    return Call(script, keys_of(keys), args, decode, head, size, most, parts)
 
 
 @cache
@@ -162,7 +167,8 @@ def _queue_args(limits: Limits, messages: Iterable[NewMessage | Plain]) -> list[
 
 def get(keys: PartitionKeys, ids: Sequence[bytes]) -> Call[list[Outcome[Message]]]:
     """Look up to BATCH messages up."""
-    return _call("get", keys, ids, partial(replies.messages, keys.queue, ids), size=1, most=LOOKED_UP)
+    decode = partial(replies.messages, keys.queue, ids)
+    return _call("get", keys, ids, decode, size=1, most=LOOKED_UP, parts=len(ids))
 
 
 def ended(keys: PartitionKeys) -> Call[bytes | None]:
@@ -188,8 +194,11 @@ def claim(
     lapsed_by: float = math.inf,
     room: int = BATCH,
     alone: bool = True,
+    skip: int = 0,
 ) -> Call[Claim]:
     """Claim up to `count` (<= BATCH) messages; the same call sent again gets the same deliveries.
+
+    A repeat with a smaller `count` gets so many of them, those after the first `skip`.
 
     It gives fewer when their bodies come to more than about CLAIM_BYTES together, but one at least.
     `room` is how many suspects more the worker may hold, `alone` whether it holds none; see `redisq.worker.suspects`.
@@ -197,8 +206,10 @@ def claim(
     """
     defaults = (limits.lease_ms, limits.max_lost, *_periods(limits))
     lapsed_ms = round(min(lapsed_by, _FAR_AHEAD) * 1000)
-    args = (*defaults, worker, nonce, count, lapsed_ms, room, int(alone), CLAIM_BYTES)
-    return _call("claim", keys, args, partial(replies.claim, nonce))
+    args: list[Argument] = [*defaults, worker, nonce, count, lapsed_ms, room, int(alone), CLAIM_BYTES]
+    if skip:
+        args.append(skip)
+    return _call("claim", keys, tuple(args), partial(replies.claim, nonce))
 
 
 def complete(
@@ -283,12 +294,12 @@ def dead(keys: PartitionKeys, page: DeadPage) -> Call[list[DeadLetter]]:
     max_age = -1 if page.max_age is None else milliseconds(page.max_age)
     min_age = math.floor(page.min_age * 1000)
     args = (page.start, page.skip, min_age, max_age, page.limit, int(page.bodies))
-    return _call("dead", keys, args, partial(replies.dead_letters, keys.queue))
+    return _call("dead", keys, args, partial(replies.dead_letters, keys.queue), parts=page.limit)
 
 
 def page(keys: PartitionKeys, structure: str, cursor: str, limit: int, short: int) -> Call[Page]:
     """List up to `limit` (<= BATCH) messages of a structure, with bodies and records of up to `short` bytes."""
-    return _call("page", keys, (structure, cursor, limit, short), replies.page)
+    return _call("page", keys, (structure, cursor, limit, short), replies.page, parts=limit)
 
 
 def redrive(keys: PartitionKeys, limits: Limits, who: str, ids: Sequence[bytes]) -> Call[list[Outcome[None]]]:

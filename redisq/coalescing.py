@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
 
-from redisq.calls import Argument, Call
+from redisq.calls import BATCH, Argument, Call
+from redisq.faults import is_cut
 from redisq.loops import PerLoop
+from redisq.portions import Portion
 
 T = TypeVar("T")
 
@@ -49,6 +51,7 @@ class _Lane:
     under_way: int = 0
     waiting: deque[_Waiter] = field(default_factory=deque)
     woken: bool = False
+    portion: Portion = field(default_factory=lambda: Portion(BATCH))
 
 
 class _Gathering:
@@ -121,7 +124,7 @@ class Coalescer:
 
     def _send_waiting(self, lane: _Lane) -> None:
         lane.woken = False
-        while lane.under_way < _AT_ONCE and (waiters := _take(lane.waiting)):
+        while lane.under_way < _AT_ONCE and (waiters := _take(lane.waiting, lane.portion.most)):
             lane.under_way += 1
             task = asyncio.create_task(self._send(lane, waiters))
             self._tasks.add(task)
@@ -131,12 +134,17 @@ class Coalescer:
         try:
             outcomes = await self._sender.call(_joined(waiters), waited=time.monotonic() - waiters[0].since)
         except BaseException as error:
+            if len(waiters) > 1 and isinstance(error, Exception) and is_cut(error):
+                lane.portion.cut(sum(map(_count, (waiter.call for waiter in waiters))))
+                lane.waiting.extendleft(reversed(waiters))  # to go again, fewer at once
+                return
             for waiter in waiters:
                 if not waiter.answer.done():
                     _fail(waiter.answer, error)
             if not isinstance(error, Exception):
                 raise
         else:
+            lane.portion.passed()
             first = 0
             for waiter in waiters:
                 end = first + _count(waiter.call)
@@ -161,8 +169,9 @@ def _count(call: Call[Any]) -> int:
     return (len(call.args) - call.head) // call.size
 
 
-def _take(waiting: deque[_Waiter]) -> list[_Waiter]:
-    """Take what is sent as one: as many messages as may be, about a megabyte of callers who came within a second.
+def _take(waiting: deque[_Waiter], most: int) -> list[_Waiter]:
+    """Take what is sent as one: as many messages as may be, at `most` so many, about a megabyte of callers who came
+    within a second.
 
     What the first has waited counts for all: see `Sender`.
     """
@@ -178,7 +187,7 @@ def _take(waiting: deque[_Waiter]) -> list[_Waiter]:
             if type(argument) is bytes:
                 size += len(argument)
         if taken and (
-            count > call.most
+            count > min(call.most, most)
             or size > _CHUNK_BYTES
             or not messages.isdisjoint(mine)
             or waiter.since > taken[0].since + _OF_AN_AGE
@@ -207,7 +216,8 @@ def _joined(waiters: Sequence[_Waiter]) -> Call[list[Any]]:
             outcomes += waiter.call.decode(reply[start : start + _count(waiter.call)])
         return outcomes
 
-    return Call(first.script, first.keys, args, decode, first.head, first.size)
+    parts = sum(waiter.call.parts for waiter in waiters)
+    return Call(first.script, first.keys, args, decode, first.head, first.size, first.most, parts)
 
 
 def _fail(answer: asyncio.Future[Any], error: BaseException) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from redisq import scripts
 from redisq.calls import Call
 from redisq.errors import Indeterminate, QueueFull, RedisQError, Unavailable
-from redisq.faults import Fault, classify, word_of
+from redisq.faults import Fault, classify, is_timeout, word_of
 from redisq.gate import FIRST_PAUSE, LONGEST_PAUSE, Leave
 from redisq.server import Server
 
@@ -85,7 +85,7 @@ def converse(
         Unavailable, QueueFull: the server's own words, classified; or it is not fit, see `Server.judge`; or this user
             may not run a command of the script, see `check_permitted`.
     """
-    script, in_doubt, pause = call.script, False, FIRST_PAUSE
+    script, in_doubt, cut, pause = call.script, False, 0, FIRST_PAUSE
     end = (clock() if tried is None else tried.since) + deadline
     arguments = (len(call.keys), *call.keys, *call.args)
     head: tuple[bytes, bytes] = (b"EVALSHA", script.sha)
@@ -109,9 +109,13 @@ def converse(
             continue
         fault = classify(reply.error, server.name)
         in_doubt = in_doubt or (fault.lost and reply.sent and reply is not asked)
+        cut += fault.lost and reply.sent and reply is not asked and not is_timeout(reply.error)
         left = end - clock()
-        if not fault.retry or left <= 0:
+        in_vain = call.parts > 1 and cut > 0 and (cut > 1 or left <= 0)
+        if not fault.retry or left <= 0 or in_vain:
             error = _in_doubt(fault.error) if in_doubt else fault.error
+            if in_vain and isinstance(error, Indeterminate):
+                error._cut = True
             raise error from (None if fault.error is reply.error else reply.error)
         if not fault.away:  # else the gate says when
             yield Pause(min(random.uniform(0, pause), left))

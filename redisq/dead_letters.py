@@ -15,7 +15,8 @@ from typing import TypeAlias
 
 from redisq import calls, keys, options
 from redisq.calls import BATCH, Call
-from redisq.errors import BatchError, InvalidArgument, MessageNotFound, RedisQError
+from redisq.errors import BatchError, Indeterminate, InvalidArgument, MessageNotFound, RedisQError
+from redisq.faults import is_cut
 from redisq.keys import PartitionKeys
 from redisq.model import DeadLetter, DeadPage, Message, Status
 from redisq.operations import Flow, Operations
@@ -61,8 +62,11 @@ class _Walk:
     It ends with those that were dead when it began. So what is redriven and dies again meanwhile is not met again.
     """
 
-    def __init__(self, where: PartitionKeys, chosen: Selection, size: int, *, bodies: bool) -> None:
-        self._where, self._chosen = where, chosen
+    def __init__(
+        self, operations: Operations, where: PartitionKeys, chosen: Selection, size: int, *, bodies: bool
+    ) -> None:
+        self._where, self._chosen, self._size = where, chosen, size
+        self._portion = operations.portion("dead with bodies" if bodies else "dead", BATCH)
         self._page = DeadPage(max_age=chosen.max_age, limit=size, bodies=bodies)
         self._seen: Sequence[DeadLetter] | None = None
         self._began = time.monotonic()
@@ -72,11 +76,25 @@ class _Walk:
         while self._seen is None or len(self._seen) == self._page.limit:
             if self._seen is not None:
                 self._page = _after(self._page, self._seen, gone)
-            min_age = (self._chosen.min_age or 0.0) + time.monotonic() - self._began
-            self._seen = yield calls.dead(self._where, replace(self._page, min_age=min_age))
+            self._seen = yield from self._read()
             if found := [letter for letter in self._seen if letter in self._chosen]:
                 return found
         return []
+
+    def _read(self) -> Flow[Sequence[DeadLetter]]:
+        """Read the page, or the first part of it where a reply with all of it does not get through."""
+        while True:
+            self._page = replace(self._page, limit=min(self._size, self._portion.most))
+            min_age = (self._chosen.min_age or 0.0) + time.monotonic() - self._began
+            try:
+                seen: Sequence[DeadLetter] = yield calls.dead(self._where, replace(self._page, min_age=min_age))
+            except Indeterminate as error:
+                if not is_cut(error):
+                    raise
+                self._portion.cut(self._page.limit)
+            else:
+                self._portion.passed()
+                return seen
 
 
 def _after(page: DeadPage, seen: Sequence[DeadLetter], gone: Collection[bytes]) -> DeadPage:
@@ -95,7 +113,7 @@ def find(
     """List up to `limit` dead letters, oldest first; no more than have bodies of `room` bytes together, but one."""
     where = _permitted(operations, queue, token)
     options.whole_of("limit=", limit, 1, MOST)
-    walk, found = _Walk(where, chosen, min(limit, _WITH_BODIES), bodies=True), list[Message]()
+    walk, found = _Walk(operations, where, chosen, min(limit, _WITH_BODIES), bodies=True), list[Message]()
     while len(found) < limit and (letters := (yield from walk.next())):
         for letter in letters:
             room -= letter.size
@@ -111,7 +129,11 @@ def redrive(
     """Queue dead letters anew; the answer is how many."""
     where = _permitted(operations, queue, token)
     who = operations.application or "-"
-    return (yield from _change(where, ids, chosen, lambda some: calls.redrive(where, operations.limits, who, some)))
+    return (
+        yield from _change(
+            operations, where, ids, chosen, lambda some: calls.redrive(where, operations.limits, who, some)
+        )
+    )
 
 
 def purge(
@@ -123,7 +145,7 @@ def purge(
     def delete(some: Sequence[bytes]) -> Call[list[Outcome[None]]]:
         return calls.delete(where, operations.limits, some, calls.new_nonce(), letters_only=True)
 
-    return (yield from _change(where, ids, chosen, delete))
+    return (yield from _change(operations, where, ids, chosen, delete))
 
 
 def _permitted(operations: Operations, queue: str, token: str | None) -> PartitionKeys:
@@ -133,19 +155,23 @@ def _permitted(operations: Operations, queue: str, token: str | None) -> Partiti
 
 
 def _change(
-    where: PartitionKeys, ids: Iterable[str | uuid.UUID] | None, chosen: Selection, change: Change
+    operations: Operations,
+    where: PartitionKeys,
+    ids: Iterable[str | uuid.UUID] | None,
+    chosen: Selection,
+    change: Change,
 ) -> Flow[int]:
     """Change those with these ids, or else those of the selection."""
     if ids is None:
-        return (yield from _change_chosen(where, chosen, change))
+        return (yield from _change_chosen(operations, where, chosen, change))
     if chosen != Selection():
         raise InvalidArgument("ids= goes with none of reason=, min_age= and max_age=")
     return (yield from _change_named(list(options.several("ids", ids)), change))
 
 
-def _change_chosen(where: PartitionKeys, chosen: Selection, change: Change) -> Flow[int]:
+def _change_chosen(operations: Operations, where: PartitionKeys, chosen: Selection, change: Change) -> Flow[int]:
     """Change those of the selection, but leave those that refuse."""
-    walk, done, total = _Walk(where, chosen, BATCH, bodies=False), set[bytes](), 0
+    walk, done, total = _Walk(operations, where, chosen, BATCH, bodies=False), set[bytes](), 0
     while letters := (yield from walk.next(done)):
         outcomes = yield change([letter.id for letter in letters])
         done = {letter.id for letter, outcome in zip(letters, outcomes, strict=True) if outcome is None}

@@ -8,6 +8,7 @@
     ├── InvalidArgument
     ├── InvalidDefinition
     ├── InvalidSettings
+    ├── InvalidHandler
     ├── QueueNotFound
     ├── MessageNotFound
     ├── MessageConflict
@@ -109,6 +110,12 @@ class InvalidSettings(RedisQError, ValueError):
     """A setting is not valid. Correct the REDISQ_ variable or the argument of Settings."""
 
     code = "invalid_settings"
+
+
+class InvalidHandler(RedisQError, TypeError):
+    """This function can be no handler, or no function of a schedule. See `Worker.handler` and `Worker.every`."""
+
+    code = "invalid_handler"
 
 
 class QueueNotFound(RedisQError):
@@ -246,6 +253,7 @@ class Indeterminate(Unavailable):
     """
 
     code = "indeterminate"
+    _cut: bool = False  # the server closed the connection instead of answering: asking for less may help
 
     def __init__(self, message: str | None = None, id: str | None = None) -> None:
         super().__init__(message)

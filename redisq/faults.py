@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from redisq.errors import QueueFull, RedisQError, Unavailable
+from redisq.errors import Indeterminate, QueueFull, RedisQError, Unavailable
 
 _IN_SCRIPT = re.compile(r"^.*@user_script: ?\d+: ?-?", re.DOTALL)
 _WORD = re.compile(r"[A-Z]{2,}")
@@ -158,8 +158,18 @@ def _of_tls(error: BaseException) -> str:
     return ""
 
 
+def is_timeout(error: Exception) -> bool:
+    """Tell whether an answer was waited for in vain, on a connection that stood."""
+    return any(kind.__name__ == "TimeoutError" for kind in type(error).__mro__)
+
+
+def is_cut(error: Exception) -> bool:
+    """Tell whether an answer may have been too large for the server to send, so that asking for less may help."""
+    return isinstance(error, Indeterminate) and error._cut
+
+
 def _reason(error: Exception) -> str:
-    if any(kind.__name__ == "TimeoutError" for kind in type(error).__mro__):
+    if is_timeout(error):
         return "it did not answer in time. Is it overloaded, or its host gone?"
     text = str(error) or type(error).__name__
     return f"{text.rstrip('.')[:200]}. Is it running, and is REDISQ_URL right?"

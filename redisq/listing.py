@@ -10,8 +10,10 @@ from collections.abc import Mapping
 
 from redisq import calls, options
 from redisq.calls import BATCH
-from redisq.errors import InvalidArgument
-from redisq.model import Page
+from redisq.errors import Indeterminate, InvalidArgument
+from redisq.faults import is_cut
+from redisq.keys import PartitionKeys
+from redisq.model import Listed, Page
 from redisq.operations import Flow, Operations
 
 #: what can be listed, by the names of `QueueStats` -> the structure it is read from
@@ -42,5 +44,24 @@ def find(
     form = _FORMS.get(structure, _IN_ORDER)
     if cursor is not None and not (isinstance(cursor, str) and form.fullmatch(cursor)):
         raise InvalidArgument("cursor= takes the `next` of the page before")
-    found: Page = yield calls.page(where, structure, cursor or "0", limit, _SHORT)
-    return found
+    return (yield from _read(operations, where, structure, cursor or "0", limit))
+
+
+def _read(operations: Operations, where: PartitionKeys, structure: str, cursor: str, limit: int) -> Flow[Page]:
+    """Read a page in one call, or in several where a reply with all of it does not get through."""
+    portion, found = operations.portion("page", BATCH), list[Listed]()
+    while True:
+        wanted = limit - len(found)
+        asked = min(wanted, portion.most)
+        try:
+            part: Page = yield calls.page(where, structure, cursor, asked, _SHORT)
+        except Indeterminate as error:
+            if not is_cut(error):
+                raise
+            portion.cut(asked)
+            continue
+        portion.passed()
+        found += part.messages
+        if part.next is None or asked == wanted:
+            return Page(found, part.next)
+        cursor = part.next

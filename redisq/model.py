@@ -113,6 +113,7 @@ class Claim:
 
     The first `suspects` deliveries are of messages that may have taken their last worker down; an `isolated` one may
     share its worker with no other suspect. See `redisq.worker.suspects`. `time` is the server's, in seconds since 1970.
+    A repeat may give a part of what the claim gave: then `rest` are still to come.
     """
 
     deliveries: Sequence[Claimed]
@@ -121,6 +122,7 @@ class Claim:
     suspects: int = 0
     isolated: bool = False
     time: float = 0.0
+    rest: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from redisq.errors import (
 )
 from redisq.keys import PartitionKeys
 from redisq.model import MAX_BYTES_CEILING, Definition, QueueStats
+from redisq.portions import Portion
 from redisq.settings import Settings
 
 T = TypeVar("T")
@@ -95,6 +96,7 @@ class Operations:
         self._registered: dict[str, float] = {}
         self.waits: Counter[str] = Counter()  # how many wait for a message of a queue
         self._known: dict[str, _Known] = {}
+        self._portions: dict[str, Portion] = {}
 
     @property
     def application(self) -> str:
@@ -109,6 +111,10 @@ class Operations:
         other.settings = self.settings.model_copy(update={"auth": "none"})
         other._application = application
         return other
+
+    def portion(self, script: str, most: int) -> Portion:
+        """Give how many messages a reply of a script that reads several may hold, at `most` unless it was learned."""
+        return self._portions.setdefault(script, Portion(most))
 
     # --- Checks ---
 

@@ -145,7 +145,8 @@ def claim(nonce: str, reply: Sequence[Any]) -> Claim:
     deliveries = [
         Claimed(Receipt(reply[i], int(reply[i + 1]), nonce), _body_of(reply[i + 2])) for i in range(5, len(reply), 3)
     ]
-    return Claim(deliveries, lease, None if wait < 0 else wait / 1000, suspects, isolated, time)
+    rest = max(0, -1 - wait)
+    return Claim(deliveries, lease, None if wait < 0 else wait / 1000, suspects, isolated, time, rest)
 
 
 def _body_of(stored: bytes) -> bytes:

@@ -5,17 +5,17 @@ Shared by all links to one URL, however many clients there are. Pure, but for th
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 
+from redisq import logs
 from redisq.errors import Unavailable
 from redisq.faults import NEEDED
 from redisq.gate import Gate
 
-log = logging.getLogger("redisq.server")
+log = logs.logger("redisq.server")
 
 _ASK_AGAIN = 1.0  # seconds after which whoever asked has probably got no answer
 _VERSION = re.compile(r"^(valkey|redis)_version:((\d+)\.(\d+)\S*)", re.MULTILINE)

@@ -27,14 +27,16 @@
 -- ARGV[10] room          how many suspects more the worker may hold at once
 -- ARGV[11] alone         1: it holds no suspect now, so it may take one that shares its worker with no other
 -- ARGV[12] bytes         of bodies to hand out, about; what there is beyond that is left for the next claim
+-- ARGV[13] skip          may be left out. Of a repeat: how many of the first claim's deliveries to pass over
 -- REPLY    {lease in milliseconds; milliseconds until the next message is due or lease lapses, -1 for none, 0 to claim
---          again at once; how many of the deliveries, the first ones, are suspects; 1 when it is one that may share its
+--          again at once, -1 - n for a repeat after which n deliveries of the first claim are left; how many of the deliveries, the first ones, are suspects; 1 when it is one that may share its
 --          worker with no other; the time in milliseconds; then per delivery id, attempt, body}
 local stream, messages, states, scheduled, leases, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local bell, counters, config, finished, tombstones, dead = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local urgent = KEYS[13]
 local worker, nonce, count, lapsed_by = ARGV[6], ARGV[7], whole(ARGV[8], 'count', 1, 500), whole(ARGV[9], 'lapsed')
 local room, alone, bytes = whole(ARGV[10], 'room'), whole(ARGV[11], 'alone', 0, 1) == 1, whole(ARGV[12], 'bytes')
+local skip = ARGV[13] and whole(ARGV[13], 'skip') or 0
 check_name(worker, 'worker')
 check_name(nonce, 'nonce')
 local lease, max_lost, retention, window, dead_retention, paused = limits(
@@ -44,10 +46,12 @@ local lease, max_lost, retention, window, dead_retention, paused = limits(
 local now = clock()
 local reply = {lease, -1, 0, 0, now}
 
--- 1. A repeated claim: what it was given and still holds.
+-- 1. A repeated claim: what it was given and still holds. In parts, where one reply with all of it does not get through.
 local last = redis.call('HGET', workers, worker)
 if last and string.sub(last, 1, #nonce + 1) == nonce .. ' ' then
-  for id in string.gmatch(string.match(last, '^%S+ %d+ (.*)$') or '', string.rep('.', 16)) do
+  local given = string.match(last, '^%S+ %d+ (.*)$') or ''
+  for at = 16 * skip + 1, math.min(16 * (skip + count), #given - #given % 16), 16 do
+    local id = string.sub(given, at, at + 15)
     local text, body = redis.call('HGET', states, id), redis.call('HGET', messages, id)
     local record = text and parse_record(text)
     if body and record and record.status == 'I' and record.nonce == nonce then
@@ -55,7 +59,8 @@ if last and string.sub(last, 1, #nonce + 1) == nonce .. ' ' then
       reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = id, record.attempt, body
     end
   end
-  reply[2] = 0
+  local rest = math.floor(#given / 16) - skip - count
+  reply[2] = rest > 0 and -1 - rest or 0
   return reply
 end
 if paused == 1 then return reply end

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 
+from redisq import logs
 from redisq.connection import AsyncLink
 from redisq.doorbell import Doorbell
 from redisq.errors import Unavailable
 from redisq.keys import PartitionKeys
 from redisq.worker.policy import LONGEST_BLOCK
 
-log = logging.getLogger("redisq.worker")
+log = logs.logger("redisq.worker")
 
 
 class Bell:

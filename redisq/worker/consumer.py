@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from redisq import calls, codec, failpoints
+from redisq import calls, codec, failpoints, logs
 from redisq.calls import Limits
 from redisq.connection import AsyncLink
 from redisq.errors import InvalidMessage, RedisQError, Unavailable
 from redisq.keys import PartitionKeys, id_text
 from redisq.model import Claim, Claimed
 from redisq.worker.bell import Bell
+from redisq.worker.burst import Burst
 from redisq.worker.claiming import Claimer, Request, Taken
 from redisq.worker.delivery import Delivery
+from redisq.worker.error_text import error_of
 from redisq.worker.heartbeat import Heartbeat, Leases
 from redisq.worker.liveness import Fetches
-from redisq.worker.models import encode_result
 from redisq.worker.outbox import Outbox
 from redisq.worker.policy import (
     beat_after,
     block_for,
     claimable,
-    error_of,
     pause_after,
     sweep_after,
 )
 from redisq.worker.records import about
-from redisq.worker.runners import Handler, Runner, TaskRunner, ThreadRunner
+from redisq.worker.runners import Handler, Runner, Surroundings, TaskRunner, ThreadRunner
 from redisq.worker.suspects import Suspects
 from redisq.worker.turns import Turns
-from redisq.worker.verdicts import Reject, Retry
+from redisq.worker.verdicts import Verdict
 
-log = logging.getLogger("redisq.worker")
+log = logs.logger("redisq.worker")
 
 _GLANCE = 0.1  # seconds between looks whether other queues of this worker hold all its slots
 _TOO_LONG = 1.0  # seconds for outcomes to be taken by Redis while other queues wait for this one's turn
@@ -64,6 +63,7 @@ class Consumer:
         heartbeat: Heartbeat,
         suspects: Suspects,
         turns: Turns | None,
+        surroundings: Surroundings,
         on_stuck: Callable[[], None],
     ) -> None:
         self._handler = handler
@@ -76,7 +76,7 @@ class Consumer:
         self._on_stuck = on_stuck
         self._leases = Leases(keys, limits, set(), self._lost, limits.lease_ms / 1000)
         heartbeat.watch(self._leases)
-        self._runner: Runner = (TaskRunner if handler.is_async else ThreadRunner)(handler, self)
+        self._runner: Runner = (TaskRunner if handler.is_async else ThreadRunner)(handler, self, surroundings)
         self._outbox = Outbox(link, keys, limits, worker, self._confirmed)
         self._bell = Bell(link, keys, self._about())
         self._busy: set[Delivery] = set()  # handler has not returned
@@ -84,6 +84,7 @@ class Consumer:
         self._room = asyncio.Event()  # a slot became free, or the worker stops
         self._stopped = asyncio.Event()
         self._seat = turns.seat(handler.priority, handler.concurrency, self._busy, self._room.set) if turns else None
+        self._burst: Burst | None = None
         self.fetches = Fetches()
         self._claimer = Claimer(keys, limits, claims)
         self._helpers = [asyncio.create_task(self._outbox.run()), asyncio.create_task(self._sweep())]
@@ -93,13 +94,19 @@ class Consumer:
         """How many slots are held by handlers that overran their timeout."""
         return len(self._overrun)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no handler runs that may still bring an outcome, and none waits to be sent."""
+        return len(self._busy) == len(self._overrun) and not self._outbox  # the latter are some of the former
+
     # --- Claiming ---
 
-    async def run(self, burst: bool) -> None:
-        """Claim and run until stopped; with `burst`, until the queue has nothing ready and all is confirmed."""
-        nonce, failures = calls.new_nonce(), 0
+    async def run(self, burst: Burst | None) -> None:
+        """Claim and run until stopped, or until the burst is over."""
+        nonce, failures, asked = calls.new_nonce(), 0, 0
+        self._burst = burst
         self._claimer.start()
-        while not self._stopped.is_set():
+        while not (self._stopped.is_set() or (burst is not None and burst.is_over)):
             count = claimable(self._handler.concurrency, len(self._busy), len(self._outbox))
             if count and self._seat is not None and not failures:
                 count = self._seat.take(count)
@@ -108,6 +115,8 @@ class Consumer:
                 continue
             try:
                 lapsed_by = 0.0 if failures else self._lapsed_by()
+                if burst is not None:
+                    asked = burst.asks(self)
                 claim = await self._claim(nonce, count, lapsed_by, repeated=failures > 0)
                 self.fetches.succeeded()
                 if failures:
@@ -117,16 +126,11 @@ class Consumer:
                     self._seat.claimed(len(claim.deliveries), claim.wait == 0)
                 if claim.wait == 0:
                     continue
-                if not burst:
-                    await self._block(claim.wait if lapsed_by else self._until_reclaim(claim.wait))
-                elif not claim.deliveries:
-                    if not self._busy - self._overrun and not self._outbox:
-                        self.fetches.not_wanted()
-                        return
-                    self._room.clear()
-                    self.fetches.not_wanted()
-                    await self._room.wait()
-                    self._want()
+                if burst is not None and not claim.deliveries:
+                    burst.found_nothing(self, asked)
+                    if burst.is_over:
+                        break
+                await self._block(claim.wait if lapsed_by else self._until_reclaim(claim.wait))
             except Unavailable as error:
                 # The same nonce again: if the lost claim did happen, its deliveries are waiting for us. But no lapsed
                 # leases for a heartbeat: after an outage their holders are about to renew them.
@@ -135,6 +139,7 @@ class Consumer:
                     self._seat.rest()
                 log.warning("queue %s: no claim: %s", self._keys.queue, error, extra=self._about())
                 await self._pause(pause_after(failures, random.random()))
+        self.fetches.not_wanted()
 
     async def _wait_for_slots(self) -> None:
         """Wait until it may be possible to claim; meanwhile rings are for other workers."""
@@ -251,49 +256,52 @@ class Consumer:
 
     # --- What runners report; see runners.Owner ---
 
-    def succeeded(self, delivery: Delivery, result: Any) -> None:
+    def ended(self, delivery: Delivery, verdict: Verdict) -> None:
         if delivery._settled:
             return
-        delivery._settled = True
-        try:
-            encoded = encode_result(result)
-        except InvalidMessage as error:
-            self._warn(delivery, "its result cannot be stored: %s", type(error).__name__)  # its text may name keys
-            self._outbox.fail(delivery, error_of(error), cause="rejected", final=True)
-        else:
-            self._outbox.complete(delivery, encoded)
-
-    def failed(self, delivery: Delivery, error: BaseException) -> None:
-        if delivery._settled:
-            return
-        if isinstance(error, asyncio.CancelledError) and self._stopped.is_set():
+        if verdict.cancelled and self._stopped.is_set():
             self._release(delivery)
             return
         delivery._settled = True
-        word = "rejected" if isinstance(error, Reject) else "failed"
-        self._warn(delivery, f"{word}: %s", type(error).__name__)  # its text may hold anything
-        log.debug("queue %s message %s", delivery.queue, delivery.id, exc_info=error, extra=self._about(delivery))
-        delay = error.after if isinstance(error, Retry) else None
-        self._outbox.fail(delivery, error_of(error), cause=word, final=word == "rejected", delay=delay)
+        if verdict.error is None:
+            self._outbox.complete(delivery, verdict.result or b"")
+            return
+        self._warn(delivery, "%s", verdict.said)
+        if verdict.remark:
+            self._warn(delivery, "%s", verdict.remark)
+        if verdict.raised is not None:
+            where = (delivery.queue, delivery.id)
+            log.debug("queue %s message %s", *where, exc_info=verdict.raised, extra=self._about(delivery))
+        final = verdict.cause == "rejected"
+        self._outbox.fail(delivery, verdict.error, cause=verdict.cause, final=final, delay=verdict.delay)
 
-    def overran(self, delivery: Delivery) -> None:
+    def overran(self, delivery: Delivery, *, holds_thread: bool) -> None:
         if delivery._settled:
             return
         delivery._settled = delivery.cancelled = True
         text = f"The handler did not return within its timeout of {self._handler.timeout:g} s."
         self._warn(delivery, "%s", text)
         self._outbox.fail(delivery, {"type": "TimeoutError", "message": text})
-        if not self._handler.is_async:
+        if holds_thread:
             self._overrun.add(delivery)
             self._on_stuck()
 
     def returned(self, delivery: Delivery) -> None:
         failpoints.reach("worker.finished")
+        if not delivery._settled:  # a fault of ours: nobody may renew the lease of what nobody works on
+            self._lost(delivery)
         self._busy.discard(delivery)
         self._overrun.discard(delivery)
         self._room.set()
         if self._seat is not None:
             self._seat.returned()
+        if self._burst is not None:
+            self._burst.changed(self)
+
+    def look(self) -> None:
+        """Claim again at once, whatever is waited for; see `Burst`."""
+        self._room.set()
+        self._bell.hush()
 
     # --- What else settles a delivery ---
 
@@ -322,6 +330,8 @@ class Consumer:
         self._room.set()
         if refusal is not None:
             self._warn(delivery, "outcome refused: %s", refusal)
+        if self._burst is not None:
+            self._burst.changed(self)
 
     def _warn(self, delivery: Delivery, text: str, *args: object) -> None:
         where = (delivery.queue, delivery.id, delivery.attempt)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import threading
 import time
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from redisq import calls
+from redisq import calls, logs
 from redisq.calls import BATCH, Limits
 from redisq.connection import Link
 from redisq.errors import LeaseLost, RedisQError
@@ -21,7 +20,7 @@ from redisq.worker.delivery import Delivery
 from redisq.worker.policy import beat_after
 from redisq.worker.records import about
 
-log = logging.getLogger("redisq.worker")
+log = logs.logger("redisq.worker")
 
 _LONGEST_SLEEP = 1.0
 _RETRY = 0.5  # seconds until a failed renewal is tried again

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable
 
+from redisq import logs
 from redisq.worker.records import about
 
-log = logging.getLogger("redisq.worker")
+log = logs.logger("redisq.worker")
 
 _LOOK_EVERY = 1.0  # seconds
 

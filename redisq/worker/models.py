@@ -1,9 +1,7 @@
-"""Handlers whose requests and results are pydantic models."""
+"""Handlers whose requests are pydantic models."""
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,15 +9,16 @@ from pydantic import BaseModel
 from pydantic import ValidationError as PydanticError
 
 from redisq import codec
-from redisq.errors import InvalidMessage
-from redisq.model import MAX_BYTES_CEILING
+from redisq.worker import shapes
 from redisq.worker.delivery import Delivery
-from redisq.worker.runners import HandlerFunction, is_async
+from redisq.worker.error_text import type_name
+from redisq.worker.runners import HandlerFunction
 from redisq.worker.verdicts import Reject
 
 _SHOWN = 20  # errors of one request
 #: What pydantic says of these quotes the request.
 _TEXTS = {"union_tag_invalid": "Its tag is none of those expected"}
+_WANTED = "a handler takes the delivery, a pydantic model, or both"
 
 
 class ValidationError(Reject):
@@ -30,16 +29,12 @@ def adapted(function: Callable[..., Any]) -> HandlerFunction:
     """Give a handler that takes a delivery, for one that takes a model: alone, or after the delivery.
 
     Raises:
-        TypeError: it takes two arguments, and the second is not annotated with a model that can be found.
+        InvalidHandler: it can be no handler.
     """
-    taken = _taken(function)
-    if not taken:
-        return function
-    model, alone = _model_of(taken[-1], function), len(taken) == 1
+    shapes.check_callable(function, "a handler")
+    model, alone = _model_of(function)
     if model is None:
-        if alone:
-            return function
-        raise TypeError("a handler takes the delivery, a pydantic model, or both: annotate the second with a model")
+        return function
 
     def arguments(delivery: Delivery) -> tuple[Any, ...]:
         request = _validated(model, delivery.request)
@@ -51,42 +46,71 @@ def adapted(function: Callable[..., Any]) -> HandlerFunction:
     def handle(delivery: Delivery) -> Any:
         return function(*arguments(delivery))
 
-    return handle_async if is_async(function) else handle
+    return handle_async if shapes.is_async(function) else handle
 
 
-def _taken(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Give the arguments a handler wants: one, the delivery, unless it has no default for a second."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except Exception:  # a callable that does not say, or annotations that cannot be evaluated
-        return []
-    positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
-    return [one for number, one in enumerate(positional[:2]) if number == 0 or one.default is one.empty]
+def _model_of(function: Callable[..., Any]) -> tuple[type[BaseModel] | None, bool]:
+    """Give the model that a handler takes, and whether it takes that alone; None: it takes the delivery alone."""
+    parameters = shapes.parameters_of(function, "a handler")
+    if parameters is None:
+        return None, True
+    first, required = shapes.first_of(parameters), shapes.required_of(parameters)
+    if first is None:
+        raise shapes.refusal(function, f"it takes no argument, and {_WANTED}.")
+    if len(required) > 2:
+        raise shapes.refusal(function, f"it takes {len(required)} arguments, and {_WANTED}.")
+    if len(required) < 2:
+        return _model_alone(first, function), True
+    delivery, request = required
+    _check_delivery(delivery, function, known=False)  # by its place it can be nothing else
+    model = shapes.annotation_of(request, function, known=False)
+    if not _is_model(model):
+        problem = f"{_WANTED}: annotate the second argument, {request.name}, with a model that can be found."
+        raise shapes.refusal(function, problem)
+    return model, False
 
 
-def _model_of(parameter: inspect.Parameter, function: Callable[..., Any]) -> type[BaseModel] | None:
-    annotation = parameter.annotation
-    if isinstance(annotation, str):
-        inner = inspect.unwrap(function)
-        while isinstance(inner, functools.partial):
-            inner = inner.func
-        inner = getattr(inner, "__func__", inner) if inspect.isroutine(inner) else type(inner).__call__
-        try:
-            names = inspect.getclosurevars(inner).nonlocals
-            annotation = eval(annotation, getattr(inner, "__globals__", {}), dict(names))
-        except Exception:  # a name that only type checkers see
-            return None
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+def _model_alone(parameter: Any, function: Callable[..., Any]) -> type[BaseModel] | None:
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return None
+    annotation = shapes.annotation_of(parameter, function)
+    if _is_model(annotation):
+        model: type[BaseModel] = annotation
+        return model
+    _check_delivery(parameter, function)
+    return None
+
+
+def _check_delivery(parameter: Any, function: Callable[..., Any], *, known: bool = True) -> None:
+    annotation = shapes.annotation_of(parameter, function, known=known)
+    if not shapes.takes(annotation, Delivery):
+        named = shapes.annotated(annotation)
+        problem = (
+            f"its argument {parameter.name} is annotated with {named}, and {_WANTED}: annotate it with one of these."
+        )
+        raise shapes.refusal(function, problem)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _validated(model: type[BaseModel], request: Any) -> BaseModel:
     try:
         return model.model_validate(request)
     except PydanticError as error:
+        told = _told(error)
+    raise ValidationError(f"The request does not fit {model.__name__}: {told}")
+
+
+def _told(error: PydanticError) -> str:
+    try:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
-        texts = [f"{_path(one['loc'])}: {_TEXTS.get(one['type'], one['msg'])}" for one in problems[:_SHOWN]]
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-    raise ValidationError(f"The request does not fit {model.__name__}: {'; '.join(texts)}{more}")
+    except BaseException as broken:  # the text of what a validator of the user's raised
+        return f"what a validator raised cannot be read ({type_name(broken)})"
+    texts = [f"{_path(one['loc'])}: {_TEXTS.get(one['type'], one['msg'])}" for one in problems[:_SHOWN]]
+    more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    return f"{'; '.join(texts)}{more}"
 
 
 def _path(steps: tuple[int | str, ...]) -> str:
@@ -94,16 +118,3 @@ def _path(steps: tuple[int | str, ...]) -> str:
     for step in steps:
         place = place, step
     return codec.path_of(place)
-
-
-def encode_result(result: Any) -> bytes:
-    """Encode what a handler returned; a model as the JSON that it makes of itself.
-
-    Raises: InvalidMessage, MessageTooLarge.
-    """
-    if isinstance(result, BaseModel):
-        try:
-            result = result.model_dump(mode="json")
-        except Exception as error:  # a serializer of the user's own
-            raise InvalidMessage(f"The result could not be made JSON: {type(error).__name__}.") from None
-    return codec.encode(result, MAX_BYTES_CEILING)

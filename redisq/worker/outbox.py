@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from redisq import calls, codec, failpoints
+from redisq import calls, codec, failpoints, logs
 from redisq.calls import BATCH, Call, Limits
 from redisq.connection import AsyncLink
 from redisq.errors import MessageTooLarge, RedisQError, Unavailable
 from redisq.keys import PartitionKeys
 from redisq.model import Failure
-from redisq.options import LONGEST
 from redisq.worker.delivery import Delivery
 from redisq.worker.policy import pause_after
 from redisq.worker.records import about
 
-log = logging.getLogger("redisq.worker")
+log = logs.logger("redisq.worker")
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -72,11 +70,6 @@ class Outbox:
         delay: float | None = None,
     ) -> None:
         """Send an error; see `Failure`. A `delay` that is none gives way to the queue's backoff."""
-        if delay is not None and not _is_delay(delay):
-            where = (self._keys.queue, delivery.id, delivery.attempt)
-            text = "queue %s message %s attempt %d: its Retry has no delay in seconds, up to a year: backing off"
-            log.warning(text, *where, extra=about(self._worker, self._keys.queue, delivery))
-            delay = None
         failure = Failure(delivery._receipt, codec.encode(error), cause=cause, delay=delay, final=final)
         self._failures.append((delivery, failure))
         self._notify()
@@ -150,14 +143,6 @@ class Outbox:
                 self.fail(delivery, {"type": "MessageTooLarge", "message": str(outcome)}, cause="rejected", final=True)
             else:
                 self._done(delivery, outcome if isinstance(outcome, RedisQError) else None)
-
-
-def _is_delay(value: Any) -> bool:
-    """Whether it is: nobody has checked what a handler assigned to its Retry, and one refused takes all along."""
-    try:
-        return bool(0 <= value <= LONGEST)
-    except Exception:  # it cannot even be compared
-        return False
 
 
 def _take(source: deque[Any], size: Callable[[Any], int]) -> list[Any]:

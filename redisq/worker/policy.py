@@ -9,7 +9,6 @@ LONGEST_BLOCK = 5.0
 _SHORTEST_BLOCK = 0.001  # so that a queue that is due and cannot be claimed is not asked without end
 _WORTH_A_CALL = 32  # messages of one claim whose own cost counts little
 _LONGEST_SWEEP = 20.0  # seconds
-_ERROR_TEXT = 2_000  # characters of an exception's text that are kept
 _FIRST_RESTART, _LONGEST_RESTART = 0.5, 30.0  # seconds
 _STABLE = 10.0  # seconds after which a process counts as healthy
 
@@ -74,15 +73,3 @@ def restart_after(crashes: int, lived: float) -> float:
     if lived >= _STABLE:
         return 0.0
     return float(min(_LONGEST_RESTART, _FIRST_RESTART * 2 ** min(crashes, 10)))
-
-
-def error_of(error: BaseException) -> dict[str, str]:
-    """Describe a handler's exception as the message's error: its type, and its text cut and made valid Unicode.
-
-    An exception's own code may fail here, too (a broken `__str__`); that must not keep the message from its outcome.
-    """
-    try:
-        text = str(error)[:_ERROR_TEXT].encode("utf-8", "replace").decode("utf-8")
-    except Exception as broken:
-        text = f"The exception has no text: its __str__ raised {type(broken).__name__}."
-    return {"type": type(error).__name__, "message": text}

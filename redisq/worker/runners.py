@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
+import math
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from redisq.worker.contexts import Contexts
 from redisq.worker.delivery import Delivery
+from redisq.worker.loop_watch import LoopWatch
+from redisq.worker.shapes import is_async
+from redisq.worker.verdicts import Verdict, is_awaitable, verdict_on_error, verdict_on_result
 
 _MOMENT = 0.001  # seconds
 
@@ -39,19 +44,30 @@ class Handler:
         return is_async(self.function)
 
 
-def is_async(function: Callable[..., Any]) -> bool:
-    """Tell whether calling this gives something to await: an `async def`, or an object whose `__call__` is one."""
-    called = function if inspect.isroutine(function) else type(function).__call__
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
-
-
 class Owner(Protocol):
     """Whom a runner reports to, on the loop's thread; each delivery started ends with exactly one `returned`."""
 
-    def succeeded(self, delivery: Delivery, result: Any) -> None: ...
-    def failed(self, delivery: Delivery, error: BaseException) -> None: ...
-    def overran(self, delivery: Delivery) -> None: ...
-    def returned(self, delivery: Delivery) -> None: ...
+    def ended(self, delivery: Delivery, verdict: Verdict) -> None:
+        """The handler has returned or raised, in time."""
+
+    def overran(self, delivery: Delivery, *, holds_thread: bool) -> None:
+        """It has not within its timeout; with `holds_thread` it still goes on, and cannot be stopped."""
+
+    def returned(self, delivery: Delivery) -> None:
+        """It is done, whatever has become of the delivery."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What handlers run in: each in a fresh context, and those on the loop under a watch."""
+
+    contexts: Contexts
+    watch: LoopWatch
+
+    @classmethod
+    def here(cls, worker: str) -> Surroundings:
+        """Make those of a worker that is started on this loop, in this context. The watch has to be started."""
+        return cls(Contexts(copy_context()), LoopWatch(asyncio.get_running_loop(), worker))
 
 
 class Runner(Protocol):
@@ -64,21 +80,37 @@ class Runner(Protocol):
 
 
 class TaskRunner:
-    """Runs an async handler as one task per delivery."""
+    """Runs an async handler as one task per delivery. What it returns is awaited, too, if it is something to await."""
 
-    def __init__(self, handler: Handler, owner: Owner) -> None:
+    def __init__(self, handler: Handler, owner: Owner, surroundings: Surroundings) -> None:
         self._function = handler.function
         self._timeout = handler.timeout
         self._owner = owner
+        self._contexts = surroundings.contexts
+        self._watch = surroundings.watch
+        self._loop = asyncio.get_running_loop()
         self._tasks: dict[Delivery, asyncio.Task[None]] = {}
+        self._watch.over(f"queue {handler.queue}: its handler", self._tasks)
 
     def start(self, delivery: Delivery) -> None:
-        self._tasks[delivery] = asyncio.create_task(self._run(delivery))
+        self._start(delivery, self._function, None, self._contexts.fresh())
+
+    def go_on(self, delivery: Delivery, answer: Awaitable[Any], began: float, context: Context) -> None:
+        """Await what a plain handler returned, in the context that it ran in; its timeout counts from `began`."""
+        self._start(delivery, lambda _: answer, began, context)
+
+    def _start(
+        self, delivery: Delivery, call: Callable[[Delivery], Any], began: float | None, context: Context
+    ) -> None:
+        task = asyncio.create_task(self._run(delivery, call, began), context=context)
+        if not task.done():  # as an eager one may be
+            self._tasks[delivery] = task
+        self._watch.wake()
 
     def cancel(self, delivery: Delivery) -> None:
         task = self._tasks.get(delivery)
         if task is not None:
-            task.cancel()
+            self._loop.call_soon(task.cancel)  # after its first step: one that has not begun would report nothing
 
     def unstarted(self) -> list[Delivery]:
         return []
@@ -87,30 +119,57 @@ class TaskRunner:
         for task in self._tasks.values():
             task.cancel()
 
-    async def _run(self, delivery: Delivery) -> None:
-        owner, timer = self._owner, None
-        if self._timeout is not None:
-            timer = asyncio.get_running_loop().call_later(self._timeout, self._overrun, delivery)
+    async def _run(self, delivery: Delivery, call: Callable[[Delivery], Any], began: float | None) -> None:
+        owner, timeout, timer = self._owner, self._timeout, None
+        end = math.inf
+        if timeout is not None:
+            now = time.monotonic()
+            end = (now if began is None else began) + timeout
+            timer = self._loop.call_later(max(0.0, end - now), self._overrun, delivery)
+        late = False
         try:
-            result = await self._function(delivery)
+            result = await call(delivery)
+            while is_awaitable(result):
+                result = await result
+            late = time.monotonic() >= end  # it kept the loop, so that the timer could not say so
+            verdict = verdict_on_result(result)
         except BaseException as error:  # SystemExit too: a handler may not end the worker
-            owner.failed(delivery, error)
-        else:
-            owner.succeeded(delivery, result)
+            late = time.monotonic() >= end
+            verdict = verdict_on_error(error)
+        try:
+            if late:
+                owner.overran(delivery, holds_thread=False)
+            else:
+                owner.ended(delivery, verdict)
         finally:
             if timer is not None:
                 timer.cancel()
-            del self._tasks[delivery]
+            self._tasks.pop(delivery, None)
             owner.returned(delivery)
 
     def _overrun(self, delivery: Delivery) -> None:
         """Settle first: a handler that catches its cancellation may go on for as long as it likes, but in vain."""
-        self._owner.overran(delivery)
+        self._owner.overran(delivery, holds_thread=False)
         self.cancel(delivery)
 
 
+@dataclass(slots=True)
+class _Report:
+    """What a thread says of a delivery: its `verdict`, or that the handler returned something to await.
+
+    `began` is when the handler did, by the monotonic clock; `late`: it has overrun its timeout.
+    """
+
+    delivery: Delivery
+    context: Context
+    began: float
+    late: bool = False
+    verdict: Verdict | None = None
+    answer: Any = None
+
+
 class ThreadRunner:
-    """Runs a plain handler in threads of its own, one per slot.
+    """Runs a plain handler in threads of its own, one per slot. What it returns to be awaited is awaited on the loop.
 
     Of deliveries that come together one thread is woken, which takes them one after the other: waking a thread for each
     costs more than most handlers. What it has not begun after a moment, because a handler takes its time, the other
@@ -119,15 +178,17 @@ class ThreadRunner:
     The threads are daemons: one whose handler never returns cannot keep the process from ending.
     """
 
-    def __init__(self, handler: Handler, owner: Owner) -> None:
+    def __init__(self, handler: Handler, owner: Owner, surroundings: Surroundings) -> None:
         self._function = handler.function
-        self._timeout = handler.timeout
+        self._timeout = math.inf if handler.timeout is None else handler.timeout
         self._owner = owner
+        self._contexts = surroundings.contexts
+        self._tasks = TaskRunner(handler, owner, surroundings)
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Delivery] = deque()
         self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()  # each wakes a thread; False ends it
         self._watching = False
-        self._reports: deque[tuple[Delivery, Any, BaseException | None]] = deque()
+        self._reports: deque[_Report] = deque()
         self._woken = threading.Lock()
         self._timers: dict[Delivery, asyncio.TimerHandle] = {}
         self._began: dict[Delivery, float] = {}
@@ -139,8 +200,8 @@ class ThreadRunner:
             thread.start()
 
     def start(self, delivery: Delivery) -> None:
-        if self._timeout is not None:
-            self._timers[delivery] = self._loop.call_later(self._timeout, self._check, delivery, self._timeout)
+        if self._timeout < math.inf:
+            self._timers[delivery] = self._loop.call_later(self._timeout, self._check, delivery)
         self._waiting.append(delivery)
         if self._wakes.empty():
             self._wakes.put(True)
@@ -154,7 +215,8 @@ class ThreadRunner:
             self._wakes.put(True)
 
     def cancel(self, delivery: Delivery) -> None:
-        """Nothing: a thread cannot be stopped. Its handler may look at `delivery.cancelled`."""
+        """Cancel what is awaited. A thread cannot be stopped: its handler may look at `delivery.cancelled`."""
+        self._tasks.cancel(delivery)
 
     def unstarted(self) -> list[Delivery]:
         """Take back what no thread has begun."""
@@ -167,6 +229,7 @@ class ThreadRunner:
     def close(self) -> None:
         for _ in self._threads:
             self._wakes.put(False)
+        self._tasks.close()
 
     def _take(self) -> Delivery | None:
         try:
@@ -174,44 +237,67 @@ class ThreadRunner:
         except IndexError:
             return None
 
-    def _check(self, delivery: Delivery, timeout: float) -> None:
+    def _check(self, delivery: Delivery) -> None:
         """Look whether a handler has overrun its timeout, which counts from when a thread began with it."""
-        left = self._began.get(delivery, time.monotonic()) + timeout - time.monotonic()
+        began = self._began.get(delivery, time.monotonic())
+        left = began + self._timeout - time.monotonic()
+        if began == math.inf:  # it has returned, and the report of that is on its way
+            return
         if left > 0:
-            self._timers[delivery] = self._loop.call_later(left, self._check, delivery, timeout)
+            self._timers[delivery] = self._loop.call_later(left, self._check, delivery)
         else:
-            self._owner.overran(delivery)
+            self._owner.overran(delivery, holds_thread=True)
 
     def _work(self) -> None:
         while self._wakes.get():
             while (delivery := self._take()) is not None:
-                self._run(delivery)
-                del delivery
+                context = self._contexts.fresh()
+                self._reports.append(context.run(self._run, delivery, context))
+                del delivery, context
                 if self._woken.acquire(blocking=False):
                     try:
                         self._loop.call_soon_threadsafe(self._collect)
                     except RuntimeError:
                         return  # the loop has ended, and the worker with it
 
-    def _run(self, delivery: Delivery) -> None:
-        if self._timeout is not None:
-            self._began[delivery] = time.monotonic()
+    def _run(self, delivery: Delivery, context: Context) -> _Report:
+        report = _Report(delivery, context, time.monotonic())
+        if self._timeout < math.inf:
+            self._began[delivery] = report.began
         try:
-            report: tuple[Delivery, Any, BaseException | None] = (delivery, self._function(delivery), None)
+            result = self._function(delivery)
+            if is_awaitable(result):
+                report.answer = result
+            else:
+                report.late = self._is_late(report)
+                report.verdict = verdict_on_result(result)
         except BaseException as error:  # SystemExit too: a handler may not end a thread
-            report = (delivery, None, error)
-        self._reports.append(report)
+            report.late = self._is_late(report)
+            report.verdict = verdict_on_error(error)
+        return report
+
+    def _is_late(self, report: _Report) -> bool:
+        if self._timeout == math.inf:
+            return False
+        self._began[report.delivery] = math.inf
+        return time.monotonic() >= report.began + self._timeout
 
     def _collect(self) -> None:
         self._woken.release()
         while self._reports:
-            delivery, result, error = self._reports.popleft()
+            report = self._reports.popleft()
+            delivery = report.delivery
             self._stop_timer(delivery)
+            if report.verdict is None:
+                self._tasks.go_on(delivery, report.answer, report.began, report.context)
+                if delivery.cancelled:
+                    self._tasks.cancel(delivery)
+                continue
             try:
-                if error is None:
-                    self._owner.succeeded(delivery, result)
+                if report.late:
+                    self._owner.overran(delivery, holds_thread=False)
                 else:
-                    self._owner.failed(delivery, error)
+                    self._owner.ended(delivery, report.verdict)
             finally:
                 self._owner.returned(delivery)
 

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import inspect
-import logging
+import contextvars
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from redisq import options
+from redisq import logs, options
 from redisq.aclient import drive
 from redisq.connection import AsyncLink
 from redisq.errors import InvalidArgument, InvalidMessage, MessageConflict, QueueFull, RedisQError, Unavailable
 from redisq.operations import Operations
+from redisq.worker import shapes
+from redisq.worker.error_text import type_name
 from redisq.worker.policy import pause_after
 from redisq.worker.records import about
-from redisq.worker.runners import is_async
+from redisq.worker.runners import Surroundings
+from redisq.worker.verdicts import is_awaitable
 
-log = logging.getLogger("redisq.worker")
+log = logs.logger("redisq.worker")
 
 _LONGEST_SLEEP = 30.0  # seconds; a clock that was set is noticed so soon
 _LATE = timedelta(seconds=30)  # a tick may be so late even when the next is due: a loop that was held up loses none
+_TAKES = "The function of a schedule takes one argument, the tick's time, a datetime, or none."
 _OF_WINDOW = 0.9  # of the deduplication window; the rest is for clocks that differ
 
 
@@ -102,7 +105,7 @@ class Schedule:
         """Look at a function, and name the schedule after it unless it has a name.
 
         Raises:
-            TypeError: it is no function of one argument or none.
+            InvalidHandler: it is no function of one argument, the tick's time, or none.
             InvalidArgument: there is no name, or one that is too long.
         """
         takes_tick = _takes_tick(function)
@@ -122,21 +125,28 @@ class Schedule:
     async def request(self, tick: datetime) -> Any:
         """Let the function make the request of a tick; what it raises is raised."""
         call = partial(self.function, tick.astimezone(self.cron.zone)) if self.takes_tick else self.function
-        return await (call() if is_async(self.function) else _in_thread(call))
+        answer = call() if shapes.is_async(self.function) else await _in_thread(call)
+        while is_awaitable(answer):
+            answer = await answer
+        return answer
 
 
 def _takes_tick(function: Callable[..., Any]) -> bool:
-    signature = inspect.signature(function)
-    try:
-        signature.bind()
+    what = "the function of a schedule"
+    shapes.check_callable(function, what)
+    parameters = shapes.parameters_of(function, what)
+    if parameters is None:
+        raise shapes.refusal(function, f"it does not say what it takes: wrap it in one that does. {_TAKES}")
+    required = shapes.required_of(parameters)
+    if len(required) > 1:
+        raise shapes.refusal(function, f"it takes {len(required)} arguments. {_TAKES}")
+    if not required:
         return False
-    except TypeError:
-        pass
-    try:
-        signature.bind(datetime.max)
-        return True
-    except TypeError:
-        raise TypeError("the function of a schedule takes one argument, the tick's time, or none") from None
+    annotation = shapes.annotation_of(required[0], function)
+    if not shapes.takes(annotation, datetime):
+        problem = f"its argument {required[0].name} is annotated with {shapes.annotated(annotation)}. {_TAKES}"
+        raise shapes.refusal(function, problem)
+    return True
 
 
 async def _in_thread(call: Callable[[], Any]) -> Any:
@@ -151,7 +161,8 @@ async def _in_thread(call: Callable[[], Any]) -> Any:
             answer = (None, error)
         outcome.set_result(answer)
 
-    threading.Thread(target=work, name="redisq-schedule", daemon=True).start()
+    run = contextvars.copy_context().run  # the tick's
+    threading.Thread(target=run, args=(work,), name="redisq-schedule", daemon=True).start()
     value, error = await asyncio.wrap_future(outcome)
     if error is not None:
         raise error
@@ -165,11 +176,21 @@ class Scheduler:
     process dies the others go on. Ticks that pass while no worker runs are not made up for.
     """
 
-    def __init__(self, schedules: Sequence[Schedule], operations: Operations, link: AsyncLink, worker: str) -> None:
+    def __init__(
+        self,
+        schedules: Sequence[Schedule],
+        operations: Operations,
+        link: AsyncLink,
+        worker: str,
+        surroundings: Surroundings | None = None,
+    ) -> None:
         self._schedules = schedules
         self._operations = operations
         self._link = link
         self._worker = worker
+        self._surroundings = surroundings or Surroundings.here(worker)
+        self._making: dict[tuple[str, str], asyncio.Task[Any]] = {}
+        self._surroundings.watch.over("a schedule's function", self._making)
         self._window = timedelta(seconds=max(1.0, _OF_WINDOW * operations.settings.dedup_window))
         self._stopped = asyncio.Event()
 
@@ -205,12 +226,11 @@ class Scheduler:
     async def _keep(self, schedule: Schedule, tick: datetime, until: datetime) -> None:
         """Queue the message of a tick, or log why not."""
         try:
-            request = await schedule.request(tick)
-        except (Exception, SystemExit, asyncio.CancelledError) as error:  # it may not end the worker
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            request = await self._request(schedule, tick)
+        except BaseException as error:  # SystemExit too: it may not end the worker
+            if _is_cancelled():
                 raise
-            self._skip(schedule, tick, "its function raised %s", type(error).__name__)  # the text may hold anything
+            self._skip(schedule, tick, "its function raised %s", type_name(error))  # the text may hold anything
             log.debug("schedule %s", schedule.name, exc_info=error, extra=self._about(schedule))
             return
         try:
@@ -223,8 +243,23 @@ class Scheduler:
             self._skip(schedule, tick, "its request is refused: %s", type(error).__name__)  # the text may name keys
         except RedisQError as error:
             self._skip(schedule, tick, "%s", error)
-        except Exception:  # a fault of ours may not stop the schedule
+        except BaseException:  # a fault of ours, or of what its request does when it is read, may not stop the schedule
+            if _is_cancelled():
+                raise
             log.exception("schedule %s: tick of %s skipped", schedule.name, tick, extra=self._about(schedule))
+
+    async def _request(self, schedule: Schedule, tick: datetime) -> Any:
+        """Make the request of a tick, in a task and a context of its own."""
+        making = asyncio.create_task(_caught(schedule.request(tick)), context=self._surroundings.contexts.fresh())
+        self._making[schedule.queue, schedule.name] = making
+        self._surroundings.watch.wake()
+        try:
+            request, error = await making
+        finally:
+            del self._making[schedule.queue, schedule.name]
+        if error is not None:
+            raise error
+        return request
 
     async def _queue(self, schedule: Schedule, tick: datetime, request: Any, until: datetime) -> str:
         """Queue a message, again and again while Redis is unreachable or full; in the end raise what was in the way."""
@@ -256,6 +291,20 @@ class Scheduler:
 
     def _about(self, schedule: Schedule) -> dict[str, object]:
         return about(self._worker, schedule.queue)
+
+
+def _is_cancelled() -> bool:
+    """Tell whether the scheduler wants this task to end; what the user's code raises may look like it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _caught(making: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+    """Give what comes of it as a value: a task that ends with SystemExit ends the loop with it."""
+    try:
+        return await making, None
+    except BaseException as error:
+        return None, error
 
 
 def _now() -> datetime:

@@ -11,25 +11,27 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
-from redisq import calls, keys, options
+from redisq import calls, keys, logs, options
 from redisq.bounds import check_definition
 from redisq.connection import AsyncLink
 from redisq.errors import InvalidArgument, RedisQError, Unavailable
 from redisq.operations import Operations, limits_of
 from redisq.settings import Settings
 from redisq.tokens import Credentials
+from redisq.worker.burst import Burst
 from redisq.worker.consumer import Consumer
 from redisq.worker.delivery import Delivery
 from redisq.worker.heartbeat import Heartbeat
 from redisq.worker.liveness import Watchdog
+from redisq.worker.loop_watch import LoopWatch
 from redisq.worker.models import adapted
 from redisq.worker.records import about, process_name
-from redisq.worker.runners import Handler
+from redisq.worker.runners import Handler, Surroundings
 from redisq.worker.schedule import Cron, Schedule, Scheduler
 from redisq.worker.suspects import Suspects
 from redisq.worker.turns import Turns
 
-log = logging.getLogger("redisq.worker")
+log = logs.logger("redisq.worker")
 
 F = TypeVar("F", bound=Callable[[Any], Any] | Callable[[Delivery, Any], Any])
 R = TypeVar("R", bound=Callable[..., Any])
@@ -122,7 +124,7 @@ class Worker:
         Raises:
             InvalidQueueName, InvalidDefinition: see there.
             InvalidArgument: `concurrency`, `timeout` or `priority` out of bounds, or the queue has a handler already.
-            TypeError: the function takes two arguments, and the second is no model that can be found.
+            InvalidHandler: the function can be none: it takes other arguments, or yields instead of returning.
         """
         keys.check_queue_name(queue)
         if queue in self._handlers:
@@ -140,8 +142,6 @@ class Worker:
         policy = {name: value for name, value in check_definition(given).items() if value is not None}
 
         def register(function: F) -> F:
-            if not callable(function):
-                raise TypeError("a handler is a function of the delivery")
             self._handlers[queue] = Handler(queue, adapted(function), concurrency, timeout, priority, policy)
             return function
 
@@ -166,8 +166,9 @@ class Worker:
         Raises:
             InvalidQueueName: see there.
             ImportError: the library is missing: `pip install redisq[cron]`.
+            InvalidHandler: the function takes other arguments, or yields instead of returning.
             InvalidArgument: the expression, the time zone or the name is not valid, or the queue has a schedule so
-            named.
+                named.
         """
         keys.check_queue_name(queue)
         cron = Cron.parse(expression, timezone)
@@ -234,6 +235,9 @@ class Worker:
                     stack.callback(loop.remove_signal_handler, number)
             heartbeat.start()
             stack.push_async_callback(_end, heartbeat)
+            surroundings = Surroundings.here(self._name)
+            surroundings.watch.start()
+            stack.push_async_callback(_end, surroundings.watch)
             handlers, turns = self._share_slots()
             suspects = Suspects(sum(handler.concurrency for handler in handlers))
             self._consumers = [
@@ -247,6 +251,7 @@ class Worker:
                     heartbeat,
                     suspects,
                     turns,
+                    surroundings,
                     lambda: self._check_stuck(settings.max_stuck),
                 )
                 for handler in handlers
@@ -257,7 +262,7 @@ class Worker:
             watchdog.start()
             stack.push_async_callback(_end, watchdog)
             if self._schedules and not burst:
-                self._scheduler = Scheduler(self._schedules, operations, link, self._name)
+                self._scheduler = Scheduler(self._schedules, operations, link, self._name, surroundings)
                 stack.callback(setattr, self, "_scheduler", None)
             await claims.check_server()
             await self._look_around(claims, settings.namespace)
@@ -296,7 +301,8 @@ class Worker:
         assert self._stop is not None  # noqa: S101 - set by _run
         if self._handlers:
             log.info("working on %s", ", ".join(self._handlers), extra=about(self._name))
-        loops = [consumer.run(burst) for consumer in self._consumers]
+        common = Burst(self._consumers) if burst else None
+        loops = [consumer.run(common) for consumer in self._consumers]
         if self._scheduler is not None:
             log.info("queueing on schedule: %s", ", ".join(self.schedules), extra=about(self._name))
             loops.append(self._scheduler.run())
@@ -377,7 +383,7 @@ def _check_whole(name: str, value: object, most: int) -> None:
         raise InvalidArgument(f"{name} takes a whole number from 1 to {most:,}")
 
 
-async def _end(thread: Heartbeat | Watchdog) -> None:
+async def _end(thread: Heartbeat | Watchdog | LoopWatch) -> None:
     thread.stop()
     while thread.is_alive():  # not joined in a thread: the loop's own may all be taken by handlers
         await asyncio.sleep(0.005)

@@ -15,7 +15,7 @@ from redisq import Delivery, Status, Worker
 from tests.contract.test_worker import Bench, bench
 
 if TYPE_CHECKING:
-    from tests.contract.nowhere import Unknown  # type: ignore[import-not-found]
+    from tests.contract.nowhere import OnlyForCheckers, Unknown  # type: ignore[import-not-found]
 
 __all__ = ["bench"]
 
@@ -164,13 +164,13 @@ def test_a_model_that_makes_no_json_of_itself_is_rejected(bench: Bench) -> None:
 
 
 def test_a_handler_gets_the_delivery_unless_it_names_a_model(bench: Bench) -> None:
-    def unknown(order: Unknown) -> str:
-        return type(order).__name__
+    def checked(delivery: OnlyForCheckers.Delivery) -> str:
+        return type(delivery).__name__
 
     def bare(delivery, limit: int = 5):  # type: ignore[no-untyped-def]
         return type(delivery).__name__
 
-    for number, handler in enumerate((unknown, bare, lambda *delivery: type(delivery[0]).__name__)):
+    for number, handler in enumerate((checked, bare, lambda *delivery: type(delivery[0]).__name__)):
         bench.worker.handler(f"orders-{number}")(handler)
     ids = [bench.client.queue_message(f"orders-{number}", 1) for number in range(3)]
     assert bench.worker.run(burst=True) == 0

@@ -15,7 +15,7 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 
 #: The lowest row first. A module, or a package as a whole, imports only from rows below its own.
 ROWS: list[set[str]] = [
-    {"errors", "private"},
+    {"errors", "logs", "private"},
     {"embedded_folder"},
     {"supervisor"},
     {
@@ -29,6 +29,7 @@ ROWS: list[set[str]] = [
         "embedded",
         "failpoints",
         "packing",
+        "portions",
         "tls",
         "urls",
         "idle",

@@ -17,7 +17,7 @@ CLIENTS_AND_VALUES = {
 ERRORS = {
     "RedisQError",
     *("InvalidQueueName", "InvalidMessage", "MessageTooLarge", "SchemaViolation"),
-    *("InvalidArgument", "InvalidDefinition", "InvalidSettings"),
+    *("InvalidArgument", "InvalidDefinition", "InvalidHandler", "InvalidSettings"),
     *("QueueNotFound", "MessageNotFound", "MessageConflict", "QueueFull", "BatchError", "LeaseLost"),
     *("MissingCredentials", "InvalidCredentials", "InvalidToken", "TokenExpired", "Forbidden"),
     *("InvalidApplication", "ApplicationNotFound", "ApplicationConflict"),

@@ -1,0 +1,51 @@
+"""When a burst of several queues has come to its end: one may still bring work to another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Member(Protocol):
+    """The consumer of one queue."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether none of its handlers runs that may still bring an outcome, and none waits to be sent."""
+
+    def look(self) -> None:
+        """Claim again at once, or see that the burst is over."""
+
+
+class Burst:
+    """Ends when each queue was found with nothing ready after the last handler of any had returned."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self._members = members
+        self._quiet: dict[
+            int, int
+        ] = {}  # members whose last claim found nothing, and what had changed when it was made
+        self._changes = 0
+        self.is_over = False
+
+    def changed(self, at: Member) -> None:
+        """Take note that a handler has returned, or its outcome arrived: it may have queued something anywhere."""
+        self._changes += 1
+        if at.is_idle and all(member.is_idle for member in self._members):
+            self._look()
+
+    def asks(self, member: Member) -> int:
+        """Take note that a member makes a claim; give what to tell `found_nothing` if that brings nothing."""
+        self._quiet.pop(id(member), None)
+        return self._changes
+
+    def found_nothing(self, member: Member, changes: int) -> None:
+        """Take note that a claim has brought nothing; it was made after so many changes."""
+        self._quiet[id(member)] = changes
+        if all(member.is_idle and self._quiet.get(id(member)) == self._changes for member in self._members):
+            self.is_over = True
+            self._look()
+
+    def _look(self) -> None:
+        for member in self._members:
+            member.look()
