@@ -54,6 +54,7 @@ def watch(server: OwnServer, seconds: float) -> tuple[int, list[int]]:
     return server.commands() - before, new
 
 
+@pytest.mark.full
 def test_an_outage_doubles_nothing_and_ends_quietly(
     own_server: Callable[..., OwnServer],
     below: Callable[..., Raw],

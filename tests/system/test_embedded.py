@@ -315,6 +315,7 @@ def test_threads_may_close_it_together(kind: str) -> None:
     assert gone == [True] * 4
 
 
+@pytest.mark.full(keep=3)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_ends_with_an_owner_that_is_killed(
