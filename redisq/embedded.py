@@ -241,7 +241,7 @@ def _inspect(program: str, kind: str | None = None) -> Candidate:
     if not binary:
         raise Unavailable(f"{program} is not a program that can be run. {REMEDY}")
     try:
-        run = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=_PATIENCE)
+        run = subprocess.run([binary, "--version"], capture_output=True, text=True, errors="replace", timeout=_PATIENCE)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"{program} does not run: {error}") from error
     version = re.search(r"\bv=((\d+)\.(\d+)\.\d+)", run.stdout)

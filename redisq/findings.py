@@ -182,8 +182,9 @@ KINDS: Mapping[str, Kind] = {
     ),
     "server-vulnerable": Kind(
         WARNING,
-        "{details} lets whoever can run scripts take the server over (CVE-2025-49844)",
-        "Update it to the last version of its line, or to a later one.",
+        "{details} lets whoever can run scripts take the server over (CVE-2025-49844 and its siblings)",
+        "Update it to the last version of its line, or to a later line where its own is given up. A distribution "
+        "may have mended it and kept the version: its changelog tells.",
     ),
     "memory-evicts": Kind(
         WARNING,
@@ -311,7 +312,13 @@ def _span(seconds: float) -> str:
 
 # --- The server ---
 
-#: kind, line -> the first version of this line in which scripts cannot take the server over. Later lines never could.
+#: kind, line -> the first version of this line in which scripts cannot take the server over. Later lines never could;
+#: lines between were given up before it was known. October 2025: CVE-2025-49844, with 46817, 46818 and 46819.
+#:   Redis   https://redis.io/blog/security-advisory-cve-2025-49844/, and the notes of each release under
+#:           https://github.com/redis/redis/releases; 7.0 and before 6.2 got none
+#:   Valkey  https://github.com/valkey-io/valkey/releases/tag/8.1.4, 8.0.6 and 7.2.11; 9.0.0 came later
+#: Not here: what scripts do to nobody but who sends them, as CVE-2025-67733 (Valkey 7.2.12, 8.0.7, 8.1.6, 9.0.2: they
+#: garble replies on their own connection; redisq sends no scripts but its own).
 _FLOORS = {
     ("redis", (6, 2)): 20,
     ("redis", (7, 2)): 11,

@@ -148,10 +148,12 @@ def _run(
     snapshot = folder.holds_only_a_snapshot() and "appendonly" not in order["options"]
     password = secrets.token_urlsafe(24) if order["tcp"] and "requirepass" not in order["options"] else ""
     ask = functools.partial(_ask, path, password)
+    # Asked without the password of yours, a server that is still loading would only say that it wants one.
+    greet = functools.partial(_ask, path, password or order["options"].get("requirepass", "").strip('"'), "PING")
     for _ in range(5):  # another process may be faster to take a free port
         port = _free_port() if order["tcp"] else 0
         config = path.with_name("redis.conf")
-        config.write_text(_configuration(order, path, port, password, snapshot))
+        config.write_bytes(os.fsencode(_configuration(order, path, port, password, snapshot)))
         server = subprocess.Popen(
             [order["binary"], config],
             stdin=subprocess.DEVNULL,
@@ -160,7 +162,7 @@ def _run(
             preexec_fn=_end_with_supervisor,
         )
         leaving.callback(_end, server, politely=bool(order["directory"]))
-        if _wait_until_ready(server, ask, order["owner"]):
+        if _wait_until_ready(server, greet, order["owner"]):
             if snapshot:
                 _rewrite(server, ask, order["owner"], "CONFIG SET appendonly yes", "There was a snapshot alone")
             elif b"Truncating the AOF" in folder.said():
@@ -230,11 +232,11 @@ def _end_with_supervisor() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
-def _wait_until_ready(server: subprocess.Popen[bytes], ask: Ask, owner: int) -> bool:
+def _wait_until_ready(server: subprocess.Popen[bytes], greet: Callable[[], bytes], owner: int) -> bool:
     """Return True once the server answers, False when it ended instead."""
     deadline = time.monotonic() + _START_TIMEOUT
     while server.poll() is None:
-        reply = ask("PING")
+        reply = greet()
         if reply and not reply.startswith(b"-LOADING"):
             return True
         if reply:

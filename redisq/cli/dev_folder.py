@@ -55,7 +55,7 @@ class Folder:
             private.close_to_others(self._folder, _FILES)
             private.replace_file(self._folder, ".gitignore", "*\n")
         except private.NotPrivate as error:
-            raise CommandError(str(error)) from None
+            raise CommandError(f"The folder {self.path} cannot be used. {error}") from None
         except OSError as error:
             raise CommandError(f"The folder {self.path} cannot be used: {error.strerror}.") from error
 

@@ -47,13 +47,25 @@ def test_a_sound_server() -> None:
         *(("redis_version:7.0.15", True), ("redis_version:7.2.10", True), ("redis_version:7.2.11", False)),
         *(("redis_version:7.4.5", True), ("redis_version:7.4.6", False), ("redis_version:8.0.3", True)),
         *(("redis_version:8.2.1", True), ("redis_version:8.2.2", False), ("redis_version:8.4.0", False)),
+        *(("redis_version:6.0.20", True), ("redis_version:7.0.99", True), ("redis_version:8.0.4", False)),
+        *(("redis_version:7.2.100", False), ("redis_version:6.2.20-rc1", False), ("redis_version:8.6.0", False)),
         *(("redis_version:255.255.255", False), ("redis_version:9", False)),
         *(("redis_version:7.2.4\nvalkey_version:8.1.3", True), ("redis_version:7.2.4\nvalkey_version:8.1.4", False)),
+        *(("redis_version:7.2.4\nvalkey_version:8.0.5", True), ("redis_version:7.2.4\nvalkey_version:8.0.6", False)),
+        *(("redis_version:7.2.4\nvalkey_version:7.2.11", False), ("redis_version:7.2.4\nvalkey_version:9.1.2", False)),
         *(("valkey_version:7.2.10\nredis_version:7.2.4", True), ("valkey_version:9.0.0\nredis_version:7.2.4", False)),
     ],
 )
 def test_scripts_that_take_a_server_over(line: str, vulnerable: bool) -> None:
     assert codes(line) == ["server-vulnerable"] * vulnerable
+
+
+def test_a_version_is_no_proof_so_it_is_a_warning_that_says_so() -> None:
+    (finding,) = of_server("redis_version:7.0.15\n")
+    assert finding.severity == "warning"
+    assert "Redis 7.0.15 lets" in finding.meaning
+    assert "A distribution may have mended it" in finding.remedy
+    assert "a later line where its own is given up" in finding.remedy
 
 
 def test_the_version_is_named() -> None:
