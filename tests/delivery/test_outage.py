@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 
+import pytest
+
 from redisq import RedisQ, Status
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, messages
