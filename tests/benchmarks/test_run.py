@@ -25,6 +25,7 @@ def run(*options: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.full
 @pytest.mark.system
 @pytest.mark.skipif(REAL is None, reason="fakeredis is too slow to be measured")
 def test_it_runs_through_and_writes_its_files(tmp_path: Path) -> None:

@@ -231,6 +231,7 @@ def test_a_server_that_comes_back_is_waited_for(make_client: Any, start_another:
         assert mq.stats(QUEUE).ready == 2
 
 
+@pytest.mark.full(keep=12)
 @operation
 @pytest.mark.parametrize(
     ("reply", "says"),
@@ -259,6 +260,7 @@ def test_what_passes_is_waited_for(
 # --- Lost replies -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full(keep=8)
 @operation
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_lost_reply_is_not_noticed(
@@ -326,6 +328,7 @@ def test_replies_may_come_byte_by_byte(make_client: Any, raw_real: Any, proxy: P
     live_through(make_client(settings), hand_on(settings))
 
 
+@pytest.mark.full(keep=12)
 @operation
 @pytest.mark.parametrize("part", [b"*", b"*1\r\n", b"*1\r\n$2\r\nO", b"*2\r\n+OK\r\n"])
 def test_half_a_reply_is_none_and_reaches_no_later_call(
@@ -367,6 +370,7 @@ def test_a_call_that_is_answered_at_once_begins_no_conversation(
 # --- No reply at all --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full(keep=12)
 @operation
 @pytest.mark.parametrize("mishap", ["swallow_request", "swallow_reply", "cut_reply", "reset"])
 def test_without_any_reply_the_call_ends_in_doubt(

@@ -132,6 +132,7 @@ MENDED: dict[str, tuple[str, Callable[[Shop, str], None], str, str | None]] = {
 }
 
 
+@pytest.mark.full(keep=16)
 @pytest.mark.parametrize("case", MENDED)
 def test_what_is_wrong_is_named_and_mended(shop: Shop, case: str) -> None:
     """And then no message is lost or delivered twice."""

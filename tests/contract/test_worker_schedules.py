@@ -82,6 +82,7 @@ class Ticks:
             assert mq.stats("reports").queued == len(ticks)
 
 
+@pytest.mark.full
 def test_ten_workers_queue_each_tick_once(server: embedded.EmbeddedServer, namespace: str) -> None:
     ticks = Ticks(settings_for(server.url, namespace))
     play(lambda: until(lambda: len(ticks.handled) >= 4), ticks.handler(), *[ticks.scheduler() for _ in range(10)])

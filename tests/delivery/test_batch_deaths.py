@@ -116,6 +116,7 @@ def test_a_worker_dies_when_its_outcomes_were_accepted(scene: Scene, dam: Dam, n
     check_after(raw)
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("late", [False, True], ids=["in time", "after others were faster"])
 def test_a_worker_dies_while_its_outcomes_are_under_way(
     scene: Scene, dam: Dam, nursery: Callable[..., Nursery], late: bool
@@ -190,6 +191,7 @@ def queue_all_again(raw: Raw, how: str) -> list[str]:
     return asyncio.run(main())
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("how", ["batches", "at-once"])
 @pytest.mark.parametrize(("failpoint", "number"), [("before_send", 2), ("after_send", 1), ("after_send", 3)])
 def test_a_producer_dies_in_the_middle(tasks: Raw, how: str, failpoint: str, number: int) -> None:

@@ -326,6 +326,7 @@ def test_callers_whose_call_is_lost_get_their_own_answers(
     check_that_nothing_was_doubled(dam, tasks, CALLERS)
 
 
+@pytest.mark.full(keep=2)
 @lost
 def test_a_batch_whose_calls_are_lost_is_answered_for_each(
     dam: Dam, make_client: Any, shaky: Settings, tasks: Raw, lose: Callable[..., None]

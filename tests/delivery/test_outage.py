@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 
+import pytest
+
 from redisq import RedisQ, Status
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, messages
@@ -54,6 +56,7 @@ def watch(server: OwnServer, seconds: float) -> tuple[int, list[int]]:
     return server.commands() - before, new
 
 
+@pytest.mark.full
 def test_an_outage_doubles_nothing_and_ends_quietly(
     own_server: Callable[..., OwnServer],
     below: Callable[..., Raw],

@@ -128,6 +128,7 @@ def test_redis_is_gone_and_comes_back(
     figure(f"Redis killed {outages} times under two gateways: ready again {longest:.1f} s after it, at most")
 
 
+@pytest.mark.full
 def test_redis_stands_still_and_goes_on(own: OwnServer, fleet: Fleet) -> None:
     gate = fleet.add(**HASTY)
     token = fleet.sign(fleet.create("shop"))
@@ -170,6 +171,7 @@ def test_a_gateway_that_starts_without_redis_serves_when_it_comes(own: OwnServer
     assert "Traceback" not in gate.logged()
 
 
+@pytest.mark.full
 def test_a_gateway_that_stood_still_knows_that_it_knows_nothing(own: OwnServer, fleet: Fleet) -> None:
     """It goes on after a revocation that it has not seen: its first answer already must not let the token in."""
     gate = fleet.add(**HASTY)
@@ -188,6 +190,7 @@ def test_a_gateway_that_stood_still_knows_that_it_knows_nothing(own: OwnServer, 
 # --- Master keys ---
 
 
+@pytest.mark.full
 def test_a_master_key_is_rotated_one_gateway_after_another(own: OwnServer, fleet: Fleet) -> None:
     """Who has both, in whichever order, knows everybody throughout; who has one alone knows whom that one made."""
     new = MasterKey.generate()

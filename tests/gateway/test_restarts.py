@@ -134,6 +134,7 @@ def restarted(gates: list[Gate], times: int, numbers: list[signal.Signals], busy
         gate.start()
 
 
+@pytest.mark.full
 def test_restarts_under_load_lose_nothing_and_double_nothing(
     fleet: Fleet, scaled: Callable[[int, int], int], figure: Callable[[str], None]
 ) -> None:
@@ -176,6 +177,7 @@ def test_restarts_under_load_lose_nothing_and_double_nothing(
     figure(f"{restarts} restarts of two gateways under {len(taken):,} messages: 0 lost, 0 doubled; {dict(failures)}")
 
 
+@pytest.mark.full
 def test_a_gateway_that_is_stopped_answers_all_that_it_has_begun(
     fleet: Fleet, scaled: Callable[[int, int], int], figure: Callable[[str], None]
 ) -> None:

@@ -88,6 +88,7 @@ def office(make_gateway: MakeGateway, real_server: embedded.EmbeddedServer, name
     return Office(make_gateway, settings_for(real_server.url, namespace), failures=1_000_000, port=0)
 
 
+@pytest.mark.full
 @pytest.mark.system
 def test_whatever_schemathesis_sends_is_answered_as_the_document_says(
     office: Office,

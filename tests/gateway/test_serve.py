@@ -101,6 +101,7 @@ def serve(real_server: Any, namespace: str) -> Iterator[Serve]:
     serve.close()
 
 
+@pytest.mark.full(keep=2)
 @pytest.mark.parametrize(
     "host", ["0.0.0.0", "::", "192.0.2.1", "example.com", "localhost.example.com", "127.1", "::ffff:0.0.0.0", "*"]
 )
@@ -118,6 +119,7 @@ def test_without_a_master_key_it_knows_nobody(serve: Serve) -> None:
     assert done.stderr.startswith("redisq: REDISQ_MASTER_KEY is not set")
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize(
     "arguments", [("--host", ""), ("--port", "70000"), ("--trusted-proxies", "x"), ("--tls-cert", "/none")]
 )

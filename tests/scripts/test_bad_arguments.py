@@ -132,6 +132,7 @@ def test_a_number_that_is_none_is_refused(bench: Workbench, script: str) -> None
                 assert "was sent a bad argument" in str(error)
 
 
+@pytest.mark.full(keep=2)
 @pytest.mark.parametrize("server", ["fakeredis"], indirect=True)
 @takes_arguments
 def test_fakeredis_refuses_a_number_that_is_none(bench: Workbench, script: str) -> None:
@@ -140,6 +141,7 @@ def test_fakeredis_refuses_a_number_that_is_none(bench: Workbench, script: str) 
         assert bench.try_it(with_argument(bench.call, index, b"nan")).error is not None
 
 
+@pytest.mark.full(keep=4)
 @takes_arguments
 def test_any_text_leaves_the_queue_sound(bench: Workbench, script: str) -> None:
     for index, _ in arguments_of(bench, TEXTS):

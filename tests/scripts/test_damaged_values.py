@@ -116,6 +116,7 @@ def test_a_total_that_is_no_number_begins_anew(bench: Workbench, script: str) ->
         goes_on(bench, ("HSET", bench.freezer.keys["counters"], *totals), full=full)
 
 
+@pytest.mark.full(keep=3)
 @every_script
 def test_a_damaged_record_spoils_no_call(bench: Workbench, script: str) -> None:
     records = {field: mutants(text) for (name, field), text in bench.values.items() if name == "states"}
@@ -124,6 +125,7 @@ def test_a_damaged_record_spoils_no_call(bench: Workbench, script: str) -> None:
         goes_on(bench, ("HSET", bench.freezer.keys["states"], *pairs), full=full)
 
 
+@pytest.mark.full(keep=3)
 @every_script
 def test_a_damaged_body_spoils_no_call(bench: Workbench, script: str) -> None:
     for turn, full in turns(len(HEADS)):
@@ -186,6 +188,7 @@ def damage(draw: st.DrawFn, bench: Workbench) -> Command:
     return ("HSET", key, field, value)
 
 
+@pytest.mark.full(keep=3)
 @every_script
 def test_any_damage_spoils_no_call(bench: Workbench, script: str) -> None:
     @settings(max_examples=25, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -218,6 +221,7 @@ def test_a_damaged_registry_can_be_read(bench: Workbench, script: str) -> None:
 # --- fakeredis, which is slow -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("server", ["fakeredis"], indirect=True)
 @pytest.mark.parametrize("script", ["queue", "claim", "complete", "delete", "sweep"])
 def test_damage_spoils_no_call_on_fakeredis(bench: Workbench, script: str) -> None:

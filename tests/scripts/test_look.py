@@ -123,6 +123,7 @@ def test_a_record_longer_than_its_head(orders: Orders) -> None:
     assert found.doubtful == [odd.id]
 
 
+@pytest.mark.full(keep=3)
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_pages_cover_a_structure(orders: Orders, structure: str) -> None:
     """Each member is met, whatever the server's encoding of the structure is, and in one slice of several."""
@@ -138,6 +139,7 @@ def test_pages_cover_a_structure(orders: Orders, structure: str) -> None:
     assert sum(map(len, slices)) == len(ids)
 
 
+@pytest.mark.full(keep=2)
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_a_page_is_not_much_larger_than_asked_for(orders_real: Orders, structure: str) -> None:
     """Small structures are packed, and come whole; else a page exceeds its count by chance collisions only."""

@@ -48,6 +48,7 @@ def test_each_list_holds_what_is_its_own(orders: Orders) -> None:
     assert ids(page_of(orders, "finished")) == texts(there.done)
 
 
+@pytest.mark.full(keep=3)
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 7])
 def test_pages_hold_each_message_once_what_is_next_first_and_what_has_ended_last(orders: Orders, limit: int) -> None:
     done = orders.deliver(*range(5))

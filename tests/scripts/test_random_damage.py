@@ -77,6 +77,7 @@ def by_judging_all(orders: Orders) -> Iterator[tuple[str, bytes, str]]:
             yield from ((structure, id, word) for id, word, _ in audit(orders, structure, *met).problems)
 
 
+@pytest.mark.full(keep=2)
 def test_nothing_is_overlooked(orders: Orders, chance: random.Random) -> None:
     """What is looked over and not in doubt, is sound."""
     everything(orders)
@@ -88,6 +89,7 @@ def test_nothing_is_overlooked(orders: Orders, chance: random.Random) -> None:
     assert found
 
 
+@pytest.mark.full(keep=2)
 def test_one_run_mends_all_that_can_be_mended(orders: Orders, chance: random.Random) -> None:
     everything(orders)
     with RedisQ(settings=orders.raw.settings) as mq:

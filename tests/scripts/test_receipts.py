@@ -102,6 +102,7 @@ STALE = [
 ]
 
 
+@pytest.mark.full(keep=20)
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("stale", STALE)
 def test_a_stale_receipt_changes_nothing(orders: Orders, operation: str, stale: Callable[[Orders], Receipt]) -> None:

@@ -35,6 +35,7 @@ def scripts_there_are() -> set[str]:
     return {path.name.removesuffix(".lua") for path in files(scripts).iterdir() if path.name.endswith(".lua")}
 
 
+@pytest.mark.full(keep=6)
 @pytest.mark.parametrize("script", sorted(CASES.keys() - {"survey"}))  # which says what there is instead
 def test_a_call_leaves_no_half_written_state(orders: Orders, script: str) -> None:
     if script == "info" and orders.raw.server.kind == "fakeredis":

@@ -338,6 +338,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.full(keep=5)
 @pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_worker_that_cannot_be_loaded_is_one_line(shell: Shell, case: str, processes: str) -> None:
@@ -352,6 +353,7 @@ def test_a_worker_that_cannot_be_loaded_is_one_line(shell: Shell, case: str, pro
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_worker_that_may_not_work_says_so_once(shell: Shell, processes: str) -> None:
     del shell.environment["REDISQ_APP_ID"], shell.environment["REDISQ_APP_SECRET"]
@@ -383,6 +385,7 @@ def test_url_is_handed_to_the_processes(shell: Shell) -> None:
         assert shell.json("get", "orders", id, "--url", url)["status"] == "COMPLETE"
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_processes_work_together_are_replaced_and_stop(shell: Shell, number: signal.Signals) -> None:
     parent = shell.start("worker", "shop:worker", "--processes", "2")
@@ -425,6 +428,7 @@ def test_a_process_that_ends_before_it_works_is_started_again(shell: Shell) -> N
     assert parent.wait(TIMEOUT) == 0
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_second_signal_cuts_handlers_short(shell: Shell, processes: int) -> None:
     worker = shell.start("worker", "shop:worker", "--processes", str(processes), REDISQ_GRACE="3600")

@@ -29,6 +29,7 @@ def left(producer: RedisQ) -> list[bytes]:
         return list(client.scan_iter(f"{producer.settings.namespace}:*", count=1000))
 
 
+@pytest.mark.full
 def test_a_line_for_each_figure(shell: Shell, producer: RedisQ) -> None:
     done = shell.run_outside("bench", "--messages", "200", PYTHONUTF8="1")  # other encodings get boxes
     assert (done.returncode, done.stderr) == (0, "")
@@ -63,12 +64,14 @@ def forgetful() -> Iterator[embedded.EmbeddedServer]:
         yield server
 
 
+@pytest.mark.full
 def test_it_warns_of_a_server_that_may_lose_messages(shell: Shell, forgetful: embedded.EmbeddedServer) -> None:
     done = shell.run_outside("bench", "--messages", "100", "--url", forgetful.url)
     assert done.returncode == 0
     assert re.fullmatch(r"[^\n]+ keeps no append-only file\.[^\n]+\n", done.stderr)
 
 
+@pytest.mark.full
 def test_errors_are_one_line(shell: Shell, producer: RedisQ) -> None:
     cases: list[tuple[tuple[str, ...], str]] = [
         (("--url", "redis://127.0.0.1:1"), "127.0.0.1"),
@@ -99,6 +102,7 @@ def begun(producer: RedisQ, *, working: bool) -> str:
     return found
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("working", [False, True], ids=["queueing", "working"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_and_nothing_is_left(

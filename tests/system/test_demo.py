@@ -166,6 +166,7 @@ def test_the_text_tells_the_same(demo: Demo) -> None:
     assert "\x1b" not in shown
 
 
+@pytest.mark.full
 def test_on_a_terminal_there_is_a_bar(demo: Demo) -> None:
     ours, terminal = pty.openpty()
     command = demo.command(str(demo.texts))
@@ -194,17 +195,20 @@ def test_the_default_is_the_standard_library(demo: Demo) -> None:
     assert found["agree"] is True
 
 
+@pytest.mark.full
 def test_limit_bounds_the_files(demo: Demo) -> None:
     assert json.loads(demo.run(str(demo.texts), "--limit", "2", "--json").stdout)["messages"] == 2
     assert json.loads(demo.run(str(demo.texts / "one.txt"), "--json").stdout)["totals"]["words"] == 3
 
 
+@pytest.mark.full
 def test_it_runs_on_fakeredis(demo: Demo) -> None:
     done = demo.run(str(demo.texts), server="fakeredis")
     assert (done.returncode, done.stderr) == (0, "")
     assert "through a private fakeredis " in done.stdout
 
 
+@pytest.mark.full
 def test_files_that_all_fail_are_shown_too(demo: Demo) -> None:
     folder = demo.texts / "broken"
     folder.mkdir()
@@ -214,6 +218,7 @@ def test_files_that_all_fail_are_shown_too(demo: Demo) -> None:
     assert found["error"] == found["after"]
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not Path("/proc/uptime").exists(), reason="needs a file that differs each time it is read")
 def test_totals_that_differ_are_an_error(demo: Demo) -> None:
     done = demo.run("/proc/uptime")
@@ -224,6 +229,7 @@ def test_totals_that_differ_are_an_error(demo: Demo) -> None:
     assert (done.returncode, json.loads(done.stdout)["agree"]) == (1, False)
 
 
+@pytest.mark.full
 def test_what_cannot_begin_is_one_line(demo: Demo) -> None:
     (demo.texts / "empty").mkdir()
     for path, server, text in (
@@ -237,6 +243,7 @@ def test_what_cannot_begin_is_one_line(demo: Demo) -> None:
         assert text in done.stderr
 
 
+@pytest.mark.full
 def test_workers_that_end_are_an_error(demo: Demo, tmp_path: Path) -> None:
     site = tmp_path / "site"
     site.mkdir()
@@ -246,6 +253,7 @@ def test_workers_that_end_are_an_error(demo: Demo, tmp_path: Path) -> None:
     assert re.fullmatch(r"redisq: The workers ended with exit code 7[^\n]*\n", done.stderr)
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("line", ["Queued, while no worker runs", " of "])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_nothing_is_left_when_it_is_interrupted(demo: Demo, number: signal.Signals, code: int, line: str) -> None:

@@ -373,6 +373,7 @@ def test_readmes_image_passes_the_linter() -> None:
     assert f"USER {last('USER')}" in text
 
 
+@pytest.mark.full
 def test_the_image_works_and_is_healthy_until_redis_is_gone(stand: Stand) -> None:
     def healthy(**extra: str) -> bool:
         name, *arguments = health_check()

@@ -301,6 +301,7 @@ def test_a_worker_that_is_killed_is_started_again(project: Project) -> None:
     assert (found.result, found.attempts) == ({"version": "one"}, 2)
 
 
+@pytest.mark.full(keep=1)
 @persistent
 @pytest.mark.parametrize("victim", ["server", "supervisor"])
 def test_a_redis_that_is_killed_comes_back_and_its_workers_go_on(project: Project, victim: str) -> None:
@@ -346,6 +347,7 @@ def test_a_change_reloads_and_a_broken_module_is_tried_again(project: Project) -
     assert set(changed) == {"shop.py"}
 
 
+@pytest.mark.full
 def test_a_broken_module_is_tried_again_without_reload(project: Project) -> None:
     project.write("import nothing_there\n")
     run = project.start("shop:worker")
@@ -356,6 +358,7 @@ def test_a_broken_module_is_tried_again_without_reload(project: Project) -> None
     assert run.said.count("cannot start") == 1
 
 
+@pytest.mark.full
 def test_a_second_one_shows_what_the_first_does(project: Project) -> None:
     first = project.start("shop:worker")
     first.says("working on orders")
@@ -376,6 +379,7 @@ def test_a_second_one_shows_what_the_first_does(project: Project) -> None:
     project.check_that_nothing_is_left()
 
 
+@pytest.mark.full
 def test_many_that_start_at_once_agree(project: Project) -> None:
     runs = [project.start() for _ in range(4)]
     eventually(lambda: all("redisq dev" in run.said for run in runs), "a word of each")
@@ -383,6 +387,7 @@ def test_many_that_start_at_once_agree(project: Project) -> None:
     assert len({*re.findall(r"REDISQ_APP_SECRET=(\S+)", "".join(run.said for run in runs))}) == 1
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_when_it_ends(project: Project, number: signal.Signals) -> None:
     run = project.start("shop:worker", "--reload", REDISQ_GRACE="0.1")
@@ -398,6 +403,7 @@ def test_nothing_is_left_when_it_ends(project: Project, number: signal.Signals) 
     assert run.end() == 0
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize(("how", "signals"), [("hang", 2), ("block", 3)])
 def test_further_signals_cut_it_short(project: Project, how: str, signals: int) -> None:
     run = project.start("shop:worker", REDISQ_GRACE="3600")
@@ -412,6 +418,7 @@ def test_further_signals_cut_it_short(project: Project, how: str, signals: int) 
     project.check_that_nothing_is_left()
 
 
+@pytest.mark.full
 def test_nothing_is_left_when_its_reader_goes_away(project: Project) -> None:
     process = subprocess.Popen(
         project.command("shop:worker"),
@@ -476,6 +483,7 @@ def test_on_a_terminal_there_is_a_live_view(project: Project) -> None:
     project.check_that_nothing_is_left()
 
 
+@pytest.mark.full
 def test_what_cannot_begin_is_one_line(project: Project) -> None:
     site = project.folder / "site"
     site.mkdir()
@@ -500,6 +508,7 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
     return done.stderr
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("arguments", [["shop"], [":worker"], ["shop:"], ["--processes", "0"], ["--nothing"]])
 def test_wrong_usage(project: Project, arguments: list[str]) -> None:
     assert project.run(*arguments).returncode == 2

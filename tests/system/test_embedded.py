@@ -28,13 +28,13 @@ from redisq import RedisQ, Settings, embedded
 from redisq.connection import Link
 from redisq.errors import InvalidSettings, Unavailable
 from redisq.keys import partition_keys
-from tests.conftest import CANDIDATES, FULL, REAL_SERVERS, SERVERS, Raw, settings_for, start
+from tests.conftest import CANDIDATES, REAL_SERVERS, SERVERS, Raw, settings_for, start
 from tests.delivery.conftest import QUEUE
 from tests.delivery.invariants import broken
 from tests.delivery.test_append_only_file import every_kind_of_call, lay_out, newest_file
 
 #: Those on PATH as well in the complete run.
-KINDS = [kind for kind in CANDIDATES if FULL or kind in SERVERS]
+KINDS = [kind for kind in CANDIDATES if kind in SERVERS]
 REAL_KINDS = [kind for kind in KINDS if kind != "fakeredis"]
 
 # A program that starts what its arguments say, tells about it in a line of JSON, and does what it reads, line by line.
@@ -319,6 +319,7 @@ def test_threads_may_close_it_together(kind: str) -> None:
     assert gone == [True] * 4
 
 
+@pytest.mark.full(keep=3)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_ends_with_an_owner_that_is_killed(
