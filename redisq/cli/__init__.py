@@ -12,7 +12,9 @@ def main() -> int:
     0 is success, 1 an error (one line on stderr says what to do), 2 wrong usage, 130 an interrupt.
     """
     if not (importlib.util.find_spec("typer") and importlib.util.find_spec("rich")):
-        print("redisq: the command line is an extra. Install it: pip install 'redisq[cli]'", file=sys.stderr)
+        from redisq import extras
+
+        print(f"redisq: the command line needs packages that are not here: {extras.install('cli')}", file=sys.stderr)
         return 1
     try:
         from redisq.cli.app import run

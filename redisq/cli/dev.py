@@ -54,7 +54,9 @@ def dev(
         output.text("\n".join(folder.exports()))
         return
     if reload and not importlib.util.find_spec("watchfiles"):
-        raise output.CommandError("--reload needs the package watchfiles: pip install 'redisq[cli]'")
+        from redisq import extras
+
+        raise output.CommandError(f"--reload needs the package watchfiles: {extras.install('cli')}")
     from redisq.cli.dev_run import run
 
     run(folder, names, processes, reload, http_port)

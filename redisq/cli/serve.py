@@ -73,7 +73,9 @@ def missing() -> str | None:
 
 def _serve(given: dict[str, Any], url: str | None, form: logs.Format | None, level: logs.Level | None) -> int:
     if name := missing():
-        raise output.CommandError(f"The gateway needs the package {name}: pip install 'redisq[http]'")
+        from redisq import extras
+
+        raise output.CommandError(f"The gateway needs the package {name}: {extras.install('http')}")
     from redisq.aclient import AsyncRedisQ
     from redisq.gateway.app import create_app
     from redisq.gateway.context import Context, Verifier

