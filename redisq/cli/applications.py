@@ -39,6 +39,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the applicati
 Allow = Annotated[
     list[str] | None,
     typer.Option(
+        "--allow",
         metavar="OPS:PATTERN",
         help="Allow these on that queue, or with a final * on all that begin so: queue,get:orders or 'work:reports.*'.",
         show_default=False,
@@ -142,7 +143,9 @@ def rotate(
     name: Name,
     overlap: Annotated[
         float,
-        typer.Option(metavar="TIME", parser=_overlap, help="Let the old secret go on for this time; 0 cuts it off."),
+        typer.Option(
+            "--overlap", metavar="TIME", parser=_overlap, help="Let the old secret go on for this time; 0 cuts it off."
+        ),
     ] = _DEFAULT_OVERLAP,  # type: ignore[assignment]  # the parser reads it
     url: options.Url = None,
     as_json: options.AsJson = False,
@@ -183,7 +186,10 @@ def revoke(
     token: Annotated[
         str | None,
         typer.Option(
-            metavar="TOKEN|JTI|-", help="This token, and all narrowed from it, by itself or its id.", show_default=False
+            "--token",
+            metavar="TOKEN|JTI|-",
+            help="This token, and all narrowed from it, by itself or its id.",
+            show_default=False,
         ),
     ] = None,
     all: Annotated[bool, typer.Option("--all", help="All tokens issued before now.")] = False,

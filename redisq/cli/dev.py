@@ -22,10 +22,11 @@ def dev(
     reload: Annotated[
         bool, typer.Option("--reload", help="Restart the workers when a Python file below this folder changes.")
     ] = False,
-    processes: Annotated[int, typer.Option(min=1, metavar="N", help="Processes of each worker.")] = 1,
+    processes: Annotated[int, typer.Option("--processes", min=1, metavar="N", help="Processes of each worker.")] = 1,
     http_port: Annotated[
         int | None,
         typer.Option(
+            "--http-port",
             metavar="PORT",
             help="Let the HTTP gateway listen on this port; 8080 or, when that is taken, another one if left out.",
             show_default=False,

@@ -52,25 +52,38 @@ def queue(
         bool, typer.Option("--ids", help="With --lines: print the id of each line, an empty line where there is none.")
     ] = False,
     id: Annotated[
-        str | None, typer.Option(metavar="UUID", help="Its id. Queueing again with the same id is safe.")
+        str | None, typer.Option("--id", metavar="UUID", help="Its id. Queueing again with the same id is safe.")
     ] = None,
     delay: Annotated[
-        float, typer.Option(metavar="SECONDS", parser=options.seconds, help="Deliver it only after this time.")
+        float,
+        typer.Option("--delay", metavar="SECONDS", parser=options.seconds, help="Deliver it only after this time."),
     ] = 0.0,
     at: Annotated[
         datetime | None,
-        typer.Option(metavar="TIME", parser=_moment, help="Deliver it from then on: 2026-12-24T18:00+01:00."),
+        typer.Option("--at", metavar="TIME", parser=_moment, help="Deliver it from then on: 2026-12-24T18:00+01:00."),
     ] = None,
     expires_in: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", parser=options.seconds, help="Do not deliver it any more after this time."),
+        typer.Option(
+            "--expires-in",
+            metavar="SECONDS",
+            parser=options.seconds,
+            help="Do not deliver it any more after this time.",
+        ),
     ] = None,
     idempotency_key: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Queueing the same message again under the same key gives the same id."),
+        typer.Option(
+            "--idempotency-key",
+            metavar="TEXT",
+            help="Queueing the same message again under the same key gives the same id.",
+        ),
     ] = None,
     priority: Annotated[
-        int, typer.Option(metavar="0-9", min=0, max=9, help="Deliver it before ready ones of a lower priority.")
+        int,
+        typer.Option(
+            "--priority", metavar="0-9", min=0, max=9, help="Deliver it before ready ones of a lower priority."
+        ),
     ] = 0,
     token: options.Token = None,
     url: options.Url = None,
@@ -119,7 +132,9 @@ def get(
     id: options.MessageId,
     wait: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", parser=options.seconds, help="Wait this long at most until it has finished."),
+        typer.Option(
+            "--wait", metavar="SECONDS", parser=options.seconds, help="Wait this long at most until it has finished."
+        ),
     ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Print the result alone: text as it is, anything else as JSON.")

@@ -23,17 +23,22 @@ _OBJECTS = 5_000  # that are new, and looked at by the garbage collector at once
 _MODULES = ("starlette", "uvicorn", "httptools", "jinja2", "prometheus_client", "jsonschema_rs")
 
 
-def _option(metavar: str, help: str) -> Any:
-    return typer.Option(metavar=metavar, help=help, show_default=False)
+def _option(flag: str, metavar: str, help: str) -> Any:
+    return typer.Option(flag, metavar=metavar, help=help, show_default=False)
 
 
 def serve(
-    host: Annotated[str | None, _option("ADDRESS", "Listen on this address; 127.0.0.1 by default.")] = None,
-    port: Annotated[int | None, _option("PORT", "Listen on this port; 8080 by default, 0 takes a free one.")] = None,
-    tls_cert: Annotated[str | None, _option("FILE", "Speak TLS with this certificate, in PEM.")] = None,
-    tls_key: Annotated[str | None, _option("FILE", "Its key, where it is not in the same file.")] = None,
+    host: Annotated[str | None, _option("--host", "ADDRESS", "Listen on this address; 127.0.0.1 by default.")] = None,
+    port: Annotated[
+        int | None, _option("--port", "PORT", "Listen on this port; 8080 by default, 0 takes a free one.")
+    ] = None,
+    tls_cert: Annotated[str | None, _option("--tls-cert", "FILE", "Speak TLS with this certificate, in PEM.")] = None,
+    tls_key: Annotated[str | None, _option("--tls-key", "FILE", "Its key, where it is not in the same file.")] = None,
     trusted_proxies: Annotated[
-        str | None, _option("NETWORKS", "Believe X-Forwarded- headers of these proxies alone; commas between.")
+        str | None,
+        _option(
+            "--trusted-proxies", "NETWORKS", "Believe X-Forwarded- headers of these proxies alone; commas between."
+        ),
     ] = None,
     url: options.Url = None,
     log_format: logs.FormatOption = None,

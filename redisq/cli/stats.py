@@ -35,7 +35,7 @@ def stats(
     queue: options.SomeQueue = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")] = False,
     every: Annotated[
-        float, typer.Option(metavar="SECONDS", parser=_interval, help="With --watch: look this often.")
+        float, typer.Option("--every", metavar="SECONDS", parser=_interval, help="With --watch: look this often.")
     ] = 1.0,
     token: options.Token = None,
     url: options.Url = None,

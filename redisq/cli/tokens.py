@@ -43,7 +43,9 @@ Patterns = Annotated[
     list[str] | None,
     typer.Option("--queue", metavar="PATTERN", help="Allow only this queue, or with a final * all that begin so."),
 ]
-Ttl = Annotated[float | None, typer.Option(metavar="SECONDS", parser=_lifetime, help="Let it expire after this time.")]
+Ttl = Annotated[
+    float | None, typer.Option("--ttl", metavar="SECONDS", parser=_lifetime, help="Let it expire after this time.")
+]
 GivenToken = Annotated[
     str, typer.Argument(metavar="TOKEN|-", help="The token; - reads it from stdin.", show_default=False)
 ]
@@ -85,6 +87,7 @@ def narrow(
     scope: Annotated[
         list[str] | None,
         typer.Option(
+            "--scope",
             metavar="OPS:PATTERN",
             help="Allow only these on that queue, or with a final * on all that begin so: queue,get:orders.",
             show_default=False,
@@ -92,7 +95,9 @@ def narrow(
     ] = None,
     ip: Annotated[
         list[str] | None,
-        typer.Option(metavar="ADDRESS", help="Let it count from this address or network alone, at the gateway."),
+        typer.Option(
+            "--ip", metavar="ADDRESS", help="Let it count from this address or network alone, at the gateway."
+        ),
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:

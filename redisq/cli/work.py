@@ -24,7 +24,9 @@ def worker(
     target: Annotated[
         str, typer.Argument(metavar="MODULE:WORKER", help="Where the Worker is, for example shop.work:worker.")
     ],
-    processes: Annotated[int, typer.Option(min=1, metavar="N", help="Run this many worker processes.")] = 1,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, metavar="N", help="Run this many worker processes.")
+    ] = 1,
     burst: Annotated[bool, typer.Option("--burst", help="End when the queues have nothing ready.")] = False,
     url: options.Url = None,
     log_format: logs.FormatOption = None,
