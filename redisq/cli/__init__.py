@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
+
+from redisq.cli import output, streams
 
 
 def main() -> int:
@@ -11,14 +12,15 @@ def main() -> int:
 
     0 is success, 1 an error (one line on stderr says what to do), 2 wrong usage, 130 an interrupt.
     """
-    if not (importlib.util.find_spec("typer") and importlib.util.find_spec("rich")):
-        from redisq import extras
+    with streams.guarded():
+        if not (importlib.util.find_spec("typer") and importlib.util.find_spec("rich")):
+            from redisq import extras
 
-        print(f"redisq: the command line needs packages that are not here: {extras.install('cli')}", file=sys.stderr)
-        return 1
-    try:
-        from redisq.cli.app import run
+            output.complain(f"the command line needs packages that are not here: {extras.install('cli')}")
+            return 1
+        try:
+            from redisq.cli.app import run
 
-        return run()
-    except KeyboardInterrupt:  # before or after the command itself, which ends so, too
-        return 130
+            return run()
+        except KeyboardInterrupt:  # before or after the command itself, which ends so, too
+            return 130

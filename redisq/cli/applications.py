@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import secrets
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import options, output, redis_users
+from redisq.cli import options, output, redis_users, streams
 from redisq.errors import InvalidApplication, InvalidSettings
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def create(
                 "REDISQ_MASTER_KEY is not set, and an application is registered with it. `redisq app master-key` "
                 "prints a new one. Without it, `redisq app create NAME` makes credentials for direct mode."
             )
-        _print(Credentials.generate(name), {}, as_json)
+        _print(Credentials.generate(name), {}, as_json, done="Nothing was changed: make other credentials.")
         return
     from redisq import directory
     from redisq.client import RedisQ
@@ -83,7 +82,8 @@ def create(
     allowance = _allowance(allow, allow_all)
     with RedisQ(settings=settings) as mq:
         issued = mq._run(directory.create(settings, name, allowance, replace=replace))
-    _print(issued.credentials, {"allowance": allowance.texts()}, as_json)
+    done = f"{name} is registered, but its secret was not printed: `redisq app rotate {name}` makes another one."
+    _print(issued.credentials, {"allowance": allowance.texts()}, as_json, done)
 
 
 @app.command("allow")
@@ -100,7 +100,7 @@ def allow_(
     allowance = _allowance(allow, allow_all)
     changed = _run(url, lambda settings: directory.allow(settings, name, allowance))
     text = f"{name} may do {', '.join(changed.allowance.texts())}. For its Redis user see `redisq app acl {name}`."
-    output.show(as_json, _document(changed), text)
+    output.show(as_json, _document(changed), text, done=text)
 
 
 @app.command("list")
@@ -155,7 +155,8 @@ def rotate(
 
     issued = _run(url, lambda settings: directory.rotate(settings, name, overlap))
     retiring = [key.not_after for key in issued.application.keys[1:]]
-    _print(issued.credentials, {"old_until": _iso(max(filter(None, retiring), default=0))}, as_json)
+    done = f"{name} has a new secret that was not printed: `redisq app rotate {name}` makes another one."
+    _print(issued.credentials, {"old_until": _iso(max(filter(None, retiring), default=0))}, as_json, done)
 
 
 @app.command("disable")
@@ -177,7 +178,7 @@ def _switch(name: str, disabled: bool, url: str | None, as_json: bool) -> None:
     _run(url, lambda _: directory.switch(settings, name, disabled=disabled))
     user = redis_users.switch(settings, name, on=not disabled)
     text = f"{name} is {'disabled' if disabled else 'enabled'}. {user.text}"
-    output.show(as_json, {"name": name, "disabled": disabled, "redis_user": user.state}, text)
+    output.show(as_json, {"name": name, "disabled": disabled, "redis_user": user.state}, text, done=text)
 
 
 @app.command("revoke")
@@ -205,10 +206,10 @@ def revoke(
         changed = _run(url, lambda settings: directory.revoke_all(settings, name))
         text = f"revoked all tokens of {name} issued before {_iso(changed.not_before)}"
     else:
-        given = token if token != options.STDIN else sys.stdin.read(4096).strip()
+        given = token if token != options.STDIN else streams.read_stdin(4096).decode(errors="replace").strip()
         changed = _run(url, lambda settings: directory.revoke(settings, name, given))
         text = f"revoked the token, and all that were narrowed from it; {len(changed.denied):,} of {name} are"
-    output.show(as_json, _document(changed), text)
+    output.show(as_json, _document(changed), text, done=f"The tokens are revoked: {text}.")
 
 
 @app.command("acl")
@@ -277,11 +278,12 @@ def _allowance(texts: list[str] | None, everything: bool) -> Scopes:
         raise output.CommandError(f"{error}.") from None
 
 
-def _print(made: Credentials, more: dict[str, Any], as_json: bool) -> None:
+def _print(made: Credentials, more: dict[str, Any], as_json: bool, done: str) -> None:
     output.show(
         as_json,
         {"app_id": made.app, "app_secret": made.secret(), **more},
         f"export REDISQ_APP_ID={made.app}\nexport REDISQ_APP_SECRET={made.secret()}",
+        done,
     )
 
 

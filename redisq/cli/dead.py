@@ -119,7 +119,8 @@ def redrive(
     with RedisQ(url) as mq:
         check_exists(mq, queue, token)
         count = _counted("redriven", queue, lambda: mq.redrive(queue, ids or None, token, **filters))
-    output.show(as_json, {"queue": queue, "redriven": count}, f"redriven {count:,}")
+    done = f"{count:,} dead letters of {queue} are redriven."
+    output.show(as_json, {"queue": queue, "redriven": count}, f"redriven {count:,}", done)
 
 
 @app.command("purge")
@@ -146,7 +147,8 @@ def purge(
             chosen = f"the {dead}" if ids or all else f"those of the {dead} that the options choose"
             confirm(f"This removes {chosen} for good.")
         count = _counted("purged", queue, lambda: mq.purge_dead(queue, ids or None, token, **filters))
-    output.show(as_json, {"queue": queue, "purged": count}, f"purged {count:,}")
+    done = f"{count:,} dead letters of {queue} are purged."
+    output.show(as_json, {"queue": queue, "purged": count}, f"purged {count:,}", done)
 
 
 def _filters(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import options, output
+from redisq.cli import options, output, streams
 from redisq.cli.queues import check_exists, exists
 
 if TYPE_CHECKING:
@@ -129,13 +128,15 @@ def define(
         before = mq.define(queue, token)
         differing = {name: value for name, value in changes.items() if value != getattr(before, name)}
         if not as_json:
-            output.text(_difference(queue, new, before, differing, mq.settings))
+            with output.after("Nothing was changed."):
+                output.text(_difference(queue, new, before, differing, mq.settings))
         changing = differing or new or "schema" in changes  # one that is damaged looks as if there were none
         after = mq.define(queue, token, **changes) if changing else before
         if as_json:
             changed = {name: {"before": getattr(before, name), "after": value} for name, value in differing.items()}
             definition = _explained(after, mq.settings)
-            output.document({"queue": queue, "created": new, "changes": changed, "definition": definition})
+            document = {"queue": queue, "created": new, "changes": changed, "definition": definition}
+            output.show(True, document, "", done=f"{queue} is defined so now.")
 
 
 def _value(name: str, text: str) -> Any:
@@ -167,10 +168,10 @@ def _schema(source: str) -> Any:
 
     name = "standard input" if source == "-" else source
     try:
-        raw = sys.stdin.buffer.read(_MOST_BYTES) if source == "-" else _head_of(source)
+        raw = streams.read_stdin(_MOST_BYTES) if source == "-" else _head_of(source)
         return documents.read(raw)
     except OSError as error:
-        raise output.CommandError(f"{name} cannot be read: {error.strerror or type(error).__name__}.") from None
+        raise output.CommandError(streams.unreadable(error, name)) from None
     except documents.Unreadable as error:
         raise output.CommandError(f"{name} {error}.") from None
 

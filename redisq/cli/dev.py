@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from redisq.cli import output
+from redisq.cli import output, streams
 
 
 def dev(
@@ -58,6 +58,7 @@ def dev(
         from redisq import extras
 
         raise output.CommandError(f"--reload needs the package watchfiles: {extras.install('cli')}")
+    streams.tolerate_loss(of_closed_alone=True)
     from redisq.cli.dev_run import run
 
     run(folder, names, processes, reload, http_port)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import sys
 import textwrap
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import documents, options, output, trace
+from redisq.cli import documents, options, output, streams, trace
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -109,10 +110,13 @@ def queue(
         raise typer.BadParameter("--delay goes not with --at, nor --id with --idempotency-key.")
     if expires_in == 0:
         raise typer.BadParameter("--expires-in takes more than 0 seconds.")
-    request = _document(sys.stdin.buffer.read() if message == options.STDIN else message)
+    request = _document(streams.read_stdin() if message == options.STDIN else message)
+    from redisq import keys
     from redisq.client import RedisQ
 
-    with RedisQ(url) as mq:
+    if id is None and idempotency_key is None:
+        id = keys.id_text(keys.new_id())
+    with RedisQ(url) as mq, _told_when_interrupted(id):
         name = mq.queue_message(
             queue,
             request,
@@ -124,7 +128,18 @@ def queue(
             idempotency_key=idempotency_key,
             priority=priority,
         )
-    output.show(as_json, {"id": name}, name)
+    output.show(as_json, {"id": name}, name, done=f"The message is queued, with the id {name}.")
+
+
+@contextlib.contextmanager
+def _told_when_interrupted(id: str | None) -> Iterator[None]:
+    """Say what a message that may be queued goes by, if this block is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        how = "the same --idempotency-key" if id is None else f"--id {id}"
+        output.complain(f"Interrupted: the message may be queued. Queueing it again with {how} is safe.")
+        raise
 
 
 def get(
@@ -173,7 +188,7 @@ def delete(
 
     with RedisQ(url) as mq:
         mq.delete_message(queue, id, token)
-    output.show(as_json, {"deleted": id}, "deleted")
+    output.show(as_json, {"deleted": id}, "deleted", done=f"The message {id} is deleted.")
 
 
 def described(message: dict[str, Any], history: str | None = None) -> Text:
@@ -233,7 +248,7 @@ def _queue_lines(
         feed = queue_lines(mq, queue, token, source, stop_on_error=stop_on_error, ids=ids)
     if not ids:
         counts = {"queued": feed.queued, "refused": feed.refused, "read": feed.read}
-        output.show(as_json, counts, f"queued {feed.queued:,}, refused {feed.refused:,}")
+        output.show(as_json, counts, feed.counted(), done=f"That was {feed.told()}")
     if feed.halted:
         raise output.CommandError(feed.halted)
     if feed.refused:

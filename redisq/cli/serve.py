@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import logs, options, output
+from redisq.cli import logs, options, output, streams
 from redisq.cli.work import hold_lifeline, tell
 from redisq.errors import RedisQError
 
@@ -60,6 +60,7 @@ def serve(
         "trusted_proxies": trusted_proxies,
     }
     given = {name: value for name, value in values.items() if value is not None}
+    streams.tolerate_loss()
     logs.warn_of_servers(True)
     line = hold_lifeline() if lifeline else None
     try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import options, output
+from redisq.cli import options, output, streams
 from redisq.errors import InvalidToken, MissingCredentials
 
 if TYPE_CHECKING:
@@ -181,7 +180,7 @@ def _iso(value: Any) -> str:
 def _given(token: str) -> str:
     from redisq.tokens import MAX_TOKEN_BYTES
 
-    return token if token != options.STDIN else sys.stdin.read(2 * MAX_TOKEN_BYTES).strip()
+    return token if token != options.STDIN else streams.read_stdin(2 * MAX_TOKEN_BYTES).decode(errors="replace").strip()
 
 
 def _refused(error: ValueError) -> output.CommandError:

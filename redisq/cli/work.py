@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redisq.cli import logs, options, output
+from redisq.cli import logs, options, output, streams
 from redisq.errors import RedisQError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def worker(
 
     The current folder can be imported from. --url counts for workers that take their settings from the environment.
     """
+    streams.tolerate_loss()
     logs.warn_of_servers(True)
     if url is not None:
         os.environ["REDISQ_URL"] = url  # the worker reads its settings itself, here or in a child
