@@ -1,4 +1,4 @@
-"""A program that goes redisq's main paths with what is installed beside it: run in an environment of the lowest versions.
+"""Go redisq's main paths with what is installed beside it: run in an environment of the lowest versions allowed.
 
 REDISQ_URL names a server, and the current folder is empty. It fails where a path does.
 """
@@ -39,7 +39,7 @@ def handle(delivery):
 def redisq(*arguments: str, input: str = "", **environment: str) -> str:
     """Run a command that succeeds without a warning, and give what it prints."""
     done = subprocess.run(
-        [REDISQ, *arguments], input=input, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
+        [REDISQ, *arguments], input=input, capture_output=True, text=True, env={**os.environ, **environment}, timeout=99
     )
     assert done.returncode == 0, f"{arguments}: {done.stderr or done.stdout}"
     assert "Traceback" not in done.stderr
@@ -105,7 +105,7 @@ async def gateway() -> None:
     async with running(app, options) as address:
         for path in ("/_health", "/_docs", "/_openapi.json", "/_ui", "/_metrics"):
             assert (await asyncio.to_thread(urllib.request.urlopen, address + path)).status == 200, path
-        request = urllib.request.Request(f"{address}/web", b'{"n": 1}', {"Content-Type": "application/json"})  # noqa: S310
+        request = urllib.request.Request(f"{address}/web", b'{"n": 1}', {"Content-Type": "application/json"})
         answer = await asyncio.to_thread(urllib.request.urlopen, request)
         assert answer.status == 201
 
