@@ -86,6 +86,8 @@ def run() -> int:
     try:
         code = _run()
         streams.finish_output()
+    except output.ReaderGone:
+        return 1
     except (RedisQError, output.CommandError) as error:
         output.complain(error)
         return 1

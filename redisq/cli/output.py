@@ -22,6 +22,10 @@ class OutputLost(CommandError):
     """Nothing more can be written to standard output: it is closed or full, or nobody reads it."""
 
 
+class ReaderGone(OutputLost):
+    """Nobody reads standard output any more, which whoever had enough of it knows: it is told only `after` a change."""
+
+
 @contextlib.contextmanager
 def after(done: str) -> Iterator[None]:
     """Print what was done in this block: where that is lost, the error says `done`, so that nobody repeats it blindly.

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from redisq.cli import output
-from redisq.cli.output import CommandError, OutputLost
+from redisq.cli.output import CommandError, OutputLost, ReaderGone
 
 
 @contextlib.contextmanager
@@ -142,27 +142,28 @@ class _Output(_Errors):
     def __init__(self, stream: Any, nowhere: Any) -> None:
         super().__init__(stream, nowhere)
         self.tolerant = False
-        self._loss: str | None = None
+        self._loss: OutputLost | None = None
 
     def write(self, text: str) -> int:
         """Write text. Raises: OutputLost."""
         if text == "":
             return 0  # libraries look so which kind of stream this is
         if self.is_closed:
-            self._loss = "Standard output is closed."
+            self._loss = OutputLost("Standard output is closed.")
             self.check()
         return super().write(text)
 
     def check(self) -> None:
         """Raise OutputLost if something could not be written, and that matters."""
         if self._loss and not self.tolerant:
-            raise OutputLost(self._loss)
+            raise self._loss
 
     def _lose(self, error: OSError) -> None:
         super()._lose(error)
-        self._loss = f"Standard output cannot be written: {error.strerror or type(error).__name__}."
         if error.errno == errno.EPIPE:
-            self._loss = "Nobody reads standard output any more."
+            self._loss = ReaderGone("Nobody reads standard output any more.")
+        else:
+            self._loss = OutputLost(f"Standard output cannot be written: {error.strerror or type(error).__name__}.")
         if self.tolerant:
             output.complain(f"{self._loss} What is printed from now on goes nowhere.")
         self.check()
