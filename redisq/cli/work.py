@@ -41,6 +41,7 @@ def worker(
     """
     streams.tolerate_loss()
     logs.warn_of_servers(True)
+    os.environ.pop("REDISQ_MASTER_KEY", None)  # handlers, and what they start, need none to make applications with
     if url is not None:
         os.environ["REDISQ_URL"] = url  # the worker reads its settings itself, here or in a child
     line = hold_lifeline() if lifeline else None

@@ -39,6 +39,7 @@ REDIS_PY = {"connection", "endpoint", "doorbell", "client", "aclient"}
 ENVIRONMENT = {
     "failpoints.py": "REDISQ_FAILPOINTS, for tests alone",
     "embedded.py": "the supervisor",
+    "cli/dev_crew.py": "Redis, the gateway and the workers, of which the gateway alone gets the master key",
     "cli/demo_run.py": "the demonstration's workers, which it gives a server and credentials of their own",
     "cli/dev_run.py": "Redis and the workers, which it gives a server and credentials of their own",
     "cli/work.py": "the worker's module, which reads its settings itself",
