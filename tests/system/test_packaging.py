@@ -291,6 +291,24 @@ def test_with_embedded_it_brings_a_server(dist: Path, environment: Environment, 
 
 
 @pytest.mark.skipif(REAL is None, reason="fakeredis keeps nothing between two commands")
+def test_the_lowest_versions_allowed_go_the_main_paths(
+    dist: Path, environment: Environment, folder: Path, system_server: embedded.EmbeddedServer, namespace: str
+) -> None:
+    uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", environment.bin / "python"]
+    venv.create(environment.bin.parent)
+    good(*uv, "--resolution", "lowest-direct", "--extra", "all", "-r", ROOT / "pyproject.toml", cwd=folder)
+    good(*uv, "--no-deps", wheel_of(dist), cwd=folder)
+    lowest = re.search(r"pydantic-settings>=([\d.]+)", " ".join(PROJECT["dependencies"]))
+    assert lowest
+    found = environment.python("from importlib.metadata import version; print(version('pydantic-settings'))")
+    assert found.startswith(lowest[1])
+    (folder / "paths").mkdir()
+    there = {"REDISQ_URL": system_server.url, "REDISQ_NAMESPACE": namespace, "REDISQ_AUTH": "none"}
+    program = ROOT / "tests" / "system" / "main_paths.py"
+    assert good(environment.bin / "python", program, env=there, cwd=folder / "paths").startswith("all paths")
+
+
+@pytest.mark.skipif(REAL is None, reason="fakeredis keeps nothing between two commands")
 def test_with_all_the_readmes_commands_work(
     dist: Path, environment: Environment, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
