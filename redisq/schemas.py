@@ -74,9 +74,11 @@ def _library() -> Any:
     try:
         import jsonschema_rs
     except ImportError:
+        from redisq import extras
+
         raise InvalidSettings(
             "This queue has a schema, and jsonschema-rs, which checks it, is not installed here: "
-            "pip install 'redisq[schema]'"
+            f"{extras.install('schema')}"
         ) from None
     return jsonschema_rs
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
+
+from redisq.cli import output, streams
 
 
 def main() -> int:
@@ -11,12 +12,15 @@ def main() -> int:
 
     0 is success, 1 an error (one line on stderr says what to do), 2 wrong usage, 130 an interrupt.
     """
-    if not (importlib.util.find_spec("typer") and importlib.util.find_spec("rich")):
-        print("redisq: the command line is an extra. Install it: pip install 'redisq[cli]'", file=sys.stderr)
-        return 1
-    try:
-        from redisq.cli.app import run
+    with streams.guarded():
+        if not (importlib.util.find_spec("typer") and importlib.util.find_spec("rich")):
+            from redisq import extras
 
-        return run()
-    except KeyboardInterrupt:  # before or after the command itself, which ends so, too
-        return 130
+            output.complain(f"the command line needs packages that are not here: {extras.install('cli')}")
+            return 1
+        try:
+            from redisq.cli.app import run
+
+            return run()
+        except KeyboardInterrupt:  # before or after the command itself, which ends so, too
+            return 130

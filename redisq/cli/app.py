@@ -5,8 +5,6 @@ What is imported here is paid for by `redisq --help`. So commands import clients
 
 from __future__ import annotations
 
-import io
-import sys
 from typing import Annotated
 
 import typer
@@ -27,6 +25,7 @@ from redisq.cli import (
     queues,
     serve,
     stats,
+    streams,
     tokens,
     trace,
     work,
@@ -83,15 +82,21 @@ def redisq(
 
 def run() -> int:
     """Run the command that `sys.argv` names and give the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # no text is worth a failure of the terminal's encoding
     logs.warn_of_servers(False)  # what does one thing and ends need not; services switch it on
     try:
-        app(prog_name="redisq")
+        code = _run()
+        streams.finish_output()
+    except output.ReaderGone:
+        return 1
     except (RedisQError, output.CommandError) as error:
         output.complain(error)
         return 1
+    return code
+
+
+def _run() -> int:
+    try:
+        app(prog_name="redisq")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0

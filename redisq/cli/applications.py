@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import options, output, redis_users
+from redisq.cli import options, output, redis_users, streams
 from redisq.errors import InvalidApplication, InvalidSettings
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the applicati
 Allow = Annotated[
     list[str] | None,
     typer.Option(
+        "--allow",
         metavar="OPS:PATTERN",
         help="Allow these on that queue, or with a final * on all that begin so: queue,get:orders or 'work:reports.*'.",
         show_default=False,
@@ -78,7 +79,7 @@ def create(
                 "REDISQ_MASTER_KEY is not set, and an application is registered with it. `redisq app master-key` "
                 "prints a new one. Without it, `redisq app create NAME` makes credentials for direct mode."
             )
-        _print(Credentials.generate(name), {}, as_json)
+        _print(Credentials.generate(name), {}, as_json, done="Nothing was changed: make other credentials.")
         return
     from redisq import directory
     from redisq.client import RedisQ
@@ -87,7 +88,8 @@ def create(
     was = _Was(as_json, later=True)
     with RedisQ(settings=settings) as mq:
         issued = mq._run(directory.create(settings, name, allowance, replace=replace, tell=was))
-    _print(issued.credentials, {"allowance": allowance.texts()}, as_json, was)
+    done = f"{name} is registered, but its secret was not printed: `redisq app rotate {name}` makes another one."
+    _print(issued.credentials, {"allowance": allowance.texts()}, as_json, done, was)
 
 
 @app.command("allow")
@@ -104,7 +106,7 @@ def allow_(
     allowance, was = _allowance(allow, allow_all), _Was(as_json)
     changed = _run(url, lambda settings: directory.allow(settings, name, allowance, was))
     text = f"{name} may do {', '.join(changed.allowance.texts())}. For its Redis user see `redisq app acl {name}`."
-    output.show(as_json, {**_document(changed), **was.document()}, text)
+    output.show(as_json, {**_document(changed), **was.document()}, text, done=text)
 
 
 @app.command("list")
@@ -147,7 +149,9 @@ def rotate(
     name: Name,
     overlap: Annotated[
         float,
-        typer.Option(metavar="TIME", parser=_overlap, help="Let the old secret go on for this time; 0 cuts it off."),
+        typer.Option(
+            "--overlap", metavar="TIME", parser=_overlap, help="Let the old secret go on for this time; 0 cuts it off."
+        ),
     ] = _DEFAULT_OVERLAP,  # type: ignore[assignment]  # the parser reads it
     url: options.Url = None,
     as_json: options.AsJson = False,
@@ -158,7 +162,8 @@ def rotate(
     was = _Was(as_json, later=True)
     issued = _run(url, lambda settings: directory.rotate(settings, name, overlap, was))
     retiring = [key.not_after for key in issued.application.keys[1:]]
-    _print(issued.credentials, {"old_until": _iso(max(filter(None, retiring), default=0))}, as_json, was)
+    done = f"{name} has a new secret that was not printed: `redisq app rotate {name}` makes another one."
+    _print(issued.credentials, {"old_until": _iso(max(filter(None, retiring), default=0))}, as_json, done, was)
 
 
 @app.command("disable")
@@ -180,7 +185,7 @@ def _switch(name: str, disabled: bool, url: str | None, as_json: bool) -> None:
     _run(url, lambda _: directory.switch(settings, name, disabled=disabled, tell=was))
     user = redis_users.switch(settings, name, on=not disabled)
     text = f"{name} is {'disabled' if disabled else 'enabled'}. {user.text}"
-    output.show(as_json, {"name": name, "disabled": disabled, "redis_user": user.state}, text)
+    output.show(as_json, {"name": name, "disabled": disabled, "redis_user": user.state}, text, done=text)
 
 
 @app.command("revoke")
@@ -189,7 +194,10 @@ def revoke(
     token: Annotated[
         str | None,
         typer.Option(
-            metavar="TOKEN|JTI|-", help="This token, and all narrowed from it, by itself or its id.", show_default=False
+            "--token",
+            metavar="TOKEN|JTI|-",
+            help="This token, and all narrowed from it, by itself or its id.",
+            show_default=False,
         ),
     ] = None,
     all: Annotated[bool, typer.Option("--all", help="All tokens issued before now.")] = False,
@@ -209,10 +217,10 @@ def revoke(
             "ahead, too. One that it signs itself counts from then on, one from /_token at once"
         )
     else:
-        given = token if token != options.STDIN else sys.stdin.read(4096).strip()
+        given = token if token != options.STDIN else streams.read_stdin(4096).decode(errors="replace").strip()
         changed = _run(url, lambda settings: directory.revoke(settings, name, given, was))
         text = f"revoked the token, and all that were narrowed from it; {len(changed.denied):,} of {name} are"
-    output.show(as_json, {**_document(changed), **was.document()}, text)
+    output.show(as_json, {**_document(changed), **was.document()}, text, done=f"The tokens are revoked: {text}.")
 
 
 @app.command("acl")
@@ -310,13 +318,13 @@ class _Was:
         return {} if found is None else {"before": {"version": found.version, "changed_at": _iso(found.changed_at)}}
 
 
-def _print(made: Credentials, more: dict[str, Any], as_json: bool, was: _Was | None = None) -> None:
+def _print(made: Credentials, more: dict[str, Any], as_json: bool, done: str, was: _Was | None = None) -> None:
     lines = [f"export REDISQ_APP_ID={made.app}", f"export REDISQ_APP_SECRET={made.secret()}"]
     document = {"app_id": made.app, "app_secret": made.secret(), **more}
     if was is not None and was.app is not None:
         lines.append(f"# {was.text(was.app)}")
         document |= was.document()
-    output.show(as_json, document, "\n".join(lines))
+    output.show(as_json, document, "\n".join(lines), done)
 
 
 def _document(app: Application) -> dict[str, Any]:

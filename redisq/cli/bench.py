@@ -28,7 +28,10 @@ _SHOWN = {
 
 def bench(
     messages: Annotated[
-        int, typer.Option(metavar="N", min=100, max=1_000_000, help="Queue this many, all measurements together.")
+        int,
+        typer.Option(
+            "--messages", metavar="N", min=100, max=1_000_000, help="Queue this many, all measurements together."
+        ),
     ] = 10_000,
     token: options.Token = None,
     url: options.Url = None,

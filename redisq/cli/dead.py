@@ -35,13 +35,17 @@ def _age(value: str) -> float:
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Their ids.", show_default=False)]
 Reason = Annotated[
     Literal["failed", "lost", "expired", "unreadable", "rejected"] | None,
-    typer.Option(help="Only those that died of this.", show_default=False),
+    typer.Option("--reason", help="Only those that died of this.", show_default=False),
 ]
 OlderThan = Annotated[
     float | None,
-    typer.Option(metavar="AGE", parser=_age, help="Only those that died earlier: 90, 15m, 1h or 7d ago."),
+    typer.Option(
+        "--older-than", metavar="AGE", parser=_age, help="Only those that died earlier: 90, 15m, 1h or 7d ago."
+    ),
 ]
-YoungerThan = Annotated[float | None, typer.Option(metavar="AGE", parser=_age, help="Only those that died since.")]
+YoungerThan = Annotated[
+    float | None, typer.Option("--younger-than", metavar="AGE", parser=_age, help="Only those that died since.")
+]
 All = Annotated[bool, typer.Option("--all", help="All of the queue's.")]
 
 
@@ -51,7 +55,7 @@ def list_(
     reason: Reason = None,
     older_than: OlderThan = None,
     younger_than: YoungerThan = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="So many at most.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, metavar="N", help="So many at most.")] = 100,
     token: options.Token = None,
     url: options.Url = None,
     as_json: options.AsJson = False,
@@ -115,7 +119,8 @@ def redrive(
     with RedisQ(url) as mq:
         check_exists(mq, queue, token)
         count = _counted("redriven", queue, lambda: mq.redrive(queue, ids or None, token, **filters))
-    output.show(as_json, {"queue": queue, "redriven": count}, f"redriven {count:,}")
+    done = f"{count:,} dead letters of {queue} are redriven."
+    output.show(as_json, {"queue": queue, "redriven": count}, f"redriven {count:,}", done)
 
 
 @app.command("purge")
@@ -142,7 +147,8 @@ def purge(
             chosen = f"the {dead}" if ids or all else f"those of the {dead} that the options choose"
             confirm(f"This removes {chosen} for good.")
         count = _counted("purged", queue, lambda: mq.purge_dead(queue, ids or None, token, **filters))
-    output.show(as_json, {"queue": queue, "purged": count}, f"purged {count:,}")
+    done = f"{count:,} dead letters of {queue} are purged."
+    output.show(as_json, {"queue": queue, "purged": count}, f"purged {count:,}", done)
 
 
 def _filters(

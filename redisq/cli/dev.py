@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from redisq.cli import output
+from redisq.cli import output, streams
 
 
 def dev(
@@ -22,10 +22,11 @@ def dev(
     reload: Annotated[
         bool, typer.Option("--reload", help="Restart the workers when a Python file below this folder changes.")
     ] = False,
-    processes: Annotated[int, typer.Option(min=1, metavar="N", help="Processes of each worker.")] = 1,
+    processes: Annotated[int, typer.Option("--processes", min=1, metavar="N", help="Processes of each worker.")] = 1,
     http_port: Annotated[
         int | None,
         typer.Option(
+            "--http-port",
             metavar="PORT",
             help="Let the HTTP gateway listen on this port; 8080 or, when that is taken, another one if left out.",
             show_default=False,
@@ -54,7 +55,10 @@ def dev(
         output.text("\n".join(folder.exports()))
         return
     if reload and not importlib.util.find_spec("watchfiles"):
-        raise output.CommandError("--reload needs the package watchfiles: pip install 'redisq[cli]'")
+        from redisq import extras
+
+        raise output.CommandError(f"--reload needs the package watchfiles: {extras.install('cli')}")
+    streams.tolerate_loss(of_closed_alone=True)
     from redisq.cli.dev_run import run
 
     run(folder, names, processes, reload, http_port)

@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from asyncio.subprocess import Process as Child
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from redisq.cli.dev_state import Journal, Process
 from redisq.worker.policy import restart_after
@@ -26,13 +26,22 @@ class Member:
 
     Its stdin is one end of a socket: it ends when ours closes, even if we are killed, and reports there why it cannot
     work at all. What it prints goes to the journal. `patience` is the time in seconds from SIGTERM to SIGKILL.
+    `secrets` are variables that it has beside those of this process.
     """
 
-    def __init__(self, name: str, command: Sequence[str], journal: Journal, patience: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        journal: Journal,
+        patience: float,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None:
         self._name = name
         self._command = command
         self._journal = journal
         self._patience = patience
+        self._secrets = secrets or {}
         self._state = "starting"
         self._starts = 0
         self._child: Child | None = None
@@ -110,7 +119,12 @@ class Member:
                 try:
                     with theirs, open(output, "wb") as pipe:
                         child = await asyncio.create_subprocess_exec(
-                            *self._command, stdin=theirs.fileno(), stdout=pipe, stderr=pipe, start_new_session=True
+                            *self._command,
+                            stdin=theirs.fileno(),
+                            stdout=pipe,
+                            stderr=pipe,
+                            env={**os.environ, **self._secrets},
+                            start_new_session=True,
                         )
                 except OSError as error:
                     return 1, f"no process can be started: {error.strerror}"

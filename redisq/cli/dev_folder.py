@@ -30,6 +30,7 @@ from redisq.errors import InvalidCredentials
 from redisq.tokens import Credentials
 
 NAME = ".redisq"
+MASTER_KEY = "REDISQ_MASTER_KEY"
 
 APPLICATION = "dev"
 _FILES = (".gitignore", "credentials", "dev.lock", "dev.json", "dev.json.new")
@@ -93,7 +94,7 @@ class Folder:
             with self._open(file.name) as credentials:
                 found = dict(line.split("=", 1) for line in credentials.read().splitlines())
             known = Credentials.parse(found["REDISQ_APP_ID"], found["REDISQ_APP_SECRET"])
-            return known, MasterKey.parse(found["REDISQ_MASTER_KEY"])
+            return known, MasterKey.parse(found[MASTER_KEY])
         except (OSError, ValueError, KeyError, InvalidCredentials, private.NotPrivate):
             raise CommandError(f"{file} cannot be read. Remove it: the next `redisq dev` makes new ones.") from None
 
@@ -111,13 +112,20 @@ class Folder:
         finally:
             os.unlink(name)
 
-    def environment(self, url: str | None = None) -> dict[str, str]:
-        """Give the environment variables that lead to this Redis, under `url` if given, as its application."""
-        return {"REDISQ_URL": url or self.url, **_variables(*self._known())}
+    def environment(self) -> dict[str, str]:
+        """Give the environment variables that lead to this Redis, as its application, without the master key."""
+        return {name: value for name, value in self._all_variables().items() if name != MASTER_KEY}
+
+    def master_key(self) -> dict[str, str]:
+        """Give the variable that holds the master key, for the gateway alone."""
+        return {MASTER_KEY: self._all_variables()[MASTER_KEY]}
 
     def exports(self) -> list[str]:
         """Give the lines that make a shell and what it starts use this Redis, whether or not it runs already."""
-        return [f"export {name}={shlex.quote(value)}" for name, value in self.environment().items()]
+        return [f"export {name}={shlex.quote(value)}" for name, value in self._all_variables().items()]
+
+    def _all_variables(self) -> dict[str, str]:
+        return {"REDISQ_URL": self.url, **_variables(*self._known())}
 
     def take(self) -> Snapshot | None:
         """Take the folder for this process and give None; or what the one shows that has it.
@@ -178,4 +186,4 @@ class Folder:
 
 
 def _variables(known: Credentials, master: MasterKey) -> dict[str, str]:
-    return {"REDISQ_APP_ID": known.app, "REDISQ_APP_SECRET": known.secret(), "REDISQ_MASTER_KEY": master.text()}
+    return {"REDISQ_APP_ID": known.app, "REDISQ_APP_SECRET": known.secret(), MASTER_KEY: master.text()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Mapping
 
 from redisq.cli.dev_crew import Member
 from redisq.cli.dev_state import Journal
@@ -40,7 +41,7 @@ def _free(number: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def member(number: int, journal: Journal, patience: float) -> Member:
-    """Make the process that serves it."""
+def member(number: int, journal: Journal, patience: float, secrets: Mapping[str, str]) -> Member:
+    """Make the process that serves it. It alone has the `secrets`."""
     command = [sys.executable, "-m", "redisq", "serve", "--host", _LOOPBACK, "--port", str(number), "--lifeline"]
-    return Member(NAME, command, journal, patience)
+    return Member(NAME, command, journal, patience, secrets)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from urllib.parse import quote, unquote, urlsplit
 
+from pydantic import SecretStr
+
 from redisq import directory, embedded
 from redisq.aclient import AsyncRedisQ
 from redisq.cli.dev_folder import Folder
@@ -34,6 +36,12 @@ class Server:
     def __str__(self) -> str:
         server = self._server
         return f"{server.kind} {server.version}" if server else "no Redis"
+
+    @property
+    def place(self) -> str:
+        """The address without what nobody need see, such as a password."""
+        parts = urlsplit(self.address)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 
     async def start(self) -> None:
         """Start the server, or attach to the running one, and set `address`.
@@ -82,9 +90,13 @@ class Server:
 
 
 class Looks:
-    """Looks at all queues, through one client as long as the address stays. Settings come from the environment."""
+    """Looks at all queues, through one client as long as the address stays.
 
-    def __init__(self) -> None:
+    Settings come from the environment, but for the master key, with which the application is enrolled.
+    """
+
+    def __init__(self, master_key: str) -> None:
+        self._master_key = SecretStr(master_key)
         self._client: AsyncRedisQ | None = None
         self._address = ""
         self._before: dict[str, QueueStats] = {}
@@ -99,7 +111,8 @@ class Looks:
         """
         if self._client is None or address != self._address:
             await self.close()
-            self._client, self._address = AsyncRedisQ(settings=Settings(url=address, retry_deadline=0.0)), address
+            settings = Settings(url=address, retry_deadline=0.0, master_key=self._master_key)
+            self._client, self._address = AsyncRedisQ(settings=settings), address
             self._enrolled = False
         if not self._enrolled:
             await _enrol(self._client)

@@ -16,9 +16,10 @@ import sys
 import threading
 from collections.abc import Sequence
 
+from redisq import extras
 from redisq.cli import dev_gateway, output
 from redisq.cli.dev_crew import Member
-from redisq.cli.dev_folder import NAME, Folder
+from redisq.cli.dev_folder import MASTER_KEY, NAME, Folder
 from redisq.cli.dev_redis import Looks, Server
 from redisq.cli.dev_state import Journal, Queue, Snapshot
 from redisq.cli.dev_view import View, view
@@ -31,7 +32,8 @@ _GLANCE = 0.1  # seconds at least between two views
 _GRACE = "5"  # seconds for running handlers; at a desk nobody wants to wait for the 25 of production
 _BEYOND_GRACE = 10.0  # seconds more, after which a worker that does not end is killed
 _FAILED_LOOKS = 5  # in a row are told: fewer come with each restart of Redis
-_HINT = '# What other terminals need; there, eval "$(redisq dev --env)" does the same:'
+_HINT = 'In other terminals of this folder, eval "$(redisq dev --env)" leads to this Redis.'
+_SIGN_IN = '(eval "$(redisq dev --env)"; redisq token create)'
 
 
 def run(folder: Folder, targets: Sequence[str], processes: int, reload: bool, http_port: int | None) -> None:
@@ -42,6 +44,7 @@ def run(folder: Folder, targets: Sequence[str], processes: int, reload: bool, ht
     """
     if other := folder.take():
         return _attach(folder, other, targets)
+    os.environ.pop(MASTER_KEY, None)  # of the shell's; nor may handlers have this folder's
     os.environ |= {**folder.environment(), "PYTHONUNBUFFERED": "1"}  # or what handlers print would come late
     os.environ.setdefault("REDISQ_GRACE", _GRACE)
     os.environ.setdefault("REDISQ_HTTP_GRACE", _GRACE)
@@ -101,7 +104,9 @@ class _Dev:
             for number in range(1, processes + 1)
         ]
         self._address = None if http_port is None else f"http://127.0.0.1:{http_port}"
-        self._gateway = [] if http_port is None else [dev_gateway.member(http_port, self._journal, patience)]
+        self._gateway = (
+            [] if http_port is None else [dev_gateway.member(http_port, self._journal, patience, folder.master_key())]
+        )
 
     @property
     def _members(self) -> list[Member]:
@@ -115,15 +120,21 @@ class _Dev:
         try:
             await self._server.start()
             os.environ["REDISQ_URL"] = self._server.address
-            output.text("\n".join([_HINT, *self._folder.exports()]))
-            self._journal.say(f"{self._server} at {self._server.address}, data in {NAME}")
-            if self._address:
-                self._journal.say(f"HTTP gateway at {self._address}; {self._address}/_docs describes it")
+            output.text(_HINT)
+            self._journal.say(f"{self._server} at {self._server.place}, data in {NAME}")
+            self._tell_of_gateway()
             with contextlib.closing(view()) as shows:
                 await self._run(shows)
         finally:
             ended = await self._server.close()
         output.text(f"The workers have ended; Redis {'too' if ended else 'goes on, as other processes use it'}.")
+
+    def _tell_of_gateway(self) -> None:
+        if self._address:
+            self._journal.say(f"HTTP gateway at {self._address}; {self._address}/_docs describes it")
+            self._journal.say(f"sign in at {self._address}/_ui with what this prints: {_SIGN_IN}")
+        else:
+            self._journal.say(f"no HTTP gateway, which needs the package {missing()}: {extras.install('http')}")
 
     async def _run(self, shows: View) -> None:
         members = [asyncio.create_task(member.run()) for member in self._members]
@@ -188,7 +199,7 @@ class _Dev:
 
     async def _look(self) -> None:
         """Look at the queues again and again, and let others see all there is to see."""
-        looks, failed = Looks(), 0
+        looks, failed = Looks(self._folder.master_key()[MASTER_KEY]), 0
         try:
             while True:
                 try:

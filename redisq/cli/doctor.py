@@ -56,11 +56,10 @@ def doctor(
             held += _held(mq, queue, token)
         seconds = time.monotonic() - began
     healthy = not any(finding.severity == "error" and finding.remains for finding in found)
-    if as_json:
-        document = {"healthy": healthy, "queues": names, "messages": held, "seconds": round(seconds, 3)}
-        output.document({**document, "findings": [finding.to_dict() for finding in found]})
-    else:
-        output.text("\n".join([*_lines(found), _summary(found, held, len(names), seconds, healthy)]))
+    document: dict[str, object] = {"healthy": healthy, "queues": names, "messages": held, "seconds": round(seconds, 3)}
+    document["findings"] = [finding.to_dict() for finding in found]
+    summary = _summary(found, held, len(names), seconds, healthy)
+    output.show(as_json, document, "\n".join([*_lines(found), summary]), done=summary)
     if not healthy:
         raise typer.Exit(1)
 

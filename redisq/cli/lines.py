@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from redisq.calls import BATCH
-from redisq.cli import documents, output
+from redisq.cli import documents, output, streams
 from redisq.client import RedisQ
 from redisq.errors import BatchError, Indeterminate, InvalidMessage, MessageConflict, RedisQError
 from redisq.jsonlines import is_blank
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 256 * 1024  # bytes of one read
 _LONGEST = MAX_BYTES_CEILING  # bytes of a line
+_NAMED = 100  # ids that an error names
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ class Feed:
         self._stop_on_error = stop_on_error
         self._ids = ids
         self._complaints: dict[int, str] = {}
+        self._under_way: Batch | None = None
+        self._unprinted: list[str] = []  # ids that may not have been printed
         self.read = 0
         self.queued = 0
         self.refused = 0
@@ -74,16 +77,36 @@ class Feed:
 
     def send(self, batch: Batch) -> None:
         """Queue the lines of a batch. Each bad one is reported and left out; its id is an empty line."""
+        self._under_way = batch
         numbers, messages = self._parsed(batch)
         done = self._queue_messages(numbers, messages) if messages else {}
+        self._under_way, self._unprinted = None, list(done.values())
+        self.refused += len(self._complaints)
         for number in sorted(self._complaints):
             output.complain(f"Line {number:,} {self._complaints[number]}")
-        self.refused += len(self._complaints)
         self._complaints.clear()
         if self._ids:
             output.text("\n".join(done.get(number, "") for number in range(batch.first, self.read + 1)))
+            self._unprinted = []
         if self._stop_on_error and self.refused and not self.halted:
             self.halted = f"Stopped after line {self.read:,}."
+
+    def counted(self) -> str:
+        """Say how many lines were queued, and how many refused."""
+        return f"queued {self.queued:,}, refused {self.refused:,}"
+
+    def told(self) -> str:
+        """Say how far it came, in the rest of a sentence, for whoever does not get to see what was printed."""
+        counts = f"{self.queued:,} queued, {self.refused:,} refused"
+        if self._under_way is not None:
+            first, last = self._under_way.first, self._under_way.first + len(self._under_way.lines) - 1
+            doubt = f"of lines {first:,} to {last:,} some may be queued, of later ones none"
+            return f"after line {first - 1:,}: {counts}; {doubt}."
+        named = self._unprinted[:_NAMED] if self._ids else []
+        if not named:
+            return f"after line {self.read:,}: {counts}."
+        more = f" and {len(self._unprinted) - len(named):,} more" * (len(self._unprinted) > len(named))
+        return f"after line {self.read:,}: {counts}, the last of them as {', '.join(named)}{more}."
 
     def _parsed(self, batch: Batch) -> tuple[list[int], list[Any]]:
         """Read the lines, with --stop-on-error up to the first bad one; give their numbers and messages."""
@@ -134,16 +157,20 @@ def queue_lines(mq: RedisQ, queue: str, token: str | None, source: str, *, stop_
     """
     feed = Feed(mq, queue, token, stop_on_error=stop_on_error, ids=ids)
     try:
-        with nullcontext(sys.stdin.buffer) if source == "-" else open(source, "rb") as stream, Bar(stream, ids) as bar:
+        with nullcontext(streams.stdin()) if source == "-" else open(source, "rb") as stream, Bar(stream, ids) as bar:
             for batch in batches(stream):  # type: ignore[arg-type]
                 feed.send(batch)
                 bar.show(batch.size, feed.queued)
                 if feed.halted:
                     break
     except OSError as error:
-        raise output.CommandError(f"{source} cannot be read: {error.strerror}.") from error
+        name = "Standard input" if source == "-" else source
+        came = f" That was {feed.told()}" if feed.read else ""
+        raise output.CommandError(streams.unreadable(error, name) + came) from None
+    except output.OutputLost as error:
+        raise output.OutputLost(f"{error} That was {feed.told()}") from None
     except KeyboardInterrupt:
-        output.complain(f"Interrupted after line {feed.read:,}: {feed.queued:,} queued, {feed.refused:,} refused.")
+        output.complain(f"Interrupted {feed.told()}")
         raise
     return feed
 

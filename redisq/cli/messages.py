@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import sys
 import textwrap
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import documents, options, output, trace
+from redisq.cli import documents, options, output, streams, trace
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -52,25 +53,38 @@ def queue(
         bool, typer.Option("--ids", help="With --lines: print the id of each line, an empty line where there is none.")
     ] = False,
     id: Annotated[
-        str | None, typer.Option(metavar="UUID", help="Its id. Queueing again with the same id is safe.")
+        str | None, typer.Option("--id", metavar="UUID", help="Its id. Queueing again with the same id is safe.")
     ] = None,
     delay: Annotated[
-        float, typer.Option(metavar="SECONDS", parser=options.seconds, help="Deliver it only after this time.")
+        float,
+        typer.Option("--delay", metavar="SECONDS", parser=options.seconds, help="Deliver it only after this time."),
     ] = 0.0,
     at: Annotated[
         datetime | None,
-        typer.Option(metavar="TIME", parser=_moment, help="Deliver it from then on: 2026-12-24T18:00+01:00."),
+        typer.Option("--at", metavar="TIME", parser=_moment, help="Deliver it from then on: 2026-12-24T18:00+01:00."),
     ] = None,
     expires_in: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", parser=options.seconds, help="Do not deliver it any more after this time."),
+        typer.Option(
+            "--expires-in",
+            metavar="SECONDS",
+            parser=options.seconds,
+            help="Do not deliver it any more after this time.",
+        ),
     ] = None,
     idempotency_key: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Queueing the same message again under the same key gives the same id."),
+        typer.Option(
+            "--idempotency-key",
+            metavar="TEXT",
+            help="Queueing the same message again under the same key gives the same id.",
+        ),
     ] = None,
     priority: Annotated[
-        int, typer.Option(metavar="0-9", min=0, max=9, help="Deliver it before ready ones of a lower priority.")
+        int,
+        typer.Option(
+            "--priority", metavar="0-9", min=0, max=9, help="Deliver it before ready ones of a lower priority."
+        ),
     ] = 0,
     token: options.Token = None,
     url: options.Url = None,
@@ -96,10 +110,13 @@ def queue(
         raise typer.BadParameter("--delay goes not with --at, nor --id with --idempotency-key.")
     if expires_in == 0:
         raise typer.BadParameter("--expires-in takes more than 0 seconds.")
-    request = _document(sys.stdin.buffer.read() if message == options.STDIN else message)
+    request = _document(streams.read_stdin() if message == options.STDIN else message)
+    from redisq import keys
     from redisq.client import RedisQ
 
-    with RedisQ(url) as mq:
+    if id is None and idempotency_key is None:
+        id = keys.id_text(keys.new_id())
+    with RedisQ(url) as mq, _told_when_interrupted(id):
         name = mq.queue_message(
             queue,
             request,
@@ -111,7 +128,18 @@ def queue(
             idempotency_key=idempotency_key,
             priority=priority,
         )
-    output.show(as_json, {"id": name}, name)
+    output.show(as_json, {"id": name}, name, done=f"The message is queued, with the id {name}.")
+
+
+@contextlib.contextmanager
+def _told_when_interrupted(id: str | None) -> Iterator[None]:
+    """Say what a message that may be queued goes by, if this block is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        how = "the same --idempotency-key" if id is None else f"--id {id}"
+        output.complain(f"Interrupted: the message may be queued. Queueing it again with {how} is safe.")
+        raise
 
 
 def get(
@@ -119,7 +147,9 @@ def get(
     id: options.MessageId,
     wait: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", parser=options.seconds, help="Wait this long at most until it has finished."),
+        typer.Option(
+            "--wait", metavar="SECONDS", parser=options.seconds, help="Wait this long at most until it has finished."
+        ),
     ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Print the result alone: text as it is, anything else as JSON.")
@@ -158,7 +188,7 @@ def delete(
 
     with RedisQ(url) as mq:
         mq.delete_message(queue, id, token)
-    output.show(as_json, {"deleted": id}, "deleted")
+    output.show(as_json, {"deleted": id}, "deleted", done=f"The message {id} is deleted.")
 
 
 def described(message: dict[str, Any], history: str | None = None) -> Text:
@@ -218,7 +248,7 @@ def _queue_lines(
         feed = queue_lines(mq, queue, token, source, stop_on_error=stop_on_error, ids=ids)
     if not ids:
         counts = {"queued": feed.queued, "refused": feed.refused, "read": feed.read}
-        output.show(as_json, counts, f"queued {feed.queued:,}, refused {feed.refused:,}")
+        output.show(as_json, counts, feed.counted(), done=f"That was {feed.told()}")
     if feed.halted:
         raise output.CommandError(feed.halted)
     if feed.refused:

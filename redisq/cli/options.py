@@ -42,6 +42,7 @@ MessageId = Annotated[str, typer.Argument(metavar="ID", help="The message's id."
 Url = Annotated[
     str | None,
     typer.Option(
+        "--url",
         metavar="URL",
         help="Redis to use: redis://, rediss://, unix:// or embedded:// instead of REDISQ_URL.",
         show_default=False,
@@ -50,6 +51,7 @@ Url = Annotated[
 Token = Annotated[
     str | None,
     typer.Option(
+        "--token",
         metavar="TOKEN",
         help="Access token. Without one, the credentials REDISQ_APP_ID and REDISQ_APP_SECRET count.",
         show_default=False,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +16,26 @@ _NO_TERMINAL = 10_000  # columns: what goes into a pipe is neither wrapped nor c
 
 class CommandError(Exception):
     """What a command could not do. Its text is printed as one line, and the exit code is 1."""
+
+
+class OutputLost(CommandError):
+    """Nothing more can be written to standard output: it is closed or full, or nobody reads it."""
+
+
+class ReaderGone(OutputLost):
+    """Nobody reads standard output any more, which whoever had enough of it knows: it is told only `after` a change."""
+
+
+@contextlib.contextmanager
+def after(done: str) -> Iterator[None]:
+    """Print what was done in this block: where that is lost, the error says `done`, so that nobody repeats it blindly.
+
+    `done` is a sentence without any secret.
+    """
+    try:
+        yield
+    except OutputLost as error:
+        raise OutputLost(f"{error} {done}") from None
 
 
 def document(value: Any) -> None:
@@ -31,12 +53,13 @@ def raw(body: str) -> None:
     print(printable(body) if sys.stdout.isatty() else body, flush=True)
 
 
-def show(as_json: bool, value: Any, line: str) -> None:
-    """Print `value` as JSON, or else `line`."""
-    if as_json:
-        document(value)
-    else:
-        text(line)
+def show(as_json: bool, value: Any, line: str, done: str = "") -> None:
+    """Print `value` as JSON, or else `line`. `done` is what was changed, see `after`."""
+    with after(done) if done else contextlib.nullcontext():
+        if as_json:
+            document(value)
+        else:
+            text(line)
 
 
 def complain(error: Exception | str) -> None:
@@ -48,8 +71,9 @@ def console() -> Console:
     """Give a console for stdout. It shows text as it is: nothing that came from a message is taken for markup."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else _NO_TERMINAL
-    return Console(width=width, markup=False, emoji=False, highlight=False)
+    # Both, or rich takes a dumb terminal's 80 columns where FORCE_COLOR makes it believe in one.
+    width, height = (None, None) if sys.stdout.isatty() else (_NO_TERMINAL, _NO_TERMINAL)
+    return Console(width=width, height=height, markup=False, emoji=False, highlight=False)
 
 
 def readable(value: Any) -> str:

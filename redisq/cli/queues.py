@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from redisq.cli import options, output
+from redisq.cli import options, output, streams
 from redisq.errors import QueueNotFound
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def pause(
     with RedisQ(url) as mq:
         check_exists(mq, queue, token)
         mq.define(queue, token, paused=True)
-    output.show(as_json, {"queue": queue, "paused": True}, f"{queue} is paused")
+    output.show(as_json, {"queue": queue, "paused": True}, f"{queue} is paused", done=f"{queue} is paused.")
 
 
 @app.command("resume")
@@ -52,7 +52,7 @@ def resume(
     with RedisQ(url) as mq:
         check_exists(mq, queue, token)
         mq.define(queue, token, paused=None)
-    output.show(as_json, {"queue": queue, "paused": False}, f"{queue} is not paused")
+    output.show(as_json, {"queue": queue, "paused": False}, f"{queue} is not paused", done=f"{queue} is not paused.")
 
 
 @app.command("purge")
@@ -73,7 +73,8 @@ def purge(
             waiting = f"{held.ready:,} ready and {held.scheduled:,} scheduled messages"
             confirm(f"This removes the {waiting} of {queue} for good.")
         purged = mq.purge(queue, token)
-    output.show(as_json, {"queue": queue, "purged": purged}, f"purged {purged:,}")
+    done = f"{purged:,} messages of {queue} are purged."
+    output.show(as_json, {"queue": queue, "purged": purged}, f"purged {purged:,}", done)
 
 
 @app.command("drop")
@@ -97,7 +98,7 @@ def drop(
                 "its definition."
             )
         mq.drop(queue, token)
-    output.show(as_json, {"dropped": queue}, f"dropped {queue}")
+    output.show(as_json, {"dropped": queue}, f"dropped {queue}", done=f"{queue} is dropped.")
 
 
 def sweep(
@@ -112,7 +113,7 @@ def sweep(
     with RedisQ(url) as mq:
         names = known(mq, token) if queue is None else [queue]
         swept = {name: mq.sweep(name, token) for name in names}
-    output.show(as_json, {"swept": swept}, f"swept {sum(swept.values()):,}")
+    output.show(as_json, {"swept": swept}, f"swept {sum(swept.values()):,}", done="The queues are swept.")
 
 
 def known(mq: RedisQ, token: str | None) -> list[str]:
@@ -148,7 +149,7 @@ def confirm(loss: str) -> None:
     Raises:
         CommandError: the answer is not yes, or there is nobody to ask.
     """
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not streams.can_ask():
         raise output.CommandError(f"{loss} There is no terminal to ask on: add --yes.")
     print(f"{output.printable(loss)}\nGo on? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):

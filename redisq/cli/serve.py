@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import logs, options, output
+from redisq.cli import logs, options, output, streams
 from redisq.cli.work import hold_lifeline, tell
 from redisq.errors import RedisQError
 
@@ -23,17 +23,22 @@ _OBJECTS = 5_000  # that are new, and looked at by the garbage collector at once
 _MODULES = ("starlette", "uvicorn", "httptools", "jinja2", "prometheus_client", "jsonschema_rs")
 
 
-def _option(metavar: str, help: str) -> Any:
-    return typer.Option(metavar=metavar, help=help, show_default=False)
+def _option(flag: str, metavar: str, help: str) -> Any:
+    return typer.Option(flag, metavar=metavar, help=help, show_default=False)
 
 
 def serve(
-    host: Annotated[str | None, _option("ADDRESS", "Listen on this address; 127.0.0.1 by default.")] = None,
-    port: Annotated[int | None, _option("PORT", "Listen on this port; 8080 by default, 0 takes a free one.")] = None,
-    tls_cert: Annotated[str | None, _option("FILE", "Speak TLS with this certificate, in PEM.")] = None,
-    tls_key: Annotated[str | None, _option("FILE", "Its key, where it is not in the same file.")] = None,
+    host: Annotated[str | None, _option("--host", "ADDRESS", "Listen on this address; 127.0.0.1 by default.")] = None,
+    port: Annotated[
+        int | None, _option("--port", "PORT", "Listen on this port; 8080 by default, 0 takes a free one.")
+    ] = None,
+    tls_cert: Annotated[str | None, _option("--tls-cert", "FILE", "Speak TLS with this certificate, in PEM.")] = None,
+    tls_key: Annotated[str | None, _option("--tls-key", "FILE", "Its key, where it is not in the same file.")] = None,
     trusted_proxies: Annotated[
-        str | None, _option("NETWORKS", "Believe X-Forwarded- headers of these proxies alone; commas between.")
+        str | None,
+        _option(
+            "--trusted-proxies", "NETWORKS", "Believe X-Forwarded- headers of these proxies alone; commas between."
+        ),
     ] = None,
     root_path: Annotated[
         str | None,
@@ -62,6 +67,7 @@ def serve(
         "root_path": root_path,
     }
     given = {name: value for name, value in values.items() if value is not None}
+    streams.tolerate_loss()
     logs.warn_of_servers(True)
     line = hold_lifeline() if lifeline else None
     try:
@@ -80,7 +86,9 @@ def missing() -> str | None:
 
 def _serve(given: dict[str, Any], url: str | None, form: logs.Format | None, level: logs.Level | None) -> int:
     if name := missing():
-        raise output.CommandError(f"The gateway needs the package {name}: pip install 'redisq[http]'")
+        from redisq import extras
+
+        raise output.CommandError(f"The gateway needs the package {name}: {extras.install('http')}")
     from redisq.aclient import AsyncRedisQ
     from redisq.gateway.app import create_app
     from redisq.gateway.context import Context, Verifier

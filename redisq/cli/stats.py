@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from redisq.cli import options, output
 from redisq.cli.queues import check_exists, known
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from redisq.client import RedisQ
@@ -36,7 +38,7 @@ def stats(
     queue: options.SomeQueue = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")] = False,
     every: Annotated[
-        float, typer.Option(metavar="SECONDS", parser=_interval, help="With --watch: look this often.")
+        float, typer.Option("--every", metavar="SECONDS", parser=_interval, help="With --watch: look this often.")
     ] = 1.0,
     token: options.Token = None,
     url: options.Url = None,
@@ -77,13 +79,13 @@ def _view(as_json: bool) -> Iterator[Callable[[Sequence[Row]], None]]:
     console = output.console()
     if as_json:
         yield lambda rows: output.document({"queues": rows})
-    elif not console.is_terminal:
+    elif not sys.stdout.isatty() or console.is_dumb_terminal:  # FORCE_COLOR makes rich take a pipe for one
         yield lambda rows: output.text("\n".join(map(_line, rows)) or _NONE)
     else:
         from rich.live import Live
 
         with Live(console=console, auto_refresh=False) as live:
-            yield lambda rows: live.update(_watched(rows) if rows else _NONE, refresh=True)
+            yield lambda rows: live.update(_fitting(rows, console) if rows else _NONE, refresh=True)
 
 
 def _looks(mq: RedisQ, queue: str | None, token: str | None, every: float) -> Iterator[list[Row]]:
@@ -130,6 +132,14 @@ def _watched(rows: Sequence[Row]) -> Table:
         counts = [_shown(name, row[name]) for name in _WATCHED]
         made.add_row(row["queue"], *counts, *("-" if rate is None else f"{rate:,.1f}" for rate in rates.values()))
     return made
+
+
+def _fitting(rows: Sequence[Row], console: Console) -> Table | str:
+    """Show queues in a table, or where the terminal is too narrow for it, each in a few lines."""
+    made = _watched(rows)
+    if console.measure(made, options=console.options.update(width=10_000)).maximum <= console.width:
+        return made
+    return "\n".join(_line(row) for row in rows)
 
 
 def _line(row: Row) -> str:

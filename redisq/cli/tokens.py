@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import options, output
+from redisq.cli import options, output, streams
 from redisq.errors import InvalidToken, MissingCredentials
 
 if TYPE_CHECKING:
@@ -43,7 +42,9 @@ Patterns = Annotated[
     list[str] | None,
     typer.Option("--queue", metavar="PATTERN", help="Allow only this queue, or with a final * all that begin so."),
 ]
-Ttl = Annotated[float | None, typer.Option(metavar="SECONDS", parser=_lifetime, help="Let it expire after this time.")]
+Ttl = Annotated[
+    float | None, typer.Option("--ttl", metavar="SECONDS", parser=_lifetime, help="Let it expire after this time.")
+]
 GivenToken = Annotated[
     str, typer.Argument(metavar="TOKEN|-", help="The token; - reads it from stdin.", show_default=False)
 ]
@@ -85,6 +86,7 @@ def narrow(
     scope: Annotated[
         list[str] | None,
         typer.Option(
+            "--scope",
             metavar="OPS:PATTERN",
             help="Allow only these on that queue, or with a final * on all that begin so: queue,get:orders.",
             show_default=False,
@@ -92,7 +94,9 @@ def narrow(
     ] = None,
     ip: Annotated[
         list[str] | None,
-        typer.Option(metavar="ADDRESS", help="Let it count from this address or network alone, at the gateway."),
+        typer.Option(
+            "--ip", metavar="ADDRESS", help="Let it count from this address or network alone, at the gateway."
+        ),
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -176,7 +180,7 @@ def _iso(value: Any) -> str:
 def _given(token: str) -> str:
     from redisq.tokens import MAX_TOKEN_BYTES
 
-    return token if token != options.STDIN else sys.stdin.read(2 * MAX_TOKEN_BYTES).strip()
+    return token if token != options.STDIN else streams.read_stdin(2 * MAX_TOKEN_BYTES).decode(errors="replace").strip()
 
 
 def _refused(error: ValueError) -> output.CommandError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redisq.cli import logs, options, output
+from redisq.cli import logs, options, output, streams
 from redisq.errors import RedisQError
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ def worker(
     target: Annotated[
         str, typer.Argument(metavar="MODULE:WORKER", help="Where the Worker is, for example shop.work:worker.")
     ],
-    processes: Annotated[int, typer.Option(min=1, metavar="N", help="Run this many worker processes.")] = 1,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, metavar="N", help="Run this many worker processes.")
+    ] = 1,
     burst: Annotated[bool, typer.Option("--burst", help="End when the queues have nothing ready.")] = False,
     url: options.Url = None,
     log_format: logs.FormatOption = None,
@@ -37,7 +39,9 @@ def worker(
 
     The current folder can be imported from. --url counts for workers that take their settings from the environment.
     """
+    streams.tolerate_loss()
     logs.warn_of_servers(True)
+    os.environ.pop("REDISQ_MASTER_KEY", None)  # handlers, and what they start, need none to make applications with
     if url is not None:
         os.environ["REDISQ_URL"] = url  # the worker reads its settings itself, here or in a child
     line = hold_lifeline() if lifeline else None

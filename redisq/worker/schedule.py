@@ -57,7 +57,9 @@ class Cron:
         try:
             from cronsim import CronSimError
         except ImportError:
-            raise ImportError("a schedule needs the package cronsim: pip install redisq[cron]") from None
+            from redisq import extras
+
+            raise ImportError(f"a schedule needs the package cronsim: {extras.install('cron')}") from None
         if not isinstance(expression, str):
             raise InvalidArgument("every() takes a cron expression, a text like '*/5 * * * *'")
         cron = cls(expression, _zone(timezone))

@@ -165,7 +165,7 @@ class Worker:
 
         Raises:
             InvalidQueueName: see there.
-            ImportError: the library is missing: `pip install redisq[cron]`.
+            ImportError: the library is missing; the text says how to install it.
             InvalidHandler: the function takes other arguments, or yields instead of returning.
             InvalidArgument: the expression, the time zone or the name is not valid, or the queue has a schedule so
                 named.

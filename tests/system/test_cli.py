@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import pytest
 
 import redisq
-from redisq import Credentials
+from redisq import Credentials, extras
 from tests.conftest import CREDENTIALS
 from tests.system.conftest import eventually
 from tests.system.shell import TIMEOUT, UUID, Shell, alive
@@ -49,7 +49,8 @@ def test_without_its_extra_it_names_the_extra(shell: Shell, missing: str) -> Non
     program = f"import sys; sys.modules[{missing!r}] = None; from redisq.cli import main; sys.exit(main())"
     done = subprocess.run([sys.executable, "-c", program], env=shell.environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "redisq: the command line is an extra. Install it: pip install 'redisq[cli]'\n"
+    told = f"redisq: the command line needs packages that are not here: {extras.install('cli')}\n"
+    assert done.stderr == told
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ import pytest
 
 import redisq
 from redisq import Credentials, Message, RedisQ, Settings
+from redisq.applications import MasterKey
 from tests.conftest import REAL
 from tests.system.conftest import eventually
 
@@ -54,6 +55,20 @@ async def handle(delivery):
         await asyncio.sleep(0.01)
     print("handled \\x1b[31m", delivery.id)
     return {"version": VERSION}
+"""
+
+
+# Tells which variables a handler has, and a child of it.
+ENVIRONMENT = """
+import os, subprocess, sys
+from redisq import Worker
+worker = Worker()
+
+@worker.handler("orders")
+def handle(delivery):
+    name = "REDISQ_MASTER_KEY"
+    child = subprocess.run([sys.executable, "-c", "import os; print(dict(os.environ))"], capture_output=True, text=True)
+    return {"inside": name in os.environ, "child": name in child.stdout, "app": "REDISQ_APP_SECRET" in os.environ}
 """
 
 
@@ -244,13 +259,26 @@ def test_workers_run_and_their_lines_are_plain(project: Project) -> None:
     assert project.get(id, wait=TIMEOUT).result == {"version": "one"}
     run.says("orders: 0 ready, 0 scheduled, 0 in progress, 1 done, 0 failed, 0 dead")
     assert re.search(rf"^[\d:]{{8}} shop:worker [12] handled \\x1b\[31m {id}$", run.said, re.MULTILINE)
-    for name, value in project.exports().items():
-        assert re.search(f"^export {name}='?{re.escape(value)}'?$", run.said, re.MULTILINE)
+    assert 'eval "$(redisq dev --env)"' in run.said
     processes = {process["pid"] for process in project.shown()["processes"] if process["name"] != "gateway"}
     assert len(processes) == 2
     assert run.end() == 0
     assert "\x1b" not in run.said
     assert run.said.endswith("The workers have ended; Redis too.\n")
+
+
+def test_no_secret_is_printed_and_handlers_have_no_master_key(project: Project) -> None:
+    project.write(ENVIRONMENT)
+    run = project.start("shop:worker", REDISQ_MASTER_KEY=MasterKey.generate().text())
+    run.says("working on orders")
+    run.says("; redisq token create)")
+    found = project.get(project.queue({}), wait=TIMEOUT).result
+    exports = project.exports()
+    for name in ("REDISQ_APP_SECRET", "REDISQ_MASTER_KEY"):
+        assert exports[name] not in run.said
+        assert exports[name] not in json.dumps(project.shown())
+    assert run.end() == 0
+    assert found == {"inside": False, "child": False, "app": True}
 
 
 def test_the_gateway_runs_and_gives_tokens(project: Project) -> None:
@@ -489,7 +517,7 @@ def test_what_cannot_begin_is_one_line(project: Project) -> None:
     site.mkdir()
     (site / "sitecustomize.py").write_text("import sys; sys.modules['watchfiles'] = None\n")
     without = {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}
-    assert "pip install 'redisq[cli]'" in refusal(project.run("--reload", **without))
+    assert "pip install 'rich" in refusal(project.run("--reload", **without))
     assert "REDISQ_GRACE" in refusal(project.run(REDISQ_GRACE="soon"))
     (project.folder / ".redisq/credentials").write_text("REDISQ_APP_ID=dev\nREDISQ_APP_SECRET=rqs1.k.short\n")
     for arguments in ([], ["--env"]):

@@ -15,7 +15,7 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 
 #: The lowest row first. A module, or a package as a whole, imports only from rows below its own.
 ROWS: list[set[str]] = [
-    {"errors", "logs", "private"},
+    {"errors", "extras", "logs", "private"},
     {"embedded_folder"},
     {"supervisor"},
     {
@@ -55,7 +55,7 @@ BESIDE = {
     "private": set(),
     "embedded_folder": {"private"},
     "supervisor": {"private", "embedded_folder"},
-    "embedded": {"errors", "private", "embedded_folder"},
+    "embedded": {"errors", "extras", "private", "embedded_folder"},
 }
 #: Only these speak Redis' protocol.
 REDIS_PY = {"connection", "endpoint", "doorbell", "client", "aclient"}
@@ -64,6 +64,7 @@ ENVIRONMENT = {
     "settings.py": "variables that are none of ours, to warn of them",
     "failpoints.py": "REDISQ_FAILPOINTS, for tests alone",
     "embedded.py": "the supervisor; and REDISQ_EMBEDDED_SERVER, where a server is started without settings",
+    "cli/dev_crew.py": "Redis, the gateway and the workers, of which the gateway alone gets the master key",
     "cli/demo_run.py": "the demonstration's workers, which it gives a server and credentials of their own",
     "cli/dev_run.py": "Redis and the workers, which it gives a server and credentials of their own",
     "cli/work.py": "the worker's module, which reads its settings itself",

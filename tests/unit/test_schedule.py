@@ -144,7 +144,7 @@ def test_a_bad_queue_name_is_refused_at_once() -> None:
 
 def test_without_the_library_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cronsim", None)
-    with pytest.raises(ImportError, match=r"pip install redisq\[cron\]"):
+    with pytest.raises(ImportError, match=r"cronsim: pip install 'cronsim>=[\d.]+'$"):
         Worker().every("* * * * *", queue="reports")
 
 

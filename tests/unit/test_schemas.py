@@ -338,7 +338,7 @@ def test_a_pattern_counts_by_its_characters_not_their_kinds() -> None:
 def test_without_the_library_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     schemas.load.cache_clear()
     monkeypatch.setitem(sys.modules, "jsonschema_rs", None)
-    with pytest.raises(InvalidSettings, match=r"pip install 'redisq\[schema\]'"):
+    with pytest.raises(InvalidSettings, match=r"pip install 'jsonschema-rs>=[\d.]+'$"):
         schemas.compile({"type": "object"})
 
 
