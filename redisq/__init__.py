@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         SchemaViolation,
         TokenExpired,
         Unavailable,
+        WorkerError,
     )
     from redisq.model import Definition, Finding, Message, QueueStats, Status, Transition
     from redisq.settings import Settings
@@ -79,6 +80,7 @@ _HOME = {
     "SchemaViolation": "errors",
     "TokenExpired": "errors",
     "Unavailable": "errors",
+    "WorkerError": "errors",
 }
 
 __all__ = [
@@ -118,6 +120,7 @@ __all__ = [
     "Transition",
     "Unavailable",
     "Worker",
+    "WorkerError",
 ]
 
 

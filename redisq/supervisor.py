@@ -35,6 +35,8 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
+from redisq import process
+
 LOCK_FILE = "redisq-embedded.lock"
 STATE_FILE = "redisq-embedded.json"
 LOG_FILE = "redis.log"
@@ -56,10 +58,8 @@ class _Refusal(Exception):
 
 def main() -> None:
     """Do what the JSON in the first argument orders; `embedded.start` writes it."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit())
     try:
-        with contextlib.ExitStack() as leaving:
+        with process.catching(lambda _: sys.exit()), contextlib.ExitStack() as leaving:
             _supervise(json.loads(sys.argv[1]), leaving)
     except (_Refusal, OSError) as error:
         _report({"error": str(error), "busy": getattr(error, "busy", False)})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import sys
 
+from redisq import process
+
 
 def main() -> int:
     """Run the command line on `sys.argv` and give the exit code.
@@ -14,6 +16,7 @@ def main() -> int:
     if not (importlib.util.find_spec("typer") and importlib.util.find_spec("rich")):
         print("redisq: the command line is an extra. Install it: pip install 'redisq[cli]'", file=sys.stderr)
         return 1
+    process.open_standard_descriptors()
     try:
         from redisq.cli.app import run
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from redisq import process
 from redisq.worker.delivery import Delivery
 
 _MOMENT = 0.001  # seconds
@@ -71,6 +72,7 @@ class TaskRunner:
         self._timeout = handler.timeout
         self._owner = owner
         self._tasks: dict[Delivery, asyncio.Task[None]] = {}
+        self._pid = process.pid
 
     def start(self, delivery: Delivery) -> None:
         self._tasks[delivery] = asyncio.create_task(self._run(delivery))
@@ -94,8 +96,12 @@ class TaskRunner:
         try:
             result = await self._function(delivery)
         except BaseException as error:  # SystemExit too: a handler may not end the worker
+            if process.pid != self._pid:
+                process.end_fork(error)
             owner.failed(delivery, error)
         else:
+            if process.pid != self._pid:
+                process.end_fork()
             owner.succeeded(delivery, result)
         finally:
             if timer is not None:
@@ -129,10 +135,11 @@ class ThreadRunner:
         self._watching = False
         self._reports: deque[tuple[Delivery, Any, BaseException | None]] = deque()
         self._woken = threading.Lock()
+        self._pid = process.pid
         self._timers: dict[Delivery, asyncio.TimerHandle] = {}
         self._began: dict[Delivery, float] = {}
         self._threads = [
-            threading.Thread(target=self._work, name=f"redisq-{handler.queue}-{number}", daemon=True)
+            threading.Thread(target=self._work, name=f"{process.HANDLERS}-{handler.queue}-{number}", daemon=True)
             for number in range(handler.concurrency)
         ]
         for thread in self._threads:
@@ -200,6 +207,8 @@ class ThreadRunner:
             report: tuple[Delivery, Any, BaseException | None] = (delivery, self._function(delivery), None)
         except BaseException as error:  # SystemExit too: a handler may not end a thread
             report = (delivery, None, error)
+        if process.pid != self._pid:
+            process.end_fork(report[2])
         self._reports.append(report)
 
     def _collect(self) -> None:

@@ -8,14 +8,14 @@ import inspect
 import logging
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from redisq import options
+from redisq import options, process
 from redisq.aclient import drive
 from redisq.connection import AsyncLink
 from redisq.errors import InvalidMessage, MessageConflict, QueueFull, RedisQError, Unavailable
@@ -118,7 +118,7 @@ class Schedule:
     async def request(self, tick: datetime) -> Any:
         """Let the function make the request of a tick; what it raises is raised."""
         call = partial(self.function, tick.astimezone(self.cron.zone)) if self.takes_tick else self.function
-        return await (call() if is_async(self.function) else _in_thread(call))
+        return await (_on_loop(call) if is_async(self.function) else _in_thread(call))
 
 
 def _takes_tick(function: Callable[..., Any]) -> bool:
@@ -135,6 +135,19 @@ def _takes_tick(function: Callable[..., Any]) -> bool:
         raise TypeError("the function of a schedule takes one argument, the tick's time, or none") from None
 
 
+async def _on_loop(call: Callable[[], Awaitable[Any]]) -> Any:
+    pid = process.pid
+    try:
+        request = await call()
+    except BaseException as error:
+        if process.pid != pid:
+            process.end_fork(error)
+        raise
+    if process.pid != pid:
+        process.end_fork()
+    return request
+
+
 async def _in_thread(call: Callable[[], Any]) -> Any:
     """Call a plain function in a thread of its own: one that never returns cannot keep the process from ending."""
     outcome: concurrent.futures.Future[tuple[Any, BaseException | None]] = concurrent.futures.Future()
@@ -145,9 +158,12 @@ async def _in_thread(call: Callable[[], Any]) -> Any:
             answer: tuple[Any, BaseException | None] = (call(), None)
         except BaseException as error:  # SystemExit too; and as a value, as a future holds no StopIteration
             answer = (None, error)
+        if process.pid != pid:
+            process.end_fork(answer[1])
         outcome.set_result(answer)
 
-    threading.Thread(target=work, name="redisq-schedule", daemon=True).start()
+    pid = process.pid
+    threading.Thread(target=work, name=f"{process.HANDLERS}-schedule", daemon=True).start()
     value, error = await asyncio.wrap_future(outcome)
     if error is not None:
         raise error

@@ -15,7 +15,8 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 
 #: The lowest row first. A module, or a package as a whole, imports only from rows below its own.
 ROWS: list[set[str]] = [
-    {"errors", "supervisor"},
+    {"errors", "process"},
+    {"supervisor", "loops"},
     {"addresses", "keys", "model", "scopes", "strict", "faults", "gate", "embedded", "failpoints", "packing"},
     {"bounds"},
     {"codec", "findings", "options", "server", "tokens", "scripts"},
@@ -32,7 +33,7 @@ ROWS: list[set[str]] = [
     {"__main__"},
 ]
 #: Beside the rows: a private server for development knows nothing of queues.
-BESIDE = {"supervisor": set(), "embedded": {"errors", "supervisor"}}
+BESIDE = {"supervisor": {"process"}, "embedded": {"errors", "supervisor"}}
 #: Only these speak Redis' protocol.
 REDIS_PY = {"connection", "endpoint", "doorbell", "client", "aclient"}
 #: Settings are read by pydantic in `settings`; these hand the environment on to a process that they start.
