@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 import traceback
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -20,8 +21,12 @@ from redisq.cli.output import CommandError
 if TYPE_CHECKING:
     from redisq.worker import Worker
 
-#: For an interpreter that would not find this package by itself, as it was found in the current folder.
-_BEGIN = "import sys; sys.path.append(sys.argv.pop(1)); from redisq.cli import main; sys.exit(main())"
+#: For an interpreter that would not find this package by itself, as it was found in the current folder. What the
+#: package itself imports is imported before, as that folder may have files of the same names.
+_BEGIN = (
+    "import importlib, sys, typing; sys.path.insert(0, sys.argv.pop(1)); import redisq; del sys.path[0]; "
+    "from redisq.cli import main; sys.exit(main())"
+)
 _SPELLING = " Is it spelled so there?"
 
 
@@ -39,8 +44,8 @@ def _package() -> Path:
 
 
 def _is_found_again() -> bool:
-    specs = (finder.find_spec("redisq", None) for finder in sys.meta_path)
-    spec = next((spec for spec in specs if spec is not None), None)
+    path = [entry for entry in sys.path if entry not in ("", current_folder())]
+    spec = PathFinder.find_spec("redisq", path)
     return spec is not None and spec.origin == redisq.__file__
 
 
