@@ -26,6 +26,12 @@ def routes() -> list[Route]:
     ]
 
 
+def read_all() -> None:
+    """Make the document and its page now, as their files may be missing later."""
+    _written()
+    _shown()
+
+
 async def _document(request: Request) -> Response:
     """Give the document."""
     query(request)
