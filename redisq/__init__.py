@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         SchemaViolation,
         TokenExpired,
         Unavailable,
+        WorkerError,
     )
     from redisq.model import Definition, Finding, Message, QueueStats, Status, Transition
     from redisq.settings import Settings
@@ -85,6 +86,7 @@ _HOME = {
     "SchemaViolation": "errors",
     "TokenExpired": "errors",
     "Unavailable": "errors",
+    "WorkerError": "errors",
 }
 
 __all__ = [
@@ -127,6 +129,7 @@ __all__ = [
     "Transition",
     "Unavailable",
     "Worker",
+    "WorkerError",
 ]
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from redisq.calls import BATCH, Argument, Call
 from redisq.faults import is_cut
-from redisq.loops import PerLoop
+from redisq.per_loop import PerLoop
 from redisq.portions import Portion
 
 T = TypeVar("T")

@@ -39,8 +39,8 @@ from redisq.endpoint import Endpoint
 from redisq.errors import Unavailable
 from redisq.gate import Leave
 from redisq.idle import is_quiet, is_sound
-from redisq.loops import PerLoop
 from redisq.packing import pack
+from redisq.per_loop import PerLoop
 from redisq.settings import Settings
 
 T = TypeVar("T")

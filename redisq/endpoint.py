@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import redis
 import redis.asyncio.connection as async_redis
 import redis.connection as sync_redis
 from redis.backoff import NoBackoff
@@ -22,6 +23,13 @@ from redisq.settings import Settings
 
 _OF_FILES = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 _HUNG_UP = ("reset", "closed", "EOF", "Broken pipe")
+try:
+    from redis.driver_info import DriverInfo
+
+    _ABOUT_REDIS_PY: dict[str, Any] = {"driver_info": DriverInfo()}
+except ImportError:  # redis-py 6
+    _ABOUT_REDIS_PY = {"lib_version": redis.__version__}
+# Which, left out, redis-py looks up in its installed files for each connection; by then there may be none to be read.
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,7 @@ class Endpoint:
             "socket_connect_timeout": self.connect_timeout,
             "retry": Retry(NoBackoff(), 0),
             "client_name": "redisq",
+            **_ABOUT_REDIS_PY,
             **parse_url(self.url),
         }
         if not self.url.startswith("unix:"):

@@ -15,6 +15,7 @@
     ├── QueueFull
     ├── BatchError
     ├── LeaseLost
+    ├── WorkerError
     ├── MissingCredentials
     ├── InvalidCredentials
     ├── InvalidApplication
@@ -174,6 +175,12 @@ class LeaseLost(RedisQError):
     """This delivery no longer holds the message: it was deleted, or its lease lapsed. Stop working on it."""
 
     code = "lease_lost"
+
+
+class WorkerError(RedisQError, RuntimeError):
+    """The worker cannot run here and now."""
+
+    code = "worker_error"
 
 
 class MissingCredentials(RedisQError):

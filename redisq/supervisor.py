@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
+from redisq import process
 from redisq.embedded_folder import LOG_FILE, STATE_FILE, Folder
 from redisq.private import NotPrivate
 
@@ -63,10 +64,8 @@ class _Unopened(_Refusal):
 def main() -> None:
     """Do what the JSON in the first line on stdin orders; `embedded.start` writes it."""
     os.umask(0o077)  # for the server, too
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit())
     try:
-        with contextlib.ExitStack() as leaving:
+        with process.catching(lambda _: sys.exit()), contextlib.ExitStack() as leaving:
             _supervise(json.loads(_first_line()), leaving)
     except (_Refusal, NotPrivate, OSError) as error:
         unsafe, busy = isinstance(error, NotPrivate), getattr(error, "busy", False)

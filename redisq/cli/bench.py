@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from redisq import process
 from redisq.cli import logs, options, output
 
 if TYPE_CHECKING:
@@ -54,20 +55,20 @@ def bench(
 
 @contextmanager
 def _ended_as_by_ctrl_c() -> Iterator[None]:
-    """Have SIGTERM end what runs here as Ctrl-C does, which asyncio knows to do between two steps of a task."""
-    terminated = False
+    """Have other signals end what runs here as Ctrl-C does, which asyncio knows to do between two steps of a task."""
+    ended_by = signal.SIGINT
 
-    def terminate(*_: object) -> None:
-        nonlocal terminated
-        terminated = True
+    def end(number: int) -> None:
+        nonlocal ended_by
+        ended_by = signal.Signals(number)
         signal.raise_signal(signal.SIGINT)
 
-    signal.signal(signal.SIGTERM, terminate)
     try:
-        yield
+        with process.catching(end, numbers=(signal.SIGTERM, signal.SIGHUP)):
+            yield
     except KeyboardInterrupt:
-        if terminated:
-            sys.exit(128 + signal.SIGTERM)
+        if ended_by != signal.SIGINT:
+            sys.exit(128 + ended_by)
         raise
 
 

@@ -13,11 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from redisq import embedded
-from redisq.cli import demo_files
+from redisq import embedded, process
+from redisq.cli import demo_files, modules
 from redisq.cli.demo_report import Figures, Show
 from redisq.cli.demo_worker import QUEUE
 from redisq.cli.output import CommandError
@@ -43,9 +44,11 @@ def run(path: Path | None, limit: int, kind: str | None, as_json: bool) -> int:
     """
     if kind is not None and kind not in embedded.KINDS:
         raise InvalidSettings(f"--server is one of {', '.join(embedded.KINDS)}.")
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # leave as Ctrl-C does
     files = demo_files.standard_library(limit) if path is None else demo_files.below(path, limit)
-    with embedded.start(kind=kind, options={"appendonly": "yes"}) as server:
+    with (
+        _ended_as_by_ctrl_c(),
+        embedded.start(kind=kind, options={"appendonly": "yes"}) as server,
+    ):
         if path is None:
             files += demo_files.broken(server.directory / "broken")
         _configure(server)
@@ -56,6 +59,10 @@ def run(path: Path | None, limit: int, kind: str | None, as_json: bool) -> int:
     if not figures.agree:
         raise CommandError("The workers' totals differ from a direct count. Did a file change meanwhile?")
     return 0
+
+
+def _ended_as_by_ctrl_c() -> AbstractContextManager[None]:
+    return process.catching(lambda number: sys.exit(128 + number), numbers=(signal.SIGTERM, signal.SIGHUP))
 
 
 def _configure(server: EmbeddedServer) -> None:
@@ -124,15 +131,14 @@ def _wait(mq: RedisQ, workers: subprocess.Popen[bytes], server: EmbeddedServer, 
 def _workers(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run worker processes, as `redisq worker` does; they end at the latest with this process."""
     target = "redisq.cli.demo_worker:worker"
-    command = [sys.executable, "-m", "redisq", "worker", target, "--processes", str(_PROCESSES), "--lifeline"]
+    command = modules.command("worker", target, "--processes", str(_PROCESSES), "--lifeline")
     with (folder / _LOG).open("wb") as log:
         workers = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            cwd=folder,  # -m imports from it: no file of the user's folder may stand in for a module
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+            cwd=folder,  # no file of the user's folder may stand in for a module
             start_new_session=True,
         )
     with workers:  # closes their stdin, at which they would end, too

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from redisq import process
 from redisq.cli import output, streams
 
 
@@ -48,6 +49,7 @@ def dev(
     for name in names:
         if not all(name.partition(":")):
             raise typer.BadParameter(f"{name!r} does not name a worker: write MODULE:WORKER, as in shop.work:worker.")
+    process.open_standard_streams()
     from redisq.cli.dev_folder import Folder  # takes the token module with it
 
     folder = Folder.here()

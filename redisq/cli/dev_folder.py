@@ -25,6 +25,7 @@ from urllib.parse import quote
 from redisq import private
 from redisq.applications import MasterKey
 from redisq.cli.dev_state import Snapshot
+from redisq.cli.modules import current_folder
 from redisq.cli.output import CommandError
 from redisq.errors import InvalidCredentials
 from redisq.tokens import Credentials
@@ -63,10 +64,7 @@ class Folder:
     @classmethod
     def here(cls) -> Folder:
         """Give the folder of the current folder."""
-        try:
-            return cls(Path.cwd())
-        except FileNotFoundError:
-            raise CommandError("The current folder does not exist any more.") from None
+        return cls(Path(current_folder()))
 
     @property
     def url(self) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Mapping
 
+from redisq.cli import modules
 from redisq.cli.dev_crew import Member
 from redisq.cli.dev_state import Journal
 from redisq.gateway.settings import GatewaySettings
@@ -43,5 +43,5 @@ def _free(number: int) -> int:
 
 def member(number: int, journal: Journal, patience: float, secrets: Mapping[str, str]) -> Member:
     """Make the process that serves it. It alone has the `secrets`."""
-    command = [sys.executable, "-m", "redisq", "serve", "--host", _LOOPBACK, "--port", str(number), "--lifeline"]
+    command = modules.command("serve", "--host", _LOOPBACK, "--port", str(number), "--lifeline")
     return Member(NAME, command, journal, patience, secrets)

@@ -11,13 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
-import sys
 import threading
 from collections.abc import Sequence
 
-from redisq import extras
-from redisq.cli import dev_gateway, output
+from redisq import extras, loops, process
+from redisq.cli import dev_gateway, modules, output
 from redisq.cli.dev_crew import Member
 from redisq.cli.dev_folder import MASTER_KEY, NAME, Folder
 from redisq.cli.dev_redis import Looks, Server
@@ -37,7 +35,7 @@ _SIGN_IN = '(eval "$(redisq dev --env)"; redisq token create)'
 
 
 def run(folder: Folder, targets: Sequence[str], processes: int, reload: bool, http_port: int | None) -> None:
-    """Run until SIGINT or SIGTERM.
+    """Run until a signal asks to stop.
 
     Raises:
         Unavailable: no server could be started. InvalidSettings: a REDISQ_ variable is not valid.
@@ -51,7 +49,7 @@ def run(folder: Folder, targets: Sequence[str], processes: int, reload: bool, ht
     settings = Settings()
     port = None if missing() else dev_gateway.port(http_port)
     try:
-        asyncio.run(_Dev(folder, targets, processes, reload, settings.grace + _BEYOND_GRACE, port).run())
+        loops.run(_Dev(folder, targets, processes, reload, settings.grace + _BEYOND_GRACE, port).run())
     finally:
         folder.leave()
 
@@ -59,13 +57,11 @@ def run(folder: Folder, targets: Sequence[str], processes: int, reload: bool, ht
 def _attach(folder: Folder, other: Snapshot, targets: Sequence[str]) -> None:
     """Show what another `redisq dev` shows, until it ends or we are told to."""
     ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
     output.text(f"`redisq dev` runs here already, as process {other.pid}. This shows it; Ctrl-C leaves it running.")
     if targets:
         output.text("The workers named now are not started: end that one first.")
     shown: Snapshot | None = other
-    with contextlib.closing(view()) as shows:
+    with process.catching(lambda _: ended.set()), contextlib.closing(view()) as shows:
         while shown and not ended.is_set():
             shows.show(shown)
             ended.wait(_LOOK / 2)
@@ -96,7 +92,7 @@ class _Dev:
         self._workers = [
             Member(
                 target if processes == 1 else f"{target} {number}",
-                [sys.executable, "-m", "redisq", "worker", target, "--lifeline"],
+                modules.command("worker", target, "--lifeline"),
                 self._journal,
                 patience,
             )
@@ -113,9 +109,10 @@ class _Dev:
         return [*self._gateway, *self._workers]
 
     async def run(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
+        with process.catching(lambda _: self._stop(), asyncio.get_running_loop()):
+            await self._run_all()
+
+    async def _run_all(self) -> None:
         self._folder.publish(self._snapshot())  # from now on others can attach
         try:
             await self._server.start()

@@ -11,6 +11,7 @@ import time
 from asyncio.subprocess import Process
 from collections.abc import Sequence
 
+from redisq import loops, process
 from redisq.cli.output import CommandError
 from redisq.worker.policy import restart_after
 
@@ -36,19 +37,17 @@ class Processes:
         self._report: str | None = None
 
     def run(self) -> int:
-        """Run until all processes have ended, after SIGTERM or SIGINT or by themselves; give the first exit code not 0.
+        """Run until all processes have ended, after a signal or by themselves; give the first exit code not 0.
 
         Raises:
             CommandError: a process reported that it cannot work.
         """
-        return asyncio.run(self._run())
+        return loops.run(self._run())
 
     async def _run(self) -> int:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        log.info("starting %d processes", self._count)
-        codes = await asyncio.gather(*(self._keep() for _ in range(self._count)))
+        with process.catching(lambda _: self._stop(), asyncio.get_running_loop()):
+            log.info("starting %d processes", self._count)
+            codes = await asyncio.gather(*(self._keep() for _ in range(self._count)))
         if self._report is not None:
             raise CommandError(self._report)
         log.info("all processes have ended")
@@ -57,8 +56,8 @@ class Processes:
     def _stop(self) -> None:
         """Stop all; each further time, pass on one more signal. SIGTERM, as Ctrl-C would interrupt their start."""
         self._stopping.set()
-        for process in self._running:
-            _terminate(process)
+        for child in self._running:
+            _terminate(child)
 
     async def _keep(self) -> int:
         """Run one process, again and again if it dies, and give its last exit code."""
@@ -85,16 +84,16 @@ class Processes:
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                process = await asyncio.create_subprocess_exec(
+                child = await asyncio.create_subprocess_exec(
                     *self._command, stdin=theirs.fileno(), start_new_session=True
                 )
-            self._running.add(process)
+            self._running.add(child)
             if self._stopping.is_set():  # while it was being started
-                _terminate(process)
+                _terminate(child)
             try:
-                code = await process.wait()
+                code = await child.wait()
             finally:
-                self._running.discard(process)
+                self._running.discard(child)
             ours.setblocking(False)
             with contextlib.suppress(OSError):
                 return code, ours.recv(_LONGEST_REPORT).decode(errors="replace")
@@ -107,9 +106,9 @@ class Processes:
         return self._stopping.is_set()
 
 
-def _terminate(process: Process) -> None:
+def _terminate(child: Process) -> None:
     with contextlib.suppress(ProcessLookupError):
-        process.terminate()
+        child.terminate()
 
 
 def _exit_code(code: int) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from redisq import process
 from redisq.cli import logs, options, output, streams
 from redisq.cli.work import hold_lifeline, tell
 from redisq.errors import RedisQError
@@ -53,7 +54,7 @@ def serve(
         bool, typer.Option("--lifeline", hidden=True, help="Stop when stdin ends; report a failed start on it.")
     ] = False,
 ) -> None:
-    """Serve the HTTP gateway until SIGTERM or Ctrl-C; requests under way end first, a second one cuts them short.
+    """Serve the HTTP gateway until SIGTERM, SIGHUP or Ctrl-C: requests under way end first, a second one cuts them.
 
     It alone needs the password of Redis. It knows the applications that `redisq app create` registers, by
     REDISQ_MASTER_KEY. Its limits are settings, too: REDISQ_HTTP_ and the name. /_docs describes the API.
@@ -106,7 +107,8 @@ def _serve(given: dict[str, Any], url: str | None, form: logs.Format | None, lev
     mq = AsyncRedisQ(settings=settings)
     verifier: Verifier = Nobody() if settings.auth == "none" else LiveRegistry(mq, gateway)
     context = Context(mq, verifier, settings, gateway)
-    return run(create_app(context), gateway, stopping=context.stopping, on_ready=lambda _: _settle())
+    code = run(create_app(context), gateway, stopping=context.stopping, on_ready=lambda _: _settle())
+    return process.leave(code)
 
 
 def _settle() -> None:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
+from redisq import process
 from redisq.cli import output
 from redisq.cli.output import CommandError, OutputLost, ReaderGone
 
@@ -22,7 +23,7 @@ from redisq.cli.output import CommandError, OutputLost, ReaderGone
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
     """Guard stdout and stderr of what runs here."""
-    _open_descriptors()
+    process.open_standard_descriptors()
     before = sys.stdout, sys.stderr
     nowhere = open(os.devnull, "w", errors="backslashreplace")  # noqa: SIM115
     for stream in before:
@@ -87,15 +88,6 @@ def unreadable(error: OSError, name: str = "Standard input") -> str:
 def can_ask() -> bool:
     """Tell whether somebody at a terminal can be asked."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
-
-
-def _open_descriptors() -> None:
-    """Open the null device for each standard descriptor that is closed, or a connection would get its number."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number that is free
 
 
 class _Errors:

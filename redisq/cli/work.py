@@ -1,23 +1,17 @@
-"""Run a worker: find it, then work in this process, or keep several processes that do."""
+"""Run a worker in this process, or keep several processes that do."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
-import sys
 import threading
-import traceback
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from redisq.cli import logs, options, output, streams
+from redisq import process
+from redisq.cli import logs, modules, options, output, streams
 from redisq.errors import RedisQError
-
-if TYPE_CHECKING:
-    from redisq.worker import Worker
 
 
 def worker(
@@ -35,9 +29,10 @@ def worker(
         bool, typer.Option("--lifeline", hidden=True, help="Stop when stdin ends; report a failed start on it.")
     ] = False,
 ) -> None:
-    """Work on queues until SIGTERM or Ctrl-C; a second one cuts running handlers short.
+    """Work on queues until SIGTERM, SIGHUP or Ctrl-C; a second one cuts running handlers short.
 
-    The current folder can be imported from. --url counts for workers that take their settings from the environment.
+    The current folder can be imported from, after the standard library. --url counts for workers that take their
+    settings from the environment.
     """
     streams.tolerate_loss()
     logs.warn_of_servers(True)
@@ -46,6 +41,7 @@ def worker(
         os.environ["REDISQ_URL"] = url  # the worker reads its settings itself, here or in a child
     line = hold_lifeline() if lifeline else None
     try:
+        modules.current_folder()  # which has to be there, here as in the processes
         if processes > 1:
             code = _keep_processes(target, processes, burst, log_format, log_level)
         else:
@@ -63,71 +59,20 @@ def _keep_processes(
     from redisq.cli.processes import Processes
 
     logs.log_to_stderr(form, level)
-    command = [sys.executable, "-m", "redisq", "worker", target, "--lifeline", *(["--burst"] if burst else [])]
+    command = modules.command("worker", target, "--lifeline", *(["--burst"] if burst else []))
     command += ["--log-format", form] if form else []
     command += ["--log-level", level] if level else []
     return Processes(command, processes, restart=not burst).run()
 
 
 def _work(target: str, burst: bool, form: logs.Format | None, level: logs.Level | None) -> int:
-    found = load(target)
+    found = modules.load(target)
     logs.log_to_stderr(form, level)  # now: a module that configured logging has its way
     if not (found.queues or found.schedules):
         raise output.CommandError(
             f"The worker {target} has no handler: decorate a function with @worker.handler(QUEUE)"
         )
-    return found.run(burst=burst)
-
-
-def load(target: str) -> Worker:
-    """Import the worker that `module:attribute` names, also from the current folder.
-
-    Raises:
-        CommandError: there is no such thing, or it is no Worker; or importing the module failed.
-    """
-    name, colon, attribute = target.partition(":")
-    if not (name and colon and attribute):
-        raise output.CommandError(
-            f"{target!r} does not name a worker: write MODULE:WORKER, for example shop.work:worker"
-        )
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = importlib.import_module(name)
-    except Exception as error:
-        raise _not_imported(name, error) from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise output.CommandError(f"The module {name} has no {attribute!r}. Is it spelled so there?")
-        found = getattr(found, part)
-    return _checked(found, target)
-
-
-def _checked(found: object, target: str) -> Worker:
-    from redisq.worker import Worker
-
-    if not isinstance(found, Worker):
-        raise output.CommandError(f"{target} is no redisq.Worker but of type {type(found).__name__}.")
-    return found
-
-
-def _not_imported(name: str, error: Exception) -> output.CommandError:
-    """Tell a module that is not there from one that fails; of the latter, name the line that raised."""
-    absent = isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}.")
-    if absent or (isinstance(error, TypeError | ValueError) and not _frames(error)):
-        return output.CommandError(f"There is no module {name} in the current folder, nor is it installed.")
-    where = ", ".join(f"{Path(frame.filename).name} line {frame.lineno}" for frame in _frames(error)[-1:])
-    return output.CommandError(
-        f"Importing {name} failed: {type(error).__name__}: {error}" + (f" ({where})" * bool(where))
-    )
-
-
-def _frames(error: Exception) -> list[traceback.FrameSummary]:
-    """The frames of an exception that are neither ours nor the import system's."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return [
-        frame for frame in frames if frame.filename not in (__file__, importlib.__file__) and frame.filename[0] != "<"
-    ]
+    return process.leave(found.run(burst=burst))
 
 
 def hold_lifeline() -> int:

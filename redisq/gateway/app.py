@@ -18,9 +18,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from redisq import scripts
 from redisq.errors import RedisQError
 from redisq.gateway import claims, closed, document, health, messages, page, queues, token
 from redisq.gateway.context import Context
+from redisq.gateway.document.pages import read_all as read_document
 from redisq.gateway.door import Door
 from redisq.gateway.edge import Edge
 from redisq.gateway.errors import HttpError, answer, unrouted
@@ -168,6 +170,10 @@ def _home(context: Context) -> list[Middleware]:
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     """Start what knows the applications, and end it and the client's connections with the server."""
     context: Context = app.state.context
+    scripts.read_all()  # now: what is read late may be missing by then, or newer than this code
+    read_document(context.options.root_path)
+    for read in context.readings:
+        read()
     start, stop = (getattr(context.verifier, name, None) for name in ("start", "stop"))
     if start is not None:
         await start()

@@ -58,6 +58,7 @@ class Context:
     waits: Waits = field(default_factory=Waits)
     stopping: Stopping = field(default_factory=Stopping)
     farewells: list[Callable[[], Awaitable[None]]] = field(default_factory=list)  # to call when the gateway has stopped
+    readings: list[Callable[[], object]] = field(default_factory=list)  # of files, at the start
     _clients: dict[str, AsyncRedisQ] = field(default_factory=dict, repr=False)
 
     def acting_for(self, application: str) -> AsyncRedisQ:

@@ -10,9 +10,7 @@ import asyncio
 import logging
 import os
 import resource
-import signal
 import ssl
-import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +20,7 @@ from typing import Any
 
 from uvicorn.config import Config
 
+from redisq import loops, process
 from redisq.errors import InvalidSettings, RedisQError
 from redisq.gateway.crowd import Crowd, Peer
 from redisq.gateway.handshake import Handshake
@@ -32,7 +31,6 @@ from redisq.gateway.stopping import Stopping
 
 log = logging.getLogger("redisq.gateway.server")
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BACKLOG = 2048
 _LOOK = 1.0  # seconds between two looks at all connections, less where a limit is short
 _CUT = 2.0  # seconds for requests that were cut to end
@@ -42,7 +40,7 @@ _FILES = 256  # beside connections: to Redis, logs, what Python has open
 def serve(
     app: Any, options: GatewaySettings, *, stopping: Stopping, on_ready: Callable[[str], None] | None = None
 ) -> int:
-    """Serve an ASGI application until `stopping` is set or SIGTERM or SIGINT comes; give the exit code.
+    """Serve an ASGI application until `stopping` is set or a signal asks to stop; give the exit code.
 
     It is 0 when all requests that were under way have ended, 1 when some had to be cut. A second signal cuts them
     without waiting. `on_ready` is told the address, with the real port, when connections are taken.
@@ -52,8 +50,7 @@ def serve(
         RedisQError: the application could not start.
     """
     _make_room(options.connections + _FILES)
-    with asyncio.Runner(loop_factory=_loop_factory(options)) as runner:
-        return runner.run(_serve(Server(app, options, stopping), on_ready))
+    return loops.run(_serve(Server(app, options, stopping), on_ready), _loop_factory(options))
 
 
 @asynccontextmanager
@@ -68,20 +65,13 @@ async def running(app: Any, options: GatewaySettings, stopping: Stopping | None 
 
 
 async def _serve(server: Server, on_ready: Callable[[str], None] | None) -> int:
-    loop = asyncio.get_running_loop()
-    caught = _SIGNALS if threading.current_thread() is threading.main_thread() else ()
-    for number in caught:
-        loop.add_signal_handler(number, server.interrupt)
-    try:
+    with process.catching(lambda _: server.interrupt(), asyncio.get_running_loop()):
         await server.start()
         log.info("listening on %s", server.address)
         if on_ready is not None:
             on_ready(server.address)
         await server.stopping.wait()
         return 0 if await server.stop() else 1
-    finally:
-        for number in caught:
-            loop.remove_signal_handler(number)
 
 
 class Server:
@@ -241,13 +231,6 @@ def _make_room(files: int) -> None:
             log.warning("%d open files are allowed, fewer than REDISQ_HTTP_CONNECTIONS needs", most)
 
 
-def _loop_factory(options: GatewaySettings) -> Callable[[], asyncio.AbstractEventLoop] | None:
+def _loop_factory(options: GatewaySettings) -> loops.Factory | None:
     """Give uvloop's factory when it is installed, but for TLS, see `Handshake`."""
-    if options.certificate:
-        return None
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
+    return None if options.certificate else loops.fastest()

@@ -1,6 +1,7 @@
 """The Lua scripts: one file per atomic operation, spliced with the shared functions of `lib/` that its header USES.
 
-A script is called by the SHA-1 of its whole text, so two versions of it live side by side on one server.
+A script is called by the SHA-1 of its whole text, so two versions of it live side by side on one server. All are read
+together, at the first use of any: one that is first needed hours later may be missing by then, or newer than this code.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 _USES = re.compile(r"^-- USES (.+)$", re.MULTILINE)
 _KEY = re.compile(r"^-- KEYS\[\d+\] +(\w+)", re.MULTILINE)
@@ -32,16 +34,27 @@ class Script:
 
 @cache
 def load(name: str) -> Script:
-    """Read the script `name`, once per process."""
-    folder = files(__name__)
-    source = (folder / f"{name}.lua").read_text("utf-8")
+    """Give the script `name`, made ready once per process."""
+    sources, shared = read_all()
+    source = sources[name]
     uses = _USES.search(source)
     parts = uses[1].split(", ") if uses else []
-    shared = [(folder / "lib" / f"{part}.lua").read_text("utf-8") for part in parts]
-    text = _without_comments("\n".join([*shared, source]))
+    text = _without_comments("\n".join([*(shared[part] for part in parts), source]))
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode()
     commands = tuple(sorted(set(_COMMAND.findall(text))))
     return Script(name, text.encode(), sha, tuple(_KEY.findall(source)), commands)
+
+
+@cache
+def read_all() -> tuple[dict[str, str], dict[str, str]]:
+    """Read all files, once per process: the scripts, and what is shared, by name."""
+    folder = files(__name__)
+    return _texts(folder), _texts(folder / "lib")
+
+
+def _texts(folder: Traversable) -> dict[str, str]:
+    found = sorted(folder.iterdir(), key=lambda file: file.name)
+    return {file.name[:-4]: file.read_text("utf-8") for file in found if file.name.endswith(".lua")}
 
 
 def _without_comments(source: str) -> str:

@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -51,6 +52,14 @@ class Heartbeat(threading.Thread):
         self._all: list[Leases] = []
         self._wake = threading.Event()
         self._ended = threading.Event()
+        self._connected: asyncio.Future[None] = loop.create_future()  # or has tried to
+
+    async def connected(self) -> None:
+        """Wait until it has a connection, before which nothing may be claimed: later there may be no descriptor left.
+
+        Where Redis cannot be reached yet, return when that is known.
+        """
+        await asyncio.shield(self._connected)
 
     def watch(self, leases: Leases) -> None:
         """Renew these, too."""
@@ -68,6 +77,7 @@ class Heartbeat(threading.Thread):
 
     def run(self) -> None:
         """Beat until stopped."""
+        self._connect()
         try:
             while not self._ended.is_set():
                 self._wake.clear()
@@ -79,6 +89,21 @@ class Heartbeat(threading.Thread):
                 self._wake.wait(max(0.01, min(_LONGEST_SLEEP, nearest)))
         finally:
             self._link.close()
+
+    def _connect(self) -> None:
+        try:
+            self._link.command("PING")
+        except RedisQError as error:
+            log.debug("the heartbeat has no connection yet: %s", error, extra=about(self._worker))
+        except Exception:  # a fault of ours may not stop the heartbeat
+            log.exception("the heartbeat has no connection yet", extra=about(self._worker))
+        finally:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._tell_connected)
+
+    def _tell_connected(self) -> None:
+        if not self._connected.done():
+            self._connected.set_result(None)
 
     def _beat(self, leases: Leases) -> float:
         """Renew what is due; give the seconds until the next is."""

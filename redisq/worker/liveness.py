@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
 
-from redisq import logs
+from redisq import logs, process
+from redisq.worker.ending import Ending
 from redisq.worker.records import about
 
 log = logs.logger("redisq.worker")
@@ -39,7 +39,8 @@ class Watchdog(threading.Thread):
     """Looks after the fetches of a worker, in a thread of its own: a handler may be blocking the loop.
 
     After `stale_after` seconds it calls `on_stale` once, which asks the loop to end the worker. With `kill_after`, a
-    loop that has still not done so that many seconds later is ended with its process.
+    loop that has still not done so that many seconds later is ended with its process; and so is one that has not ended
+    the worker so long after a signal, of which `ending` tells.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Watchdog(threading.Thread):
         stale_after: float,
         on_stale: Callable[[float], None],
         kill_after: float | None,
+        ending: Ending | None = None,
     ) -> None:
         super().__init__(name="redisq-watchdog", daemon=True)
         self._worker = worker
@@ -56,6 +58,7 @@ class Watchdog(threading.Thread):
         self._stale_after = stale_after
         self._on_stale = on_stale
         self._kill_after = kill_after
+        self._ending = ending
         self._ended = threading.Event()
 
     def stop(self) -> None:
@@ -73,4 +76,15 @@ class Watchdog(threading.Thread):
             if self._kill_after is not None and stale > self._stale_after + self._kill_after:
                 text = "a handler keeps the event loop, and no message was fetched for %.0f s: the process is ended"
                 log.critical(text, stale, extra=about(self._worker))
-                os._exit(1)
+                process.end(1)
+            self._check_ending()
+
+    def _check_ending(self) -> None:
+        ending = self._ending
+        if self._kill_after is None or ending is None or ending.signalled_at is None:
+            return
+        held_for = time.monotonic() - ending.signalled_at
+        if held_for > self._kill_after:
+            text = "a handler keeps the event loop, %.0f s after a signal to stop: the process is ended"
+            log.critical(text, held_for, extra=about(self._worker))
+            process.end(ending.exit_code)

@@ -13,6 +13,7 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from redisq import process
 from redisq.worker.contexts import Contexts
 from redisq.worker.delivery import Delivery
 from redisq.worker.loop_watch import LoopWatch
@@ -90,6 +91,7 @@ class TaskRunner:
         self._watch = surroundings.watch
         self._loop = asyncio.get_running_loop()
         self._tasks: dict[Delivery, asyncio.Task[None]] = {}
+        self._pid = process.pid
         self._watch.over(f"queue {handler.queue}: its handler", self._tasks)
 
     def start(self, delivery: Delivery) -> None:
@@ -131,9 +133,13 @@ class TaskRunner:
             result = await call(delivery)
             while is_awaitable(result):
                 result = await result
+            if process.pid != self._pid:
+                process.end_fork()
             late = time.monotonic() >= end  # it kept the loop, so that the timer could not say so
             verdict = verdict_on_result(result)
         except BaseException as error:  # SystemExit too: a handler may not end the worker
+            if process.pid != self._pid:
+                process.end_fork(error)
             late = time.monotonic() >= end
             verdict = verdict_on_error(error)
         try:
@@ -190,10 +196,11 @@ class ThreadRunner:
         self._watching = False
         self._reports: deque[_Report] = deque()
         self._woken = threading.Lock()
+        self._pid = process.pid
         self._timers: dict[Delivery, asyncio.TimerHandle] = {}
         self._began: dict[Delivery, float] = {}
         self._threads = [
-            threading.Thread(target=self._work, name=f"redisq-{handler.queue}-{number}", daemon=True)
+            threading.Thread(target=self._work, name=f"{process.HANDLERS}-{handler.queue}-{number}", daemon=True)
             for number in range(handler.concurrency)
         ]
         for thread in self._threads:
@@ -266,12 +273,16 @@ class ThreadRunner:
             self._began[delivery] = report.began
         try:
             result = self._function(delivery)
+            if process.pid != self._pid:
+                process.end_fork()
             if is_awaitable(result):
                 report.answer = result
             else:
                 report.late = self._is_late(report)
                 report.verdict = verdict_on_result(result)
         except BaseException as error:  # SystemExit too: a handler may not end a thread
+            if process.pid != self._pid:
+                process.end_fork(error)
             report.late = self._is_late(report)
             report.verdict = verdict_on_error(error)
         return report

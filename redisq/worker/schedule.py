@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from redisq import logs, options
+from redisq import logs, options, process
 from redisq.aclient import drive
 from redisq.connection import AsyncLink
 from redisq.errors import InvalidArgument, InvalidMessage, MessageConflict, QueueFull, RedisQError, Unavailable
@@ -127,9 +127,17 @@ class Schedule:
     async def request(self, tick: datetime) -> Any:
         """Let the function make the request of a tick; what it raises is raised."""
         call = partial(self.function, tick.astimezone(self.cron.zone)) if self.takes_tick else self.function
-        answer = call() if shapes.is_async(self.function) else await _in_thread(call)
-        while is_awaitable(answer):
-            answer = await answer
+        pid = process.pid
+        try:
+            answer = call() if shapes.is_async(self.function) else await _in_thread(call)
+            while is_awaitable(answer):
+                answer = await answer
+        except BaseException as error:
+            if process.pid != pid:
+                process.end_fork(error)
+            raise
+        if process.pid != pid:
+            process.end_fork()
         return answer
 
 
@@ -161,10 +169,13 @@ async def _in_thread(call: Callable[[], Any]) -> Any:
             answer: tuple[Any, BaseException | None] = (call(), None)
         except BaseException as error:  # SystemExit too; and as a value, as a future holds no StopIteration
             answer = (None, error)
+        if process.pid != pid:
+            process.end_fork(answer[1])
         outcome.set_result(answer)
 
+    pid = process.pid
     run = contextvars.copy_context().run  # the tick's
-    threading.Thread(target=run, args=(work,), name="redisq-schedule", daemon=True).start()
+    threading.Thread(target=run, args=(work,), name=f"{process.HANDLERS}-schedule", daemon=True).start()
     value, error = await asyncio.wrap_future(outcome)
     if error is not None:
         raise error

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
-from redisq import calls, keys, logs, options
+from redisq import calls, keys, logs, loops, options, process, scripts
 from redisq.bounds import check_definition
 from redisq.connection import AsyncLink
-from redisq.errors import InvalidArgument, RedisQError, Unavailable
+from redisq.errors import InvalidArgument, RedisQError, Unavailable, WorkerError
 from redisq.operations import Operations, limits_of
 from redisq.settings import Settings
 from redisq.tokens import Credentials
 from redisq.worker.burst import Burst
 from redisq.worker.consumer import Consumer
 from redisq.worker.delivery import Delivery
+from redisq.worker.ending import Ending
 from redisq.worker.heartbeat import Heartbeat
 from redisq.worker.liveness import Watchdog
 from redisq.worker.loop_watch import LoopWatch
@@ -84,9 +83,7 @@ class Worker:
         self._schedules: list[Schedule] = []
         self._consumers: list[Consumer] = []
         self._scheduler: Scheduler | None = None
-        self._stop: asyncio.Event | None = None
-        self._hurry: asyncio.Event | None = None
-        self._exit_code = 0
+        self._ending = Ending()
         self._name = ""
 
     @property
@@ -185,54 +182,61 @@ class Worker:
         return register
 
     def run(self, *, burst: bool = False) -> int:
-        """Work until SIGTERM or SIGINT; give the process' exit code.
+        """Work until SIGTERM, SIGINT or SIGHUP, or `stop()`; give the process' exit code.
 
         The first signal stops claiming, hands back what has not started and gives running handlers `grace` seconds;
         then they are handed back, too. A second signal cuts the grace short. With `burst`, also end when the queues
         have nothing ready. The exit code is 0, or 1 when the process has to be replaced: `max_stuck` plain handlers
         overran their timeouts, or for `stale_after` seconds it wanted messages and got no answer.
 
+        It does not wait for threads that handlers have left. A handler that holds the event loop beyond all this after
+        a signal is ended with its process. SIGHUP stays ignored where it was, as under `nohup`.
+
         Raises:
+            WorkerError: an event loop runs in this thread: `await worker.run_async()` there. Or this worker runs.
             MissingCredentials, Forbidden, InvalidSettings, Unavailable: at the start.
         """
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(self._run(burst, signals=True))
+        if asyncio._get_running_loop() is not None:
+            raise WorkerError("An event loop runs in this thread already: there, `await worker.run_async()`.")
+        process.open_standard_streams()
+        return loops.run(self._run(burst, signals=True), loops.fastest())
 
     async def run_async(self, *, burst: bool = False) -> int:
         """Work until `stop()` is called or the task is cancelled. See `run`; the signals are left to the caller."""
         return await self._run(burst, signals=False)
 
     def stop(self) -> None:
-        """Stop as the first SIGTERM does; called again, as the second. From the loop's thread."""
-        if self._stop is not None and self._hurry is not None:
-            (self._hurry if self._stop.is_set() else self._stop).set()
+        """Stop as the first SIGTERM does; called again, as the second. From any thread, or a signal handler.
+
+        Before the worker runs, it makes the next run end as soon as it has begun.
+        """
+        self._ending.ask()
 
     async def _run(self, burst: bool, signals: bool) -> int:
         options.switch_of("burst", burst)
         if not (self._handlers or self._schedules):
             raise ValueError("this worker has no handler: decorate a function with @worker.handler(QUEUE)")
-        if self._stop is not None:
-            raise RuntimeError("this worker is running: a second run at the same time takes a Worker of its own")
+        if self._ending.loop is not None:
+            raise WorkerError("This worker is running: a second run at the same time takes a Worker of its own.")
         settings = Settings.merged(self._settings, None)
         operations = Operations(settings, self._credentials)
         for queue in self._handlers:
             operations.authorise("work", queue, None)
         for schedule in self._schedules:
             operations.authorise("queue", schedule.queue, None)
+        scripts.read_all()
         loop = asyncio.get_running_loop()
         link, claims = AsyncLink(settings), AsyncLink(settings.model_copy(update={"retry_deadline": 0.0}))
         self._name = process_name()
         heartbeat = Heartbeat(settings, self._name, loop)
         async with AsyncExitStack() as stack:
-            self._stop, self._hurry, self._exit_code = asyncio.Event(), asyncio.Event(), 0
-            stack.callback(setattr, self, "_stop", None)
+            self._ending.begin()
+            stack.callback(self._ending.ended)
             await link.endpoint()
             stack.push_async_callback(link.close)
             stack.push_async_callback(claims.close)
-            if signals and threading.current_thread() is threading.main_thread():
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    loop.add_signal_handler(number, self.stop)
-                    stack.callback(loop.remove_signal_handler, number)
+            if signals:
+                stack.enter_context(process.catching(lambda _: self.stop(), loop, self._ending.note_signal))
             heartbeat.start()
             stack.push_async_callback(_end, heartbeat)
             surroundings = Surroundings.here(self._name)
@@ -266,8 +270,9 @@ class Worker:
                 stack.callback(setattr, self, "_scheduler", None)
             await claims.check_server()
             await self._look_around(claims, settings.namespace)
+            await heartbeat.connected()
             await self._work(burst, settings.grace)
-        return self._exit_code
+        return self._ending.exit_code
 
     def _share_slots(self) -> tuple[list[Handler], Turns | None]:
         """Say how many slots each handler has, and whether they are taken in turns."""
@@ -298,7 +303,6 @@ class Worker:
             )
 
     async def _work(self, burst: bool, grace: float) -> None:
-        assert self._stop is not None  # noqa: S101 - set by _run
         if self._handlers:
             log.info("working on %s", ", ".join(self._handlers), extra=about(self._name))
         common = Burst(self._consumers) if burst else None
@@ -307,7 +311,7 @@ class Worker:
             log.info("queueing on schedule: %s", ", ".join(self.schedules), extra=about(self._name))
             loops.append(self._scheduler.run())
         running = asyncio.gather(*loops)
-        stopped = asyncio.create_task(self._stop.wait())
+        stopped = asyncio.create_task(self._ending.stop.wait())
         try:
             await asyncio.wait((running, stopped), return_when=asyncio.FIRST_COMPLETED)
             if running.done():
@@ -345,10 +349,9 @@ class Worker:
 
     async def _wait_until_idle(self, seconds: float, hurried: bool = False) -> None:
         """Wait until no handler runs, `seconds` have passed, or, unless `hurried`, a second signal came."""
-        assert self._hurry is not None  # noqa: S101 - set by _run
         waits: list[asyncio.Future[Any]] = [asyncio.gather(*(consumer.idle() for consumer in self._consumers))]
         if not hurried:
-            waits.append(asyncio.ensure_future(self._hurry.wait()))
+            waits.append(asyncio.ensure_future(self._ending.hurry.wait()))
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
@@ -356,26 +359,21 @@ class Worker:
 
     def _check_stuck(self, limit: int) -> None:
         stuck = sum(consumer.stuck for consumer in self._consumers)
-        if stuck >= limit and self._stop is not None and not self._stop.is_set():
+        if stuck >= limit and not self._ending.stop.is_set():
             text = "%d handlers overran their timeouts and hold their threads: this process ends to be replaced"
             log.error(text, stuck, extra=about(self._name))
-            self._give_up()
+            self._ending.give_up()
 
     def _watchdog(self, settings: Settings, loop: asyncio.AbstractEventLoop, may_kill: bool) -> Watchdog:
         def on_stale(seconds: float) -> None:
             text = "no message was fetched for %.0f s (REDISQ_STALE_AFTER): this worker ends to be replaced"
             log.error(text, seconds, extra=about(self._name))
-            loop.call_soon_threadsafe(self._give_up)
+            loop.call_soon_threadsafe(self._ending.give_up)
 
         fetches = [consumer.fetches for consumer in self._consumers]
         end_within = settings.grace + _LAST_WORDS + _FAREWELL
-        return Watchdog(self._name, fetches, settings.stale_after, on_stale, end_within if may_kill else None)
-
-    def _give_up(self) -> None:
-        """End with exit code 1, unless the worker ends already."""
-        if self._stop is not None and not self._stop.is_set():
-            self._exit_code = 1
-            self._stop.set()
+        kill_after = end_within if may_kill else None
+        return Watchdog(self._name, fetches, settings.stale_after, on_stale, kill_after, self._ending)
 
 
 def _check_whole(name: str, value: object, most: int) -> None:
@@ -387,13 +385,3 @@ async def _end(thread: Heartbeat | Watchdog | LoopWatch) -> None:
     thread.stop()
     while thread.is_alive():  # not joined in a thread: the loop's own may all be taken by handlers
         await asyncio.sleep(0.005)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Give uvloop's factory when it is installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory

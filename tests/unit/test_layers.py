@@ -15,9 +15,9 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 
 #: The lowest row first. A module, or a package as a whole, imports only from rows below its own.
 ROWS: list[set[str]] = [
-    {"errors", "extras", "logs", "private"},
+    {"errors", "extras", "logs", "private", "process"},
     {"embedded_folder"},
-    {"supervisor"},
+    {"supervisor", "loops"},
     {
         "addresses",
         "keys",
@@ -33,7 +33,7 @@ ROWS: list[set[str]] = [
         "tls",
         "urls",
         "idle",
-        "loops",
+        "per_loop",
     },
     {"bounds", "jsonlines"},
     {"codec", "findings", "options", "server", "tokens", "scripts"},
@@ -54,7 +54,7 @@ ROWS: list[set[str]] = [
 BESIDE = {
     "private": set(),
     "embedded_folder": {"private"},
-    "supervisor": {"private", "embedded_folder"},
+    "supervisor": {"process", "private", "embedded_folder"},
     "embedded": {"errors", "extras", "private", "embedded_folder"},
 }
 #: Only these speak Redis' protocol.

@@ -21,7 +21,7 @@ ERRORS = {
     *("QueueNotFound", "MessageNotFound", "MessageConflict", "QueueFull", "BatchError", "LeaseLost"),
     *("MissingCredentials", "InvalidCredentials", "InvalidToken", "TokenExpired", "Forbidden"),
     *("InvalidApplication", "ApplicationNotFound", "ApplicationConflict"),
-    *("Unavailable", "Indeterminate"),
+    *("Unavailable", "Indeterminate", "WorkerError"),
 }
 HEAVY = ["asyncio", "redis", "msgpack", "pydantic", "pydantic_settings", "typer"]
 

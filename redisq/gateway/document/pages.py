@@ -44,6 +44,12 @@ def _written(root_path: str) -> bytes:
     return json.dumps(document(root_path), separators=(",", ":")).encode()
 
 
+def read_all(root_path: str) -> None:
+    """Make the document and its page now, as their files may be missing later."""
+    _written(root_path)
+    _shown(root_path)
+
+
 @cache
 def _shown(root_path: str) -> tuple[bytes, str]:
     """Make the page, and the policy that lets its own style sheet in and nothing else."""

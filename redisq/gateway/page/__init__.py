@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -31,6 +32,7 @@ def routes(context: Context, door: Door) -> list[BaseRoute]:
     """Give the page's routes."""
     sessions = Sessions(context, door)
     pages = Pages(sessions, context.settings.namespace)
+    context.readings.extend([pages.read_all, *(partial(static_file, name) for name in _STATIC)])
     history = History(context.acting_for("").stats, context.stopping)
     views, actions = Views(context, pages, history), Actions(context, pages)
     entrance = _Entrance(pages)

@@ -116,9 +116,15 @@ class Pages:
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            auto_reload=False,
         )
         self._templates.filters.update(shown.FILTERS)
         self._templates.globals["static"] = self._static_address
+
+    def read_all(self) -> None:
+        """Read all templates now: later their files may be missing, or be newer than this code."""
+        for name in self._templates.list_templates(extensions=["html"]):
+            self._templates.get_template(name)
 
     def show(
         self, request: Request, template: str, visitor: Visitor | None, values: Mapping[str, Any], status: int = 200
