@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 4
+ORDINARY := 'not packaging and not chaos and not browser'
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 17
 
 $(BIN)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -27,8 +28,17 @@ demo: $(BIN)/.ready ## Run the main job on an embedded Redis
 	$(BIN)/redisq demo
 
 .PHONY: test
-test: $(BIN)/.ready ## Run the tests (REDISQ_TEST_SERVERS=path:path adds servers)
-	$(BIN)/python -m pytest -n $(JOBS) -m 'not packaging and not chaos and not browser' $(ARGS)
+test: $(BIN)/.ready ## Run the tests but for those that are there for completeness (REDISQ_TEST_SERVERS=path:path adds servers)
+	$(BIN)/python -m pytest -n $(JOBS) -m $(ORDINARY) $(ARGS)
+
+.PHONY: test-left-out
+test-left-out: $(BIN)/.ready ## Run a tenth of what `make test` leaves out (ARGS=--seed=2: another tenth)
+	$(BIN)/python -m pytest -n $(JOBS) -m $(ORDINARY) --left-out --sample 0.1 --scale 0.1 $(ARGS)
+
+.PHONY: test-all
+test-all: $(BIN)/.ready ## Run all tests, on all servers, at their full counts, an hour or so
+	$(BIN)/python -m pytest -n 2 -m $(ORDINARY) --full --scale 1 $(ARGS)
+	$(MAKE) test-packaging test-browser test-chaos
 
 .PHONY: test-packaging
 test-packaging: $(BIN)/.ready ## Install the wheel with each extra into empty environments and run it there
@@ -98,7 +108,7 @@ fmt: $(BIN)/.ready ## Mend style
 	$(BIN)/ruff format .
 
 .PHONY: check
-check: lint type test test-packaging test-chaos ## All that CI checks
+check: lint type test test-left-out test-packaging test-chaos ## All that CI checks
 
 .PHONY: clean
 clean: ## Remove what the other targets made
