@@ -18,13 +18,17 @@ if TYPE_CHECKING:
     from redisq.model import Definition
     from redisq.settings import Settings
 
-_NO_SETTING = {"paused": False, "security": "token", "schema": None}  # what is not in `Settings`
+_NO_SETTING = {"paused": False, "security": "token", "schema": None, "check_formats": True}  # what is not in `Settings`
 _DEFAULT = "default"  # as a value: take the setting out of the definition
 _MOST_BYTES = 1024 * 1024  # of a schema's file; one that is longer is refused for its size in any case
 
 
 def _setting(metavar: str, help: str) -> Any:
     return typer.Option(metavar=metavar, help=help, show_default=False)
+
+
+def _flag(spelled: str, help: str) -> Any:
+    return typer.Option(spelled, help=help, show_default=False)
 
 
 def _unbuilt() -> Any:
@@ -69,6 +73,9 @@ def define(
         str | None, _setting("token|none", "Whether the HTTP gateway asks for a token: none lets anybody in.")
     ] = None,
     schema: Annotated[str | None, _setting("FILE", "JSON Schema that requests have to fit; - reads it here.")] = None,
+    check_formats: Annotated[
+        bool | None, _flag("--check-formats/--no-check-formats", "Whether the schema's format is checked, as it is.")
+    ] = None,
     durability: Annotated[str | None, _unbuilt()] = None,
     partitions: Annotated[str | None, _unbuilt()] = None,
     token: options.Token = None,
@@ -97,6 +104,7 @@ def define(
         "paused": paused,
         "security": security,
         "schema": schema,
+        "check_formats": check_formats,
         "durability": durability,
         "partitions": partitions,
     }
@@ -119,11 +127,13 @@ def define(
             output.document({"queue": queue, "created": new, "changes": changed, "definition": definition})
 
 
-def _value(name: str, text: str) -> Any:
+def _value(name: str, text: str | bool) -> Any:
     """Read an option's value: None for the default, else what `RedisQ.define` takes; it checks the bounds."""
     from redisq.bounds import NOT_BUILT_YET
     from redisq.model import Definition
 
+    if isinstance(text, bool):
+        return text
     if text == _DEFAULT:
         return None
     if name in NOT_BUILT_YET or name == "security":

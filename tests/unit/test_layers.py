@@ -17,7 +17,7 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 ROWS: list[set[str]] = [
     {"errors", "supervisor"},
     {"addresses", "keys", "model", "scopes", "strict", "faults", "gate", "embedded", "failpoints", "packing"},
-    {"bounds"},
+    {"aside", "bounds", "schema_keywords"},
     {"codec", "findings", "options", "server", "tokens", "scripts"},
     {"applications"},
     {"acl", "settings", "replies", "schema_bounds", "schema_errors"},
