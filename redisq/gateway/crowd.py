@@ -1,4 +1,4 @@
-"""How many connections there are, in all and of each address."""
+"""How many connections there are, in all and of each address, and how many requests of each client behind proxies."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Crowd(ServerState):
         self.stopping = False
         self.count = 0
         self.of: Counter[str] = Counter()
+        self.behind: Counter[str] = Counter()  # trusted proxies: requests under way of each client
         self.handshakes: set[asyncio.Task[None]] = set()
 
     def enter(self, transport: asyncio.Transport) -> Peer | None:
@@ -46,6 +47,22 @@ class Crowd(ServerState):
         self.count += 1
         self.of[counted] += 1
         return Peer((addresses.plain(host), told[1]) if told else None, counted, trusted)
+
+    def begin(self, client: str) -> bool:
+        """Count a request that a trusted proxy forwards for a client; False when that has too many under way.
+
+        Of whom the proxy says nothing ("") there may be any number.
+        """
+        if client and self.behind[client] >= self.options.connections_per_address:
+            return False
+        self.behind[client] += 1
+        return True
+
+    def end(self, client: str) -> None:
+        """Count such a request no more."""
+        self.behind[client] -= 1
+        if not self.behind[client]:
+            del self.behind[client]
 
     def leave(self, peer: Peer) -> None:
         """Count a connection no more."""

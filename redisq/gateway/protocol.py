@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from enum import Enum
 from typing import Any, cast
 from urllib.parse import unquote
@@ -79,6 +80,9 @@ class Connection(Lined):
         self._refused: Refused | None = None  # why nothing more is parsed
         self._left: float | None = None  # when it was closed from this side
         self._discarded = 0
+        self._counted: deque[str] = (
+            deque()
+        )  # clients behind the proxy whose requests are under way, the first one first
 
     # --- What comes ---
 
@@ -101,6 +105,8 @@ class Connection(Lined):
             super().connection_lost(exc)
             self.pipeline.clear()
             self.server_state.leave(self._peer)
+            while self._counted:
+                self._count_no_more()
 
     def eof_received(self) -> None:
         """Let the transport close: a client that says no more is gone."""
@@ -202,12 +208,23 @@ class Connection(Lined):
 
     def _believe_the_proxy(self) -> None:
         forwarded = [value for name, value in self.headers if name == b"x-forwarded-for"]
+        client = ""
         if forwarded and self.client:
             client = addresses.client_of(self.client[0], forwarded, self._options.trusted_proxies)
             self.scope["client"] = (client, 0)
+        self._count(addresses.neighbourhood(client) if client else "")
         schemes = [value for name, value in self.headers if name == b"x-forwarded-proto"]
         if schemes and schemes[-1] in (b"http", b"https"):
             self.scope["scheme"] = "https" if schemes[-1] == b"https" else "http"
+
+    def _count(self, client: str) -> None:
+        """Count a client's request until it is answered: those of many share a proxy's connections."""
+        if not self.server_state.begin(client):
+            raise Refused(503, "there are too many requests under way from this address")
+        self._counted.append(client)
+
+    def _count_no_more(self) -> None:
+        self.server_state.end(self._counted.popleft())
 
     def on_body(self, body: bytes) -> None:
         """Hand a part of the body on."""
@@ -243,6 +260,8 @@ class Connection(Lined):
         """Go on with the next request, or with the refusal that waits, or begin the pause between two requests."""
         self.server_state.total_requests += 1
         self._running = self._task = self._asked = None
+        if self._counted:
+            self._count_no_more()
         if self._outlet.is_closing():
             return
         if self._refused is None:

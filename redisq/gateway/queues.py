@@ -13,7 +13,7 @@ from starlette.routing import Route
 from redisq import aclient, dead_letters
 from redisq.aclient import AsyncRedisQ
 from redisq.dead_letters import Selection
-from redisq.gateway.bodies import JSON, Body, empty, parse_json, type_of, whole
+from redisq.gateway.bodies import JSON, Body, empty, parse_json, parsed, type_of, whole
 from redisq.gateway.context import Context
 from redisq.gateway.door import Door
 from redisq.gateway.errors import BadRequest, reply
@@ -123,7 +123,7 @@ class _Queues:
         queue, mq = await self._admitted(request, "admin")
         query(request)
         type_of(request.scope, JSON)
-        changes = parse_json(await Body(request, _DOCUMENT).whole())
+        changes = await parsed(await Body(request, _DOCUMENT).whole(), parse_json)
         if not isinstance(changes, dict):
             raise BadRequest("A definition is an object of settings and their values.")
         read = {name: value if name in Definition.SECONDS else whole(value) for name, value in changes.items()}
