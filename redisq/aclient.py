@@ -12,12 +12,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from redisq import batches, dead_letters, doctor, listing, waiting
+from redisq.aside import aside
 from redisq.calls import Call
 from redisq.coalescing import Coalescer
 from redisq.connection import AsyncLink
 from redisq.dead_letters import Selection
 from redisq.model import Definition, Finding, Message, Page, QueueStats
-from redisq.operations import Begin, Finish, Flow, Operations, Pause
+from redisq.operations import Aside, Begin, Finish, Flow, Operations, Pause
 from redisq.settings import Settings
 from redisq.tokens import Credentials
 
@@ -247,10 +248,14 @@ async def drive(flow: Flow[T], link: AsyncLink | Coalescer) -> T:
             task.cancel()
 
 
-async def _take(step: Pause | Begin | Finish, link: AsyncLink | Coalescer, under_way: list[asyncio.Task[Any]]) -> Any:
+async def _take(
+    step: Pause | Begin | Finish | Aside, link: AsyncLink | Coalescer, under_way: list[asyncio.Task[Any]]
+) -> Any:
     if isinstance(step, Pause):
         now = asyncio.get_running_loop().time()
         return await asyncio.sleep(_until_beat(step.seconds, now) if step.on_the_beat else step.seconds)
+    if isinstance(step, Aside):
+        return await aside(step.work)
     if isinstance(step, Finish):
         try:
             return await step.handle

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice, repeat
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ from redisq.errors import (
 from redisq.faults import is_cut
 from redisq.keys import PartitionKeys
 from redisq.model import MAX_BYTES_CEILING, Message
-from redisq.operations import Begin, Finish, Flow, Operations
+from redisq.operations import Aside, Begin, Finish, Flow, Operations
 from redisq.replies import Outcome
 from redisq.schemas import Schema
 
@@ -66,7 +67,10 @@ def queue_messages(
                 if number == 0:
                     raise
                 given_up = given_up or _not_sent(error)
-            fitting = made.fitting(chunk, schema)
+            if schema is None or schema.is_quick(chunk.size):
+                fitting = made.fitting(chunk, schema)
+            else:
+                fitting = yield Aside(partial(made.fitting_as_sent, chunk, schema))
             sent, before = before, None
             given_up = given_up or (yield from made.settle(sent))  # before the next is sent, which keeps their order
             if given_up is not None:
@@ -96,12 +100,14 @@ class _Chunk:
     ids: list[bytes] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     requests: list[object] = field(default_factory=list)
+    size: int = 0  # bytes of the bodies
 
     def take(self, number: int, id: bytes, body: bytes, request: object) -> None:
         self.numbers.append(number)
         self.ids.append(id)
         self.bodies.append(body)
         self.requests.append(request)
+        self.size += len(body)
 
     def messages(self) -> Iterator[Plain]:
         nothing = repeat(0.0), repeat(None), repeat(0)  # neither delay nor life nor priority
@@ -119,7 +125,7 @@ class _Made:
 
     def chunks(self) -> Iterator[_Chunk]:
         """Give what fits into one call, each message with its number."""
-        chunk, size = _Chunk(), 0
+        chunk = _Chunk()
         ids = _new_ids() if self._ids is None else iter(self._ids)
         for number, request in enumerate(self._requests):
             id = next(ids)
@@ -130,11 +136,10 @@ class _Made:
                 self.errors[number] = error
                 continue
             held = len(chunk.numbers)
-            if held and (held == _CHUNK or size + len(body) > _CHUNK_BYTES):
+            if held and (held == _CHUNK or chunk.size + len(body) > _CHUNK_BYTES):
                 yield chunk
-                chunk, size = _Chunk(), 0
+                chunk = _Chunk()
             chunk.take(number, id, body, request)
-            size += len(body)
         if chunk.numbers:
             yield chunk
 
@@ -145,12 +150,16 @@ class _Made:
         fitting = _Chunk()
         for number, id, body, request in zip(chunk.numbers, chunk.ids, chunk.bodies, chunk.requests, strict=True):
             try:
-                schema.check(request)
+                schema.check(request, len(body))
             except SchemaViolation as error:
                 self.errors[number] = error
             else:
                 fitting.take(number, id, body, request)
         return fitting
+
+    def fitting_as_sent(self, chunk: _Chunk, schema: Schema) -> _Chunk:
+        """Do the same with the requests as they were encoded, which nobody can change meanwhile."""
+        return self.fitting(replace(chunk, requests=[codec.decode_request(body)[0] for body in chunk.bodies]), schema)
 
     def settle(self, sent: tuple[_Chunk, Any] | None) -> Flow[RedisQError | None]:
         """Note the outcomes of what was sent; the answer is why nothing more is to be sent, if so."""

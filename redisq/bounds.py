@@ -52,9 +52,9 @@ def _check_setting(name: str, value: Any) -> None:
         if not isinstance(value, dict):
             raise InvalidDefinition("schema takes a JSON Schema, a dict.")
         return  # the rest is for `schemas`
-    if name == "paused":
+    if name in ("paused", "check_formats"):
         if not isinstance(value, bool):
-            raise InvalidDefinition("paused takes true or false.")
+            raise InvalidDefinition(f"{name} takes true or false.")
         return
     if name == "security":
         if value not in SECURITY:

@@ -14,7 +14,7 @@ from redisq.calls import Call
 from redisq.connection import Begun, Link
 from redisq.dead_letters import Selection
 from redisq.model import Definition, Finding, Message, Page, QueueStats
-from redisq.operations import Begin, Finish, Flow, Operations, Pause
+from redisq.operations import Aside, Begin, Finish, Flow, Operations, Pause
 from redisq.settings import Settings
 from redisq.tokens import Credentials
 
@@ -372,11 +372,13 @@ class RedisQ:
             for call in under_way:
                 call.close()
 
-    def _take(self, step: Call[Any] | Pause | Begin | Finish, under_way: list[Begun[Any]]) -> Any:
+    def _take(self, step: Call[Any] | Pause | Begin | Finish | Aside, under_way: list[Begun[Any]]) -> Any:
         if isinstance(step, Call):
             return self._link.call(step)
         if isinstance(step, Pause):
             return time.sleep(step.seconds)
+        if isinstance(step, Aside):
+            return step.work()
         if isinstance(step, Finish):
             under_way.remove(step.handle)
             return step.handle.finish()

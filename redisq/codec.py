@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
@@ -81,12 +81,48 @@ def decode(data: bytes, max_bytes: int | None = None) -> Any:
     try:
         value = _unpack(data)
     except Exception:  # ValueError, OverflowError, TypeError, RecursionError, ...: whichever, it is no message
-        raise InvalidMessage(
-            "These bytes are not a message that redisq wrote: they are damaged, cut short or beyond its limits."
-        ) from None
+        raise _unreadable() from None
     if encode(value, max_bytes=sys.maxsize) != data:
         raise _foreign_encoding(data)
     return value
+
+
+def check_extent(data: bytes) -> None:
+    """Refuse a stranger's bytes of more list elements and map keys than a message has, before all of it is made.
+
+    Raises: InvalidMessage; for bytes that are not msgpack as well.
+    """
+    if len(data) <= MAX_ITEMS:  # each takes a byte at least
+        return
+    items = 0
+
+    def count(container: Sequence[object]) -> None:
+        nonlocal items
+        items += len(container)
+        if items > MAX_ITEMS:
+            raise _TooMany
+
+    try:
+        _unpack(data, max_map_len=MAX_ITEMS, list_hook=count, object_pairs_hook=count)
+    except _TooMany:
+        raise too_many_items() from None
+    except Exception:
+        raise _unreadable() from None
+
+
+class _TooMany(Exception):
+    """There are more elements than a message may have."""
+
+
+def too_many_items() -> InvalidMessage:
+    """Say that a message has too many list elements and map keys."""
+    return InvalidMessage(f"The message has more than {MAX_ITEMS:,} list elements and map keys; split it.")
+
+
+def _unreadable() -> InvalidMessage:
+    return InvalidMessage(
+        "These bytes are not a message that redisq wrote: they are damaged, cut short or beyond its limits."
+    )
 
 
 def encode_request(
@@ -170,7 +206,7 @@ def _check(value: Any, max_bytes: int) -> None:
             raise _refusal(place, f"lists and maps go deeper than {MAX_DEPTH} levels; flatten them, or break a cycle")
         items -= len(container)
         if items < 0:
-            raise InvalidMessage(f"The message has more than {MAX_ITEMS:,} list elements and map keys; split it.")
+            raise too_many_items()
         is_map = type(container) is dict
         if is_map:
             room -= _check_keys(container, place)

@@ -33,7 +33,7 @@ def read(stored: Mapping[str, str]) -> Definition:
     """Read a definition; what is no number, written there by another program, counts as not set, as in scripts."""
     values: dict[str, Any] = {}
     for name, text in stored.items():
-        if name == "paused":
+        if name in ("paused", "check_formats"):
             values[name] = text == "1"
         elif name == "security":
             values[name] = dict(zip("01", SECURITY, strict=True)).get(text)
@@ -41,6 +41,12 @@ def read(stored: Mapping[str, str]) -> Definition:
             values[name] = _object(text)
         elif name in Definition.__dataclass_fields__ and (number := stored_number(text)) is not None:
             values[name] = number / 1000 if name in Definition.SECONDS else number
+    if (
+        "check_formats" not in values
+        and values.get("schema") is not None
+        and not schemas.checks_formats(stored["schema"])
+    ):
+        values["check_formats"] = False  # a redisq stored it that did not check them
     return Definition(**values)
 
 

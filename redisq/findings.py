@@ -310,7 +310,7 @@ def _of_definition(queue: str, config: Mapping[str, str]) -> Iterator[Finding]:
 
 def _is_valid(name: str, text: str) -> bool:
     try:
-        if name in ("paused", "security"):
+        if name in ("paused", "security", "check_formats"):
             return text in ("0", "1")
         if (number := stored_number(text)) is None:
             return False

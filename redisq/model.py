@@ -323,6 +323,8 @@ class Definition:
 
     `max_length` counts waiting messages, ready and scheduled; 0 is no limit. `paused` stops claims, not queueing.
     `schema` is a JSON Schema (2020-12) that requests have to fit; None is none. Clients notice a change in 5 s.
+    `check_formats` is whether its `format` is checked: by default it is, but False for a schema that a redisq stored
+    which did not know this setting.
     `security` is for HTTP gateways: with "none" those whose REDISQ_HTTP_OPEN_QUEUES names the queue let anybody queue,
     get, delete and work on messages there.
     """
@@ -340,6 +342,7 @@ class Definition:
     paused: bool | None = None
     security: str | None = None
     schema: dict[str, Any] | None = None
+    check_formats: bool | None = None
 
     SECONDS = frozenset({"backoff_base", "backoff_cap", "lease", "retention", "dead_retention", "dedup_window"})
 

@@ -1,8 +1,9 @@
 """The public operations, once, as flows: generators of calls and pauses that `RedisQ` and `AsyncRedisQ` drive. Pure.
 
 A flow yields a `Call` and is sent its decoded reply (or has its error thrown in), or yields a `Pause`; or it yields a
-`Begin`, goes on with something else while that call is under way, and yields a `Finish` for its reply. Before its first
-call it has checked the names, the ids, the body and the grant, so that a refused operation sends nothing.
+`Begin`, goes on with something else while that call is under way, and yields a `Finish` for its reply. What would hold
+an event loop up is yielded as `Aside`. Before its first call it has checked the names, the ids, the body and the grant,
+so that a refused operation sends nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -66,13 +68,21 @@ class Finish:
     handle: Any
 
 
-Flow = Generator[Call[Any] | Pause | Begin | Finish, Any, T]
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """Work that takes a while: on an event loop it is done in a thread, and its answer is sent back."""
+
+    work: Callable[[], Any]
+
+
+Flow = Generator[Call[Any] | Pause | Begin | Finish | Aside, Any, T]
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
     """What is known of a queue's schema, and until when."""
 
+    text: str | None
     schema: schemas.Schema | None
     until: float
 
@@ -221,8 +231,10 @@ class Operations:
         new, name = NewMessage(chosen, codec.digest(body), body, wait, life, urgency), keys.id_text(chosen)
         try:
             schema = yield from self.prepare(queue, len(body))
-            if schema is not None:
-                schema.check(message)
+            if schema is not None and schema.is_quick(len(body)):
+                schema.check(message, len(body))
+            elif schema is not None:  # what was encoded, as the message may be changed meanwhile
+                yield Aside(partial(_check, schema, body))
             (outcome,) = yield calls.put(where, self.limits, new)
             return name, _raise(outcome)
         except Indeterminate as error:
@@ -248,13 +260,18 @@ class Operations:
         yield from self.register(queue, smallest)
         text: str | None = yield calls.schema(self.keys_of(queue))
         try:
-            schema = None if text is None else schemas.load(text)
+            if text is None:
+                schema = None
+            elif known is not None and known.text == text:
+                schema = known.schema
+            else:
+                schema = yield Aside(partial(schemas.load, text))
         except InvalidDefinition as error:
             raise InvalidDefinition(f"The definition of {queue} is damaged; define its schema anew. {error}") from None
         if queue in self._registered:
             if len(self._known) > _MANY_QUEUES:
                 self._known.clear()
-            self._known[queue] = _Known(schema, now + _READ_SCHEMA_AGAIN)
+            self._known[queue] = _Known(text, schema, now + _READ_SCHEMA_AGAIN)
         return schema
 
     def register(self, queue: str, smallest: int = 0) -> Flow[None]:
@@ -302,7 +319,10 @@ class Operations:
         """Change a queue's definition; the answer is the whole of it."""
         where = self.keys_of(queue)
         self.authorise("admin", queue, token)
-        stored = [(name, definitions.stored(name, value)) for name, value in check_definition(changes).items()]
+        checked = check_definition(changes)
+        if checked.get("schema") is not None:
+            yield Aside(partial(schemas.stored, checked["schema"]))  # it is remembered
+        stored = [(name, definitions.stored(name, value)) for name, value in checked.items()]
         if stored:
             yield from self.register(queue)
             self._known.pop(queue, None)
@@ -365,6 +385,11 @@ def limits_of(settings: Settings) -> Limits:
         max_bytes=settings.max_bytes,
         max_length=settings.max_length,
     )
+
+
+def _check(schema: schemas.Schema, body: bytes) -> None:
+    request, _ = codec.decode_request(body)
+    schema.check(request, len(body))
 
 
 def _raise(outcome: T | RedisQError) -> T:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
+from functools import reduce
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from redisq.codec import MAX_DEPTH
 from redisq.errors import InvalidDefinition
+from redisq.schema_keywords import COMPARED, LIMITS
 
 MAX_SCHEMA_BYTES = 64 * 1024
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -23,13 +25,29 @@ _SCHEMA_DEPTH = 64  # objects and lists inside each other
 _MAX_CHAIN = 100  # schemas that lead to each other without a step into the message: the validator recurses
 _MAX_TARGETS = 200
 _MAX_PATTERNS = 100  # each takes up to a quarter of a megabyte when compiled
+_SHOWN = 100  # characters of a reference in an error
 _MAX_STEPS = 50_000  # of this judgement
-MAX_CHECKS = 1_000  # at one place of a message; each takes 10 to 20 ns, and a message has 100,000 places at most
-MAX_PATTERN_SIZE = 32 * 1024  # of all patterns at one place, as `pattern_size` tells it; 0.1 us per KiB and character
+MAX_CHECKS = 4_000  # at one place of a message, each as long as the library takes for a type: 10 to 20 ns
+MAX_PATTERN_SIZE = 60 * 1024  # of all patterns at one place, as `pattern_size` tells it; 0.1 us per KiB and character
 
-_REMEMBERED = 5  # checks that looking up a recursive reference is worth: the validator remembers its outcomes
-_MATCH = 5  # checks that matching a short text is worth
-_UNEVALUATED = 3  # how often the validator goes over what unevaluatedItems and unevaluatedProperties look back on
+# What else is done at a place, in checks: the worst operand's time, measured as `schema_keywords` says.
+_REMEMBERED = 5  # looking up a recursive reference: the validator remembers its outcomes
+_MATCH = 5  # matching a short text
+_OURS = 40  # a keyword that is checked in Python
+_MULTIPLE = 150  # multipleOf, by the digits of a fraction
+_UNIQUE = 80  # uniqueItems, of each item and all inside
+_UNEVALUATED = 4  # times that the validator goes over what unevaluatedItems and unevaluatedProperties look back on
+_LOOKED_UP = 2  # bytes of a pattern that comparing a text with those of an enum is worth
+
+#: Formats that are checked -> checks, and bytes of a pattern, that each is worth: 437 ns for each character of an
+#: international host name, of which 253 are looked at; up to 11 for one of a regular expression; elsewhere up to 5.
+FORMATS = {
+    **dict.fromkeys(("date", "time", "date-time", "duration", "ipv4", "ipv6", "uuid", "hostname"), (_MATCH, 32)),
+    **dict.fromkeys(("email", "idn-email", "json-pointer", "relative-json-pointer"), (2 * _MATCH, 64)),
+    **dict.fromkeys(("uri", "uri-reference", "iri", "iri-reference", "uri-template"), (_MATCH, 64)),
+    "regex": (_MATCH, 128),
+    "idn-hostname": (120, 4608),
+}
 
 #: keyword -> how its schemas are held: one, a list, or a map. Those in the first row concern the same place.
 HERE = {"not": 1, "if": 1, "then": 1, "else": 1, "allOf": 2, "anyOf": 2, "oneOf": 2, "dependentSchemas": 3}
@@ -44,23 +62,31 @@ _REFUSED = {
 
 
 class Work(NamedTuple):
-    """What a schema costs at one place of a message: checks, and how large the patterns are that are matched there."""
+    """What a schema costs at one place of a message: checks, how large the patterns are that are matched there, and how
+    many limits of numbers the library checks itself, which takes it long for a float of more than 64 bits."""
 
     checks: int = 0
     patterns: int = 0
+    limits: int = 0
 
     def __add__(self, other: Work) -> Work:  # type: ignore[override]  # not as tuples
-        return Work(self.checks + other.checks, self.patterns + other.patterns)
+        return Work(self.checks + other.checks, self.patterns + other.patterns, self.limits + other.limits)
 
     def __mul__(self, times: int) -> Work:  # type: ignore[override]
-        return Work(self.checks * times, self.patterns * times)
+        return Work(self.checks * times, self.patterns * times, self.limits * times)
+
+    def most(self, other: Work) -> Work:
+        """Give the work of the costlier one, in each respect."""
+        return Work(*map(max, self, other))
 
 
 class _Followed(NamedTuple):
-    """At which depth in the message a reference was followed, and whether an `unevaluated...` was met since."""
+    """At which depth in the message a reference was followed, and which keywords were met since that go over all below
+    a place once more."""
 
     depth: int
     looked_back: bool = False
+    compared: bool = False
 
 
 def refuse(problem: str) -> InvalidDefinition:
@@ -118,14 +144,24 @@ def subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 class Bounds:
     """The judgement of one schema that is valid by 2020-12's own. `is_schema` asks that of a part of it, `pattern_size`
-    measures a pattern, or refuses it."""
+    measures a pattern, or refuses it; the keywords `ours` are checked in Python; `formats` are checked, at their costs.
+    """
 
     def __init__(
-        self, document: Mapping[str, Any], is_schema: Callable[[Any], bool], pattern_size: Callable[[str], int]
+        self,
+        document: Mapping[str, Any],
+        is_schema: Callable[[Any], bool],
+        pattern_size: Callable[[str], int],
+        ours: Set[str],
+        formats: Mapping[str, tuple[int, int]],
     ) -> None:
         self._document = document
         self._is_schema = is_schema
         self._pattern_size = pattern_size
+        self._ours = ours
+        self._formats = formats
+        self._compares: dict[int, bool] = {}
+        self.prices: dict[int, Work] = {}  # of one place alone, by the id of the schema that it has to fit
         self._anchors: dict[str, Any] = {}
         self._targets: dict[str, Any] = {}
         self._leads_to: dict[str, set[str]] = {}
@@ -133,18 +169,18 @@ class Bounds:
         self._sizes: dict[str, int] = {}
         self._steps = 0
 
-    def check(self) -> None:
-        """Return if the schema can be used.
+    def check(self) -> Work:
+        """Give what the schema costs at one place, if it can be used.
 
         Raises:
             InvalidDefinition: it leaves the document, goes round in circles, or makes too much work.
         """
         try:
-            self._check()
+            return self._check()
         except RecursionError:
             raise refuse("its schemas lead to each other too deeply") from None
 
-    def _check(self) -> None:
+    def _check(self) -> Work:
         self._collect_anchors(self._document)
         self._leads_to["#"] = self._look_over(self._document)
         recursive = {name for name in self._targets if name in self._reach(name)}
@@ -160,6 +196,7 @@ class Bounds:
             raise refuse(
                 "its patterns would take too long on a long text; use fewer for one text, or maxLength instead of {...}"
             )
+        return total
 
     # --- References ---
 
@@ -217,7 +254,8 @@ class Bounds:
         except (KeyError, IndexError, ValueError, TypeError):
             place = None
         if not isinstance(place, dict | bool) or not self._is_schema(place):
-            raise refuse("a $ref leads to something that is not there, or no schema")
+            shown = json.dumps(reference[:_SHOWN])
+            raise refuse(f"the $ref {shown} leads to something that is not there, or no schema")
         return place
 
     def _reach(self, name: str) -> set[str]:
@@ -240,6 +278,8 @@ class Bounds:
         """
         if not isinstance(schema, dict) or depth > MAX_DEPTH:  # no message goes deeper
             return Work(1)
+        if within and not chain and self._compares_items(schema):
+            within = {name: followed._replace(compared=True) for name, followed in within.items()}
         known = (id(schema), depth, frozenset(within.items()))
         if known in self._known:
             return self._known[known]
@@ -268,12 +308,19 @@ class Bounds:
                         "a $ref in it leads back to itself past unevaluatedItems or unevaluatedProperties; "
                         "use items or additionalProperties there"
                     )
+                if within[name].compared:
+                    raise refuse(
+                        "a $ref in it leads back to itself past uniqueItems, which would compare the same items again "
+                        "at every level; leave uniqueItems out there"
+                    )
                 work += Work(_REMEMBERED)
             else:
                 inner_within = {**within, name: _Followed(depth)} if name in recursive else within
                 work += self._work(self._targets[name], inner_within, depth, chain + 1, recursive)
         if looks_back:
             work *= _UNEVALUATED
+        if not chain:
+            self.prices[id(schema)] = work.most(self.prices.get(id(schema), Work()))
         work += self._below(schema, below)
         self._known[known] = work
         return work
@@ -285,23 +332,38 @@ class Bounds:
             every += below(inner) + Work(_MATCH, self._size(pattern))
         if "propertyNames" in schema:
             every += below(schema["propertyNames"])
-        named = [below(inner) for keyword in ("properties",) for inner in schema.get(keyword, {}).values()]
-        named += [below(inner) for inner in schema.get("prefixItems", ())]
-        return every + Work(max((w.checks for w in named), default=0), max((w.patterns for w in named), default=0))
+        named = [below(inner) for inner in (*schema.get("properties", {}).values(), *schema.get("prefixItems", ()))]
+        return every + reduce(Work.most, named, Work())
 
     def _own(self, schema: Mapping[str, Any]) -> Work:
         """Give what the keywords of a schema cost that hold no others."""
-        checks = 1 + len(schema.get("dependentRequired", ())) + len(schema.get("dependentSchemas", ()))
-        options = schema.get("enum", ())
-        if not (all(type(o) is str for o in options) or all(type(o) is int for o in options)):
-            checks += _MATCH * len(options)  # else the validator looks them up at once
-        if isinstance(schema.get("const"), dict | list):
-            checks += len(json.dumps(schema["const"])) // 4
-        if schema.get("uniqueItems"):
-            checks += 50  # it is ours, in Python
+        checks, patterns = 1 + (len(schema) + 3) // 4 + len(schema.get("dependentSchemas", ())), 0
+        checks += sum(1 + len(names) for names in schema.get("dependentRequired", {}).values())
+        checks += sum(_OURS for keyword in COMPARED if keyword in schema and keyword in self._ours)
+        checks += _MULTIPLE * ("multipleOf" in schema) + _UNIQUE * bool(schema.get("uniqueItems"))
+        for option in (*schema.get("enum", ()), schema.get("const")):
+            if isinstance(option, dict | list):
+                checks += 4 + len(json.dumps(option)) // 2
+        if "enum" in schema:
+            patterns += _LOOKED_UP
+        if "format" in schema:
+            more, size = self._formats.get(schema["format"], (0, 0))
+            checks, patterns = checks + more, patterns + size
         if "pattern" in schema:
-            return Work(checks + _MATCH, self._size(schema["pattern"]))
-        return Work(checks)
+            checks, patterns = checks + _MATCH, patterns + self._size(schema["pattern"])
+        return Work(checks, patterns, sum(keyword in schema and keyword not in self._ours for keyword in LIMITS))
+
+    def _compares_items(self, schema: object) -> bool:
+        """Tell whether a schema, or another one for the same place, has uniqueItems."""
+        if not isinstance(schema, dict):
+            return False
+        if id(schema) not in self._compares:
+            self._count_step()
+            self._compares[id(schema)] = False  # for those that lead back here
+            inner = [item for keyword, item in subschemas(schema) if keyword in HERE]
+            inner += [self._targets[schema["$ref"]]] if "$ref" in schema else []
+            self._compares[id(schema)] = bool(schema.get("uniqueItems")) or any(map(self._compares_items, inner))
+        return self._compares[id(schema)]
 
     def _size(self, pattern: str) -> int:
         if pattern not in self._sizes:

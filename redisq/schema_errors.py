@@ -9,10 +9,11 @@ import contextlib
 import copy
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from redisq.codec import Place
+from redisq.schema_keywords import BREATHE, exhausted
 
 MAX_ERRORS = 20
 _PATIENCE = 0.1  # seconds to look; what was found by then is told
@@ -20,6 +21,11 @@ _SHOWN = 200  # characters of the schema in an error
 _HOME = "urn:redisq:schema"  # where the document's references lead while parts of it are compiled
 _VALUES = ("const", "enum", "default", "examples")  # keywords that hold no schemas
 _MAPS = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
+#: Keywords whose schemas are for what lies inside a place: one, or a map or list of several.
+_STEPS = (
+    *("items", "contains", "additionalProperties", "unevaluatedItems", "unevaluatedProperties", "propertyNames"),
+    *("properties", "patternProperties", "prefixItems"),
+)
 
 #: Keywords that are judged together: the first says what is wrong, the others it depends on.
 _GROUPS: tuple[tuple[str, ...], ...] = (
@@ -45,6 +51,7 @@ _WANTED = {
     "minProperties": "must have at least {} keys",
     "maxProperties": "must have at most {} keys",
     "pattern": "must match the pattern {}",
+    "format": "must be of the format {}",
     "const": "must be {}",
     "enum": "must be one of {}",
     "not": "must not fit the schema under not",
@@ -52,6 +59,8 @@ _WANTED = {
     "unevaluatedItems": "has items that the schema does not allow",
     "unevaluatedProperties": "has keys that the schema does not allow",
 }
+
+_UNPRICED = (1, 0)
 
 Error: TypeAlias = tuple[Place, str]
 
@@ -113,7 +122,10 @@ class Search:
                 elif keyword.startswith("unevaluated"):
                     wanted = schema
             part = self._parts[id(schema), keyword] = self._compile(wanted, self._registry)
-        return part.is_valid(value)
+        fits = part.is_valid(value)
+        if exhausted():
+            raise _Enough
+        return fits
 
     def _of(self, schema: Any, value: Any, place: Place, end: float) -> Iterator[Error]:
         """Give the errors of a value that does not fit a schema."""
@@ -122,7 +134,7 @@ class Search:
             return
         found = False
         for keyword in sorted(schema, key=lambda name: name.startswith("unevaluated")):
-            if keyword in _NO_MATTER or (found and keyword.startswith("unevaluated")):
+            if keyword in _NO_MATTER or keyword == BREATHE or (found and keyword.startswith("unevaluated")):
                 continue  # what is unevaluated depends on all the others
             if not self._fits(schema, value, end, keyword):
                 found = True
@@ -264,3 +276,25 @@ def _with_references_home(schema: Any, *, is_map: bool = False) -> Any:
             if is_map or keyword not in _VALUES:
                 _with_references_home(inner, is_map=not is_map and keyword in _MAPS)
     return schema
+
+
+def breathing(schema: Any, prices: Mapping[int, Sequence[int]], *, is_map: bool = False, is_step: bool = False) -> Any:
+    """Copy a schema, and let it call Python at each place inside the message's first, with the price of that place."""
+    if isinstance(schema, list):
+        return [breathing(inner, prices, is_step=is_step) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    copied = {
+        keyword: inner
+        if keyword in _VALUES and not is_map
+        else breathing(
+            inner,
+            prices,
+            is_map=not is_map and keyword in _MAPS,
+            is_step=is_step if is_map else keyword in _STEPS,
+        )
+        for keyword, inner in schema.items()
+    }
+    if is_step and not is_map:
+        copied[BREATHE] = [*prices.get(id(schema), _UNPRICED)]
+    return copied

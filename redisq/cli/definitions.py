@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from redisq.model import Definition
     from redisq.settings import Settings
 
-_NO_SETTING = {"paused": False, "security": "token", "schema": None}  # what is not in `Settings`
+_NO_SETTING = {"paused": False, "security": "token", "schema": None, "check_formats": True}  # what is not in `Settings`
 _DEFAULT = "default"  # as a value: take the setting out of the definition
 _MOST_BYTES = 1024 * 1024  # of a schema's file; one that is longer is refused for its size in any case
 
@@ -28,6 +28,10 @@ def _setting(flag: str, metavar: str, help: str) -> Any:
 
 def _unbuilt(flag: str) -> Any:
     return typer.Option(flag, hidden=True)  # there to be refused by name
+
+
+def _flag(spelled: str, help: str) -> Any:
+    return typer.Option(spelled, help=help, show_default=False)
 
 
 def show(
@@ -91,6 +95,9 @@ def define(
     schema: Annotated[
         str | None, _setting("--schema", "FILE", "JSON Schema that requests have to fit; - reads it here.")
     ] = None,
+    check_formats: Annotated[
+        bool | None, _flag("--check-formats/--no-check-formats", "Whether the schema's format is checked, as it is.")
+    ] = None,
     durability: Annotated[str | None, _unbuilt("--durability")] = None,
     partitions: Annotated[str | None, _unbuilt("--partitions")] = None,
     token: options.Token = None,
@@ -119,6 +126,7 @@ def define(
         "paused": paused,
         "security": security,
         "schema": schema,
+        "check_formats": check_formats,
         "durability": durability,
         "partitions": partitions,
     }
@@ -143,11 +151,13 @@ def define(
             output.show(True, document, "", done=f"{queue} is defined so now.")
 
 
-def _value(name: str, text: str) -> Any:
+def _value(name: str, text: str | bool) -> Any:
     """Read an option's value: None for the default, else what `RedisQ.define` takes; it checks the bounds."""
     from redisq.bounds import NOT_BUILT_YET
     from redisq.model import Definition
 
+    if isinstance(text, bool):
+        return text
     if text == _DEFAULT:
         return None
     if name in NOT_BUILT_YET or name == "security":

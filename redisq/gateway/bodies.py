@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, NoReturn
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 
 from starlette.requests import Request
 from starlette.types import Scope
 
 from redisq import codec, jsonlines
+from redisq.aside import aside
 from redisq.errors import InvalidMessage, MessageTooLarge
 from redisq.gateway.errors import BadRequest, ClientGone, HttpError
 from redisq.gateway.fields import values
+
+T = TypeVar("T")
 
 JSON, MSGPACK, NDJSON = "application/json", "application/msgpack", "application/x-ndjson"
 
@@ -26,6 +30,8 @@ _PARAMETER = rf"[ \t]*+;[ \t]*+(?:({_WORD})=({_WORD}|{_QUOTED}))?+"
 _PARAMETERS, _ONE = re.compile(rf"(?:{_PARAMETER})*+[ \t]*+"), re.compile(_PARAMETER)
 _UTF_8 = frozenset({"utf-8", "utf8"})
 _HEADROOM = 16 * 1024  # bytes, for white space
+_SMALL = 32 * 1024  # bytes of a body that is parsed at once
+_MOST_ITEMS = codec.MAX_ITEMS + 16  # of a message, and of what goes around it
 
 
 def header(scope: Scope, name: bytes) -> str | None:
@@ -138,13 +144,21 @@ def too_large(limit: int) -> MessageTooLarge:
     return MessageTooLarge(f"The body has more than {limit:,} bytes. Send a reference to its data, or raise max_bytes.")
 
 
+async def parsed(raw: bytes, parse: Callable[[bytes], T]) -> T:
+    """Parse a body, beside the event loop where that may take long."""
+    return parse(raw) if len(raw) <= _SMALL else await aside(partial(parse, raw))
+
+
 def parse(kind: str, raw: bytes) -> Any:
     """Read a message.
 
     Raises:
         InvalidMessage: it is malformed, or says something twice.
     """
-    return codec.decode(raw) if kind == MSGPACK else parse_json(raw)
+    if kind != MSGPACK:
+        return parse_json(raw)
+    codec.check_extent(raw)
+    return codec.decode(raw)
 
 
 def parse_json(raw: bytes) -> Any:
@@ -153,6 +167,7 @@ def parse_json(raw: bytes) -> Any:
     Raises:
         InvalidMessage: it is none, or has a key twice, or NaN, or what no message can hold.
     """
+    _check_extent(raw)
     try:
         return _JSON.decode(jsonlines.unmarked(raw).decode())
     except json.JSONDecodeError as error:
@@ -164,6 +179,21 @@ def parse_json(raw: bytes) -> Any:
         raise InvalidMessage("The body is nested too deeply.") from None
     except ValueError as error:  # a number of thousands of digits; a repeated key; NaN
         raise InvalidMessage(f"The body cannot be read: {_reason(error)}.") from None
+
+
+def _check_extent(raw: bytes) -> None:
+    """Refuse a document of more elements and keys than a message has, before a million objects are made of it."""
+    if len(raw) <= _MOST_ITEMS or _items(raw) <= _MOST_ITEMS:
+        return
+    outside = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    texts = outside.count(b'"') // 2
+    if texts > 2 * _MOST_ITEMS or _items(b"".join(outside.split(b'"')[::2])) > _MOST_ITEMS:
+        raise codec.too_many_items()
+
+
+def _items(raw: bytes) -> int:
+    """Count what a document has at least, when none of it is text: each comma parts two, each bracket begins one."""
+    return max(raw.count(b","), raw.count(b"[") + raw.count(b"{"))
 
 
 def whole(value: Any) -> Any:

@@ -42,7 +42,7 @@ from redisq import aclient, codec, deliveries
 from redisq.aclient import AsyncRedisQ
 from redisq.deliveries import read_receipt
 from redisq.errors import InvalidMessage, MessageTooLarge
-from redisq.gateway.bodies import JSON, Body, limit_of, parse_json, type_of, whole
+from redisq.gateway.bodies import JSON, Body, limit_of, parse_json, parsed, type_of, whole
 from redisq.gateway.context import Context
 from redisq.gateway.desk import Desk, Handed, Waiter
 from redisq.gateway.desks import Desks
@@ -90,7 +90,9 @@ class _Claims:
         queue = request.path_params["queue"]
         grant = await self._door.admit(request, "work", queue)
         query(request)
-        asked = _read(await Body(request, _SMALL).whole(), request, {"max", "wait", "worker", "claim"}, empty=True)
+        asked = await _read(
+            await Body(request, _SMALL).whole(), request, {"max", "wait", "worker", "claim"}, empty=True
+        )
         count, wait = _whole(asked, "max", 1, _MOST), _wait(asked)
         headers: dict[str, str] = {}
         if wait is None and (wait := preferred_wait(request, LONGEST)) is not None:
@@ -101,7 +103,7 @@ class _Claims:
         if worker is not None:
             worker = f"{grant.app or '-'}:{worker}"
         desk = self._desks.of(queue)
-        with self._door.limits.waiting(grant.jti, address_of(request.scope)) if wait else nullcontext():
+        with self._door.limits.waiting(grant.app, address_of(request.scope)) if wait else nullcontext():
             handed = await self._wait(request, desk, desk.join(count, wait or 0.0, worker, nonce))
         try:
             await self._door.again(request, "work", queue)
@@ -130,7 +132,7 @@ class _Claims:
         if body.length is None or body.length > body.limit:
             own = (await self._door.definitions.of(queue)).max_bytes
             body.limit = limit_of(JSON, own or self._context.settings.max_bytes)
-        asked = _read(await body.whole(), request, {"receipt", "result"})
+        asked = await _read(await body.whole(), request, {"receipt", "result"})
         receipt = _receipt(asked, id)
         try:
             await _run(mq, lambda known: deliveries.complete(known, queue, id, receipt, asked.get("result"), None))
@@ -158,7 +160,7 @@ class _Claims:
         """Renew a lease, and show a message's progress."""
         queue, id, mq = await self._admit(request)
         body = Body(request, limit_of(JSON, codec.DEFAULT_MAX_BYTES))
-        asked = _read(await body.whole(), request, {"receipt", "progress"})
+        asked = await _read(await body.whole(), request, {"receipt", "progress"})
         receipt = _receipt(asked, id)
         progress = codec.encode(asked["progress"]) if "progress" in asked else b""
         renewed = await _run(mq, lambda known: deliveries.renew(known, queue, id, receipt, progress, None))
@@ -178,7 +180,7 @@ class _Claims:
         return queue, id, self._context.acting_for(grant.app)
 
     async def _small(self, request: Request, known: set[str]) -> dict[str, Any]:
-        return _read(await Body(request, _SMALL).whole(), request, known)
+        return await _read(await Body(request, _SMALL).whole(), request, known)
 
 
 class _Handover(Response):
@@ -234,12 +236,12 @@ async def _run(mq: AsyncRedisQ, make: Callable[[Operations], Flow[T]]) -> T:
     return await aclient.run(mq, make)
 
 
-def _read(raw: bytes, request: Request, known: set[str], *, empty: bool = False) -> dict[str, Any]:
+async def _read(raw: bytes, request: Request, known: set[str], *, empty: bool = False) -> dict[str, Any]:
     """Read a body that is an object of known fields."""
     if empty and not raw:
         return {}
     type_of(request.scope, JSON)
-    asked = parse_json(raw)
+    asked = await parsed(raw, parse_json)
     if not isinstance(asked, dict):
         raise BadRequest("The body must be a JSON object.")
     if asked.keys() - known:

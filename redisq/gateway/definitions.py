@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from types import TracebackType
+from typing import Any
 
 from redisq.aclient import AsyncRedisQ
 from redisq.errors import InvalidDefinition, InvalidSettings, Unavailable
@@ -24,6 +25,7 @@ class Definitions:
     def __init__(self, mq: AsyncRedisQ) -> None:
         self._mq = mq
         self._found: dict[str, tuple[float, asyncio.Task[Definition]]] = {}
+        self._names: tuple[float, asyncio.Task[frozenset[str]]] | None = None
 
     async def of(self, queue: str) -> Definition:
         """Give a queue's own definition, which is seconds old at most; that of an unknown queue is empty.
@@ -40,9 +42,24 @@ class Definitions:
             self._found[queue] = now, task
         return await asyncio.shield(task)  # who goes away takes it from nobody else
 
+    async def exists(self, queue: str) -> bool:
+        """Tell whether there is a queue of this name, or was some seconds ago: one look for all who ask meanwhile.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        now = time.monotonic()
+        if self._names is None or now > self._names[0] + _REMEMBERED or _failed(self._names[1]):
+            self._names = now, asyncio.ensure_future(self._read_names())
+        return queue in await asyncio.shield(self._names[1])
+
+    async def _read_names(self) -> frozenset[str]:
+        return frozenset(await self._mq.queues())
+
     def forget(self, queue: str) -> None:
         """Read a queue's definition anew at the next time: it was changed."""
         self._found.pop(queue, None)
+        self._names = None
 
 
 class taking:  # noqa: N801 - used like a function; of contextlib it would take 1 us longer
@@ -68,5 +85,5 @@ class taking:  # noqa: N801 - used like a function; of contextlib it would take 
             raise Unavailable from None
 
 
-def _failed(task: asyncio.Task[Definition]) -> bool:
+def _failed(task: asyncio.Task[Any]) -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)

@@ -18,6 +18,7 @@ from redisq.calls import BATCH, Call, Limits
 from redisq.connection import AsyncLink
 from redisq.deliveries import Delivered, open_claimed
 from redisq.errors import RedisQError, Unavailable
+from redisq.gateway.bells import Bells
 from redisq.keys import PartitionKeys
 from redisq.model import Claimed, Receipt
 from redisq.worker.bell import Bell
@@ -75,6 +76,7 @@ class Desk:
         worker: str,
         patience: float,
         longest: Callable[[], float],
+        bells: Bells,
     ) -> None:
         self._keys = keys
         self._limits = limits
@@ -82,6 +84,8 @@ class Desk:
         self._worker = worker
         self._patience = patience  # seconds that a claim is tried in an outage
         self._longest = longest  # seconds until it looks even when nothing rang
+        self._bells = bells
+        self._deaf = False  # it waits, and does not listen
         self._claimer = Claimer(keys, limits, claims)
         self._claimer.start()
         self._most = BATCH  # messages of one claim, fewer while they are large
@@ -114,7 +118,7 @@ class Desk:
         self._waiters[waiter] = None
         if nonce is not None:
             self._repeats[waiter] = None
-        if not self._listening or wait <= 0 or nonce is not None:
+        if not self._listening or self._deaf or wait <= 0 or nonce is not None:
             self._kick.set()
         if wait > 0:
             waiter.timer = loop.call_at(waiter.ends, self._expire, waiter)
@@ -176,6 +180,7 @@ class Desk:
                 self._refuse(waiter, RedisQError(f"The gateway could not claim: {type(error).__name__}."))
         finally:
             self._task = None
+            self._bells.give_back(self)
 
     def _next(self) -> Waiter | None:
         if self._repeats:
@@ -263,9 +268,15 @@ class Desk:
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         kick = asyncio.create_task(self._kick.wait())
+        self._deaf = not self._bells.take(self)
+        if self._deaf:
+            end = min(end, loop.time() + self._bells.pause)
         self._listening, self._bell.longest = not self._bell.broken, self._longest()
         try:
             while not kick.done() and (left := end - loop.time()) > 0:
+                if self._deaf:
+                    await asyncio.wait((kick,), timeout=left)
+                    continue
                 ring = asyncio.create_task(self._bell.rings(left))
                 await asyncio.wait((ring, kick), return_when=asyncio.FIRST_COMPLETED)
                 ring.cancel()
@@ -284,6 +295,7 @@ class Desk:
         """Listen no more. A ring that came, or was on its way, is passed on to another worker."""
         rang = self._rang or self._bell.is_listening
         await self._bell.close()
+        self._bells.give_back(self)
         if rang:
             self._rang = False
             try:

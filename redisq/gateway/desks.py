@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from redisq.connection import AsyncLink
+from redisq.gateway.bells import Bells
 from redisq.gateway.desk import Desk
 from redisq.keys import check_queue_name, partition_keys
 from redisq.operations import limits_of
@@ -26,6 +27,7 @@ class Desks:
         self._link = AsyncLink(settings)
         self._claims = AsyncLink(settings.model_copy(update={"retry_deadline": 0.0}))
         self._name = process_name("gateway")
+        self._bells = Bells()
         self._desks: dict[str, Desk] = {}
 
     def of(self, queue: str) -> Desk:
@@ -40,7 +42,9 @@ class Desks:
                 self._desks = {name: desk for name, desk in self._desks.items() if not desk.is_idle}
             where = partition_keys(self._settings.namespace, check_queue_name(queue))
             patience = self._settings.retry_deadline
-            found = Desk(where, self._limits, self._link, self._claims, self._name, patience, self._longest)
+            found = Desk(
+                where, self._limits, self._link, self._claims, self._name, patience, self._longest, self._bells
+            )
             self._desks[queue] = found
         return found
 

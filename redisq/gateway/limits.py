@@ -51,7 +51,7 @@ class Limits:
     """The limits of one gateway. `clock` is monotonic, in seconds.
 
     Raises:
-        TooManyRequests: in each method but `failed` and `close`, that the limit is reached.
+        TooManyRequests: in each method but `close`, that the limit is reached.
     """
 
     def __init__(self, options: GatewaySettings, settings: Settings, clock: Clock = time.monotonic) -> None:
@@ -65,23 +65,24 @@ class Limits:
         await self._rates.admit(application)
 
     def check_address(self, address: str) -> None:
-        """Refuse an address that has shown too many bad tokens, before any is looked at."""
+        """Refuse an address that has shown too many bad tokens."""
         self._failures.check(neighbourhood(address))
 
     def failed(self, address: str) -> None:
-        """Note that an address has shown a bad token, or a bad secret."""
+        """Note that an address has shown a bad token, or a bad secret; one that has shown too many is refused."""
+        self.check_address(address)
         self._failures.note(neighbourhood(address))
 
     @contextmanager
-    def waiting(self, token_id: str, address: str) -> Iterator[None]:
-        """Count a long wait, while it lasts, for the token (its `jti`, which a narrowed one shares) and the address.
+    def waiting(self, application: str, address: str) -> Iterator[None]:
+        """Count a long wait, while it lasts, for the application, whatever its tokens are called, and the address.
 
-        Who has no token, at a queue that is open to all, has no `jti` and counts by the address alone.
+        Who has no token, at a queue that is open to all, is none and counts by the address alone.
         """
         options, waiting = self._options, self._waiting
         most = {("address", neighbourhood(address)): options.waits_per_address}
-        if token_id:
-            most["token", token_id] = options.waits_per_token
+        if application:
+            most["application", application] = options.waits_per_token
         if any(waiting[who] >= limit for who, limit in most.items()):
             raise TooManyRequests(_FEW, "There are too many long waits under way. Try again later.")
         waiting.update(most.keys())

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from redisq.aclient import AsyncRedisQ
 from redisq.errors import BatchError, Forbidden, InvalidMessage, InvalidToken, RedisQError, Unavailable
-from redisq.gateway.bodies import NDJSON, Body, parse_json, too_large
+from redisq.gateway.bodies import NDJSON, Body, parse_json, parsed, too_large
 from redisq.gateway.definitions import taking
 from redisq.gateway.door import Door
 from redisq.gateway.edge import APPLICATION
@@ -96,7 +96,7 @@ class Lines(Response):
         messages: list[Any] = []
         for place, line in enumerate(lines):
             try:
-                messages.append(self._parse(line))
+                messages.append(await self._parse(line))
                 places.append(place)
             except InvalidMessage as error:
                 answers[place] = _refusal(error)
@@ -114,10 +114,10 @@ class Lines(Response):
             except TooManyRequests as error:
                 await asyncio.sleep(min(error.retry_after, _LONGEST_PAUSE))
 
-    def _parse(self, line: bytes | None) -> Any:
+    async def _parse(self, line: bytes | None) -> Any:
         if line is None:
             raise too_large(self._limit)
-        return parse_json(line)
+        return await parsed(line, parse_json)
 
     async def _queue_all(self, messages: Sequence[Any]) -> tuple[list[str], Mapping[int, Exception]]:
         if not messages:

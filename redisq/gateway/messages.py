@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -9,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from redisq import aclient
-from redisq.gateway.bodies import JSON, MSGPACK, NDJSON, Body, empty, header, limit_of, parse, type_of
+from redisq.gateway.bodies import JSON, MSGPACK, NDJSON, Body, empty, header, limit_of, parse, parsed, type_of
 from redisq.gateway.context import Context
 from redisq.gateway.definitions import taking
 from redisq.gateway.door import Door, address_of
@@ -82,7 +83,7 @@ class _Messages:
         mq = self._context.acting_for(grant.app)
         message = None
         if wait:
-            with self._door.limits.waiting(grant.jti, address_of(request.scope)):
+            with self._door.limits.waiting(grant.app, address_of(request.scope)):
                 message = await self._context.waits.run(request.receive, mq.get_message(queue, id, wait=wait))
             await self._door.again(request, "get", queue)
         if message is None:
@@ -103,7 +104,7 @@ class _Messages:
         body = Body(request, limit_of(kind, self._context.settings.max_bytes))
         if body.length is None or body.length > body.limit:
             body.limit = await self._limit(queue, kind)
-        return parse(kind, await body.whole())
+        return await parsed(await body.whole(), partial(parse, kind))
 
     def _queued(self, queue: str, id: str, status: int) -> Response:
         location = f"{self._context.options.root_path}/{queue}/{id}"

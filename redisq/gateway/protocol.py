@@ -25,7 +25,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from redisq.gateway import addresses, heads
-from redisq.gateway.crowd import Crowd, Peer
+from redisq.gateway.crowd import Behind, Crowd, Peer
 from redisq.gateway.cycle import Cycle
 from redisq.gateway.line import Lined
 from redisq.gateway.outlet import Outlet
@@ -80,6 +80,7 @@ class Connection(Lined):
         self._refused: Refused | None = None  # why nothing more is parsed
         self._left: float | None = None  # when it was closed from this side
         self._discarded = 0
+        self._behind = Behind(server_state)
 
     # --- What comes ---
 
@@ -102,6 +103,7 @@ class Connection(Lined):
             super().connection_lost(exc)
             self.pipeline.clear()
             self.server_state.leave(self._peer)
+            self._behind.end_all()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless nothing more is parsed."""
@@ -217,9 +219,11 @@ class Connection(Lined):
 
     def _believe_the_proxy(self) -> None:
         forwarded = [value for name, value in self.headers if name == b"x-forwarded-for"]
+        client = ""
         if forwarded and self.client:
             client = addresses.client_of(self.client[0], forwarded, self._options.trusted_proxies)
             self.scope["client"] = (client, 0)
+        self._behind.begin(addresses.neighbourhood(client) if client else "")
         schemes = [value for name, value in self.headers if name == b"x-forwarded-proto"]
         if schemes and schemes[-1].lower() in (b"http", b"https"):
             self.scope["scheme"] = "https" if schemes[-1].lower() == b"https" else "http"
@@ -258,6 +262,7 @@ class Connection(Lined):
         """Go on with the next request, or with the refusal that waits, or begin the pause between two requests."""
         self.server_state.total_requests += 1
         self._running = self._task = self._asked = None
+        self._behind.end_first()
         if self._outlet.is_closing():
             return
         if self._refused is None:

@@ -16,7 +16,7 @@ from redisq.aclient import AsyncRedisQ
 from redisq.bounds import check_definition
 from redisq.dead_letters import Selection
 from redisq.errors import Forbidden
-from redisq.gateway.bodies import JSON, Body, empty, parse_json, type_of, whole
+from redisq.gateway.bodies import JSON, Body, empty, parse_json, parsed, type_of, whole
 from redisq.gateway.context import Context
 from redisq.gateway.door import Door
 from redisq.gateway.errors import BadRequest, reply
@@ -149,7 +149,7 @@ class _Queues:
         queue, grant = await self._admitted(request, "admin")
         query(request)
         type_of(request.scope, JSON)
-        changes = parse_json(await Body(request, _DOCUMENT).whole())
+        changes = await parsed(await Body(request, _DOCUMENT).whole(), parse_json)
         if not isinstance(changes, dict):
             raise BadRequest("A definition is an object of settings and their values.")
         read = {name: value if name in Definition.SECONDS else whole(value) for name, value in changes.items()}

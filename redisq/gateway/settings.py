@@ -107,7 +107,7 @@ class GatewaySettings(BaseSettings):
     connections: int = Field(default=4096, ge=1, le=1_000_000)
     """connections in all; further ones are turned away"""
     connections_per_address: int = Field(default=512, ge=1, le=1_000_000)
-    """connections of one IPv4 address or one /64 of IPv6; trusted proxies are exempt"""
+    """connections of one IPv4 address or one /64 of IPv6; from trusted proxies, requests under way of each client"""
     grace: float = Field(default=25, ge=0, le=86_400)
     """requests under way get this long to end after SIGTERM; long waits end at once"""
 
@@ -116,11 +116,11 @@ class GatewaySettings(BaseSettings):
     burst: int = Field(default=0, ge=0, le=1_000_000)
     """requests of one application at once after a quiet time; 0 is those of one second"""
     failures: int = Field(default=30, ge=1, le=1_000_000)
-    """bad tokens and secrets from one address (or /64) within `failures_window`, after which it is refused"""
+    """bad tokens and secrets from one address (or /64) within `failures_window`, after which further ones get 429"""
     failures_window: Seconds = 60
     """seconds from an address' first failure until its count begins anew"""
-    waits_per_token: int = Field(default=100, ge=1, le=1_000_000)
-    """long waits under way with one token"""
+    waits_per_token: int = Field(default=1000, ge=1, le=1_000_000)
+    """long waits under way of one application, with all its tokens together"""
     waits_per_address: int = Field(default=1000, ge=1, le=1_000_000)
     """long waits under way from one address (or /64)"""
 

@@ -68,7 +68,6 @@ def routes(context: Context, door: Door) -> list[Route]:
 
 async def _issue(context: Context, limits: Limits, request: Request) -> Response:
     address = address_of(request.scope)
-    limits.check_address(address)
     form = await _form(request)
     app_id, secret = _client(request, form)
     kind = form.get("grant_type")

@@ -515,6 +515,7 @@ def test_a_definition_is_stored_changed_and_taken_back(mq: Any, make_client: Any
         "paused": True,
         "security": "none",
         "schema": {"type": "object", "required": ["sku"]},
+        "check_formats": False,
     }
     assert mq.define(QUEUE, **changes) == Definition(**changes)
     other = make_client(mq.settings)
@@ -546,6 +547,7 @@ def test_a_definition_is_stored_changed_and_taken_back(mq: Any, make_client: Any
         {"retention": float("inf")},
         {"dedup_window": -1},
         {"paused": 1},
+        {"check_formats": "true"},
         {"security": "open"},
         {"security": 1},
     ],

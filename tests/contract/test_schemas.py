@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from typing import Any
 
@@ -55,6 +56,53 @@ def test_a_bad_schema_changes_nothing(mq: Any, raw: Raw, schema: Any) -> None:
     with pytest.raises(InvalidDefinition, match="schema"):
         mq.define(QUEUE, max_length=3, schema=schema)
     assert raw.digest() == before
+
+
+MAIL = {"type": "string", "format": "email"}
+
+
+def refuses(client: Any, message: Any) -> bool:
+    try:
+        client.queue_message(QUEUE, message)
+    except SchemaViolation:
+        return True
+    return False
+
+
+def test_formats_are_checked_unless_the_queue_says_no(mq: Any, make_client: Any) -> None:
+    assert mq.define(QUEUE, schema=MAIL) == Definition(schema=MAIL)
+    assert refuses(mq, "no address")
+    assert not refuses(mq, "a@example.com")
+    mq.define(QUEUE, check_formats=False)
+    assert not refuses(mq, "no address")
+    other = make_client(mq.settings)
+    assert not refuses(other, "no address")
+    assert other.define(QUEUE, check_formats=True).check_formats is True
+    age(mq)
+    assert refuses(mq, "no address")
+    assert mq.define(QUEUE, check_formats=False, schema=MAIL).check_formats is False
+    assert mq.define(QUEUE, schema={**MAIL, "title": "another"}).check_formats is False  # it is the queue's own
+
+
+@pytest.mark.parametrize("own", [None, True, False])
+def test_formats_of_a_schema_that_an_older_redisq_stored_are_not_checked(mq: Any, raw: Raw, own: bool | None) -> None:
+    """It writes the text alone, also over one of a newer redisq."""
+    mq.define(QUEUE, schema=MAIL, check_formats=own)
+    raw.redis.hset(raw.keys.config, "schema", json.dumps(MAIL, separators=(",", ":"), sort_keys=True))
+    assert mq.define(QUEUE).check_formats is bool(own)
+    age(mq)
+    assert refuses(mq, "no address") is bool(own)
+    assert mq.define(QUEUE, schema=MAIL).check_formats is own
+    assert refuses(mq, "no address") is (own is not False)
+
+
+def test_an_older_redisq_reads_what_a_newer_one_stores(mq: Any, raw: Raw) -> None:
+    """It takes whatever is a JSON object, up to 64 KiB, and leaves alone what settings it does not know."""
+    for schema in (MAIL, {}):
+        mq.define(QUEUE, schema=schema, check_formats=True)
+        text = raw.redis.hget(raw.keys.config, "schema").decode()
+        assert json.loads(text) == schema
+        assert text[0] + text[-1] == "{}"
 
 
 def test_a_bad_schema_does_not_even_make_the_queue(mq: Any, raw: Raw) -> None:

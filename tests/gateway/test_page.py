@@ -220,7 +220,7 @@ def test_an_address_that_shows_many_bad_tokens_has_to_wait(make_gateway: MakeGat
     assert answer.status_code == 429
     assert "Too many requests" in answer.text
     assert int(answer.headers["retry-after"]) >= 1
-    assert Browser(gateway).sign_in(gateway.token()).status_code == 429
+    assert Browser(gateway).sign_in(gateway.token()).status_code == 303  # a good one counts, whoever was there before
 
 
 def test_pages_count_like_other_requests_of_an_application(make_gateway: MakeGateway) -> None:

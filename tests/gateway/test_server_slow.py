@@ -397,6 +397,42 @@ async def let_in(address: str) -> bool:
     return answer is not None and answer.status == 200
 
 
+def test_who_is_behind_a_trusted_proxy_has_a_limit_of_his_own() -> None:
+    """Slow bodies of one client, each on a connection of the proxy's, keep nobody else out."""
+
+    def slow(client: str) -> bytes:
+        return (
+            b"POST /slow HTTP/1.1\r\nHost: gateway\r\nContent-Length: 9\r\nX-Forwarded-For: %b\r\n\r\n"
+            % client.encode()
+        )
+
+    async def main() -> None:
+        app, options = Tiny(), GatewaySettings(port=0, connections_per_address=3, trusted_proxies="127.0.0.0/8")
+
+        async def under_way(count: int) -> bool:
+            return app.under_way == count
+
+        async with running(app, options) as address:
+            clients = [await Client.to(address) for _ in range(3)]
+            for number, client in enumerate(clients):
+                client.send(slow(f"2001:db8::{number}"))  # one customer's network
+            await until(lambda: under_way(3))
+            assert (await once(address, slow("2001:db8::9"))).status == 503
+            assert (await once(address, get("/in", "X-Forwarded-For: 192.0.2.7"))).status == 200
+            assert (await once(address, get("/in"))).status == 200
+            assert (await clients[0].ask(b"x" * 9)).status == 200
+            assert (await clients[0].ask(get("/in", "X-Forwarded-For: 192.0.2.7"))).status == 200  # it serves many
+            assert (await once(address, get("/in", "X-Forwarded-For: 2001:db8::9"))).status == 200
+            clients[0].send(slow("2001:db8::1"))
+            await until(lambda: under_way(3))
+            for client in clients:
+                client.close()
+            await until(lambda: under_way(0))
+            assert (await once(address, get("/in", "X-Forwarded-For: 2001:db8::9"))).status == 200
+
+    run(main())
+
+
 def test_a_trusted_proxy_may_have_more() -> None:
     async def main() -> None:
         options = GatewaySettings(port=0, connections_per_address=1, trusted_proxies="127.0.0.0/8")

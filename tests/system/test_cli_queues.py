@@ -85,15 +85,16 @@ def test_define_shows_what_changes_and_changes_it(shell: Shell, producer: RedisQ
 
 def test_define_has_an_option_for_every_setting(shell: Shell, producer: RedisQ) -> None:
     (shell.folder / "schema.json").write_text('{"type": "null"}')
-    read: dict[str, Any] = {"paused": True, "security": "none", "schema": {"type": "null"}}
+    read: dict[str, Any] = {"paused": True, "security": "none", "schema": {"type": "null"}, "check_formats": False}
     given = {"paused": "true", "security": "none", "schema": "schema.json"}
     values = {name: given.get(name, "7") for name in Definition.__dataclass_fields__}
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
-    found = shell.json("queues", "define", "orders", *options)
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if name != "check_formats"]
+    found = shell.json("queues", "define", "orders", *options, "--no-check-formats")
     assert (found["queue"], found["created"]) == ("orders", True)
     assert found["changes"]["backoff_cap"] == {"before": None, "after": 7.0}
     assert found["definition"] == {name: {"value": read.get(name, 7), "own": True} for name in values}
     assert producer.define("orders") == Definition(**{**dict.fromkeys(values, 7), **read})
+    producer.define("orders", check_formats=None)  # a flag says only yes or no
     found = shell.json("queues", "define", "orders", *(f"{option.partition('=')[0]}=default" for option in options))
     assert not any(setting["own"] for setting in found["definition"].values())
     assert producer.define("orders") == Definition()

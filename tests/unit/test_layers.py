@@ -35,7 +35,7 @@ ROWS: list[set[str]] = [
         "idle",
         "per_loop",
     },
-    {"bounds", "jsonlines"},
+    {"aside", "bounds", "jsonlines", "schema_keywords"},
     {"codec", "findings", "options", "server", "tokens", "scripts"},
     {"lineage", "masters"},
     {"applications"},

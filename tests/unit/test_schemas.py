@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from redisq import InvalidDefinition, InvalidSettings, SchemaViolation, schemas
-from redisq.schema_bounds import MAX_SCHEMA_BYTES, skeleton
+from redisq.schema_bounds import FORMATS, MAX_SCHEMA_BYTES, skeleton
 
 ITEM = {"type": "object", "properties": {"price": {"type": "number", "minimum": 0}}, "required": ["price"]}
 ORDER = {
@@ -149,6 +152,65 @@ def test_formats_are_annotations() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("date", "2026-02-28", "2026-02-30"),
+        ("time", "12:00:00Z", "25:00:00Z"),
+        ("date-time", "2026-01-01T00:00:00Z", "yesterday"),
+        ("duration", "P1DT2H", "P"),
+        ("email", "a@example.com", "a"),
+        ("idn-email", "\u00e9@example.com", "a"),
+        ("hostname", "example.com", "-a"),
+        ("idn-hostname", "b\u00fccher.example", "\u00fc" * 300),
+        ("ipv4", "127.0.0.1", "256.0.0.1"),
+        ("ipv6", "::1", "1::2::3"),
+        ("uri", "https://example.com/a", "a b"),
+        ("uri-reference", "/a", "\\\\a"),
+        ("iri", "https://example.com/\u00e9", "a b"),
+        ("uuid", "05749898-74a0-47e1-b10d-5acf29d040c4", "05749898"),
+        ("json-pointer", "/a/0", "a"),
+        ("regex", "^a+$", "("),
+    ],
+)
+def test_formats_are_checked_where_that_is_asked_for(name: str, good: str, bad: str) -> None:
+    schema = schemas.compile({"items": {"format": name}}, check_formats=True)
+    schema.check([good, 5, None])
+    with pytest.raises(SchemaViolation) as refused:
+        schema.check([good, bad])
+    assert refused.value.errors == [{"path": "$[1]", "message": f'must be of the format "{name}"'}]
+    schemas.compile({"items": {"format": "nobody-knows"}}, check_formats=True).check(["x"])
+
+
+@pytest.mark.parametrize(
+    ("schema", "fitting", "others"),
+    [
+        ({"multipleOf": 0.0001}, [0.0075, 1, 0, -0.0075, 1e308, "x"], [0.00751, 5e-324]),
+        ({"multipleOf": 0.01}, [19.99, 4.35, 1e300], [19.999]),
+        ({"multipleOf": 1e-300}, [5, 2**62 + 1, 1e308], [5e-324]),
+        ({"multipleOf": 10**400}, [0, 0.0], [1, 1e308, 2**62]),
+        ({"multipleOf": 1e300}, [1e300, 0], [1e299, 7]),
+        ({"multipleOf": 3}, [9, -9.0], [10, 1.5]),
+        ({"minimum": 2**62 + 1}, [2**62 + 1, 1e308], [2**62, 4.6e18]),
+        ({"exclusiveMinimum": 2**62 + 1}, [2**62 + 2], [2**62 + 1, float(2**62)]),
+        ({"exclusiveMaximum": 0.1}, [0.09, 0, -(10**18)], [0.1, 1]),
+        ({"maximum": 10**400}, [1e308, 2**62], []),
+        ({"minimum": -1.5e308}, [-1.4e308, 0], [-1.6e308]),
+        ({"const": 1}, [1, 1.0], [True, "1", 2, [1]]),
+        ({"const": False}, [False], [0, None, ""]),
+        ({"const": {"a": [1, {"b": 0.5}]}}, [{"a": [1.0, {"b": 0.5}]}], [{"a": [True, {"b": 0.5}]}, {"a": [1]}, {}]),
+        ({"enum": [1, "1", None, [2], 10**400]}, [1.0, "1", None, [2.0]], [True, 0, [], 1e308, {}]),
+        ({"enum": [0, []]}, [0.0, []], [False, None, "", {}]),
+    ],
+    ids=str,
+)
+def test_operands_are_compared_as_json_has_them(schema: dict[str, Any], fitting: list[Any], others: list[Any]) -> None:
+    for message in fitting:
+        assert errors(schema, message) == [], message
+    for message in others:
+        assert len(errors(schema, message)) == 1, message
+
+
+@pytest.mark.parametrize(
     ("items", "unique"),
     [
         ([1, True, "1", [1], {"a": 1}, None, 0, False, "", [], {}], True),
@@ -205,6 +267,17 @@ def test_unique_items(items: list[object], unique: bool) -> None:
         ({"pattern": "(a?){100}(a){300}x"}, "patterns would take too long"),
         ({"pattern": "((a{1,100}){1,100}){1,100}"}, "huge"),
         ({"allOf": [{"pattern": f"[0-9a-f]{{30}}{i}"} for i in range(40)]}, "patterns would take too long"),
+        ({"items": {"$ref": "#"}, "uniqueItems": True}, "past uniqueItems"),
+        ({"items": {"$ref": "#"}, "allOf": [{"uniqueItems": True}]}, "past uniqueItems"),
+        (
+            {
+                "properties": {"a": {"$ref": "#/$defs/a"}},
+                "$defs": {
+                    "a": {"uniqueItems": True, "prefixItems": [True, {"properties": {"b": {"$ref": "#/$defs/a"}}}]}
+                },
+            },
+            "past uniqueItems",
+        ),
         ({"const": float("nan")}, "JSON cannot hold"),
         ({"const": "\ud800"}, "JSON cannot hold"),
         ({"const": b"x"}, "bytes"),
@@ -325,6 +398,133 @@ def test_what_is_taken_neither_stalls_nor_ends_the_process() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) == len(HEAVY)
+
+
+#: Operands for which a library that counts with fractions, or compares all with all, takes longest; and what is legal.
+NUMBERS = (7, 0.1, 1e-300, 5e-324, 1e308, 2**62 + 1, 10**400, 10**4000)
+EXTREMES: list[dict[str, Any]] = [
+    *({"multipleOf": number} for number in NUMBERS),
+    *({keyword: number} for keyword in ("minimum", "exclusiveMaximum") for number in (*NUMBERS, -(10**400))),
+    *({"const": number} for number in NUMBERS),
+    {"const": [0.1] * 500},
+    {"enum": list(range(2000))},
+    {"enum": [number * (i + 1) for i in range(100) for number in (7, 0.1, 5e-324, 1e-300, 10**400)]},
+    {"enum": [{"a": i / 7} for i in range(300)]},
+    {"uniqueItems": True},
+    {"items": {"uniqueItems": True, "items": {"uniqueItems": True}}, "uniqueItems": True},
+    {"required": [f"k{i}" for i in range(2000)]},
+    {"properties": {f"k{i}": {"type": "integer"} for i in range(1500)}, "additionalProperties": False},
+    {"dependentRequired": {f"k{i}": [f"k{j}" for j in range(20)] for i in range(100)}},
+    {"dependentSchemas": {f"k{i}": {"required": ["k0"]} for i in range(500)}},
+    {"propertyNames": {"enum": [f"k{i}" for i in range(2000)]}},
+    {"patternProperties": {f"k.*{i}$": True for i in range(20)}, "unevaluatedProperties": {"type": "integer"}},
+    {"allOf": [{"properties": {f"k{i}": True}} for i in range(100)], "unevaluatedProperties": {"type": "integer"}},
+    {"contains": {"enum": [0.5 * i for i in range(1, 50)]}, "unevaluatedItems": {"type": "integer"}},
+    {"pattern": "[ab]*a[ab]{60}c"},
+    *({"format": name} for name in FORMATS),
+]
+#: Each is a list of what one place may hold; their msgpack takes 3 to 100 kB.
+MESSAGES = {
+    "integers": "[2**62 + i for i in range(1_500)]",
+    "whole floats": "[float(2**62 + 1024 * i) for i in range(1_500)]",
+    "large floats": "[1.5e300 * i for i in range(1_500)]",
+    "tiny floats": "[5e-324 * i for i in range(1_500)]",
+    "lists": "[[0.1] * 499 + [5e-324 * i] for i in range(20)]",
+    "deep lists": "[deep([i], None) for i in range(50)]",
+    "objects": "[{'a': i / 9} for i in range(1_000)]",
+    "keys": "[{f'k{i}': i for i in range(1_000)}] * 3",
+    "texts": "['ab' * 10_000, chr(233) * 10_000, '1' * 20_000, (chr(233) + '.') * 9_000] + [chr(233) * 250] * 50",
+}
+EACH = """
+import json, sys, time
+from redisq import InvalidDefinition, SchemaViolation, schemas
+def deep(leaf, _):
+    for _ in range(28):
+        leaf = [leaf]
+    return leaf
+extremes, messages = json.load(sys.stdin)
+made = {name: eval(text) for name, text in messages.items()}
+def check(schema, message):
+    began = time.process_time()
+    try:
+        schema.check(message)
+    except SchemaViolation:
+        pass
+    return time.process_time() - began
+baseline = max(check(schemas.compile({"items": {"type": "integer"}, "minProperties": 1}), list(range(1_500))), 1e-4)
+for extreme in extremes:
+    for schema in (extreme, {"items": extreme}, {"items": {"anyOf": [{"not": extreme}, extreme]}}):
+        try:
+            ready = schemas.compile(schema, check_formats=True)
+        except InvalidDefinition:
+            continue
+        for name, message in made.items():
+            took = check(ready, message)
+            if took > 1000 * baseline:  # again, as something else may have been under way
+                took = check(ready, message)
+            if took > 1000 * baseline:
+                print(str(schema)[:80], name, round(took / baseline))
+"""
+
+
+def test_no_operand_takes_a_thousand_times_longer_than_another() -> None:
+    """Each keyword with extreme operands against extreme messages, in CPU time; what this guards against took 100,000
+    times as long as the check of a type."""
+    done = subprocess.run(
+        [sys.executable, "-c", EACH],
+        input=json.dumps([EXTREMES, MESSAGES]),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_a_message_is_refused_that_would_take_too_long() -> None:
+    schema = schemas.compile({"items": {"not": {"anyOf": [{"minimum": i} for i in range(400)]}}})
+    with pytest.raises(SchemaViolation, match="too long to check"):
+        schema.check([-1e308] * 99_999)
+    schema.check([-1] * 1_000)
+    matched = schemas.compile({"properties": {"a": {"pattern": "[ab]*a[ab]{90}c"}, "b": {"type": "string"}}})
+    with pytest.raises(SchemaViolation, match="too long to check"):
+        matched.check({"a": "ab" * 500_000})
+    matched.check({"b": "ab" * 500_000})  # nothing matches it
+
+
+def test_a_long_check_lets_other_threads_run() -> None:
+    """The library never does. How often they run is counted, not how fast."""
+    schema = schemas.compile({"items": {"not": {"anyOf": [{"minimum": i + 9} for i in range(400)]}}})
+    message = [1] * 50_000
+    assert not schema.is_quick(50_000)
+    checking = threading.Thread(target=schema.check, args=(message,))
+    checking.start()
+    turns = 0
+    while checking.is_alive():
+        turns += 1
+        time.sleep(0.001)
+    assert turns > 5
+
+
+def test_public_schemas_are_taken_or_refused_for_a_reason() -> None:
+    """Those of `check-jsonschema`, without what names their draft and their place, as our errors ask for."""
+    package = pytest.importorskip("check_jsonschema", reason="check-jsonschema is not installed")
+    refusals: dict[str, str] = {}
+    found = sorted((Path(package.__file__).parent / "builtin_schemas" / "vendor").glob("*.json"))
+    for path in found:
+        document = json.loads(path.read_text("utf-8"))
+        try:
+            schemas.compile({key: value for key, value in document.items() if key not in ("$schema", "$id", "id")})
+        except InvalidDefinition as error:
+            refusals[path.name] = str(error)
+    understood = (
+        "bytes, and 65,536 at most are stored",
+        "leaves the document",
+        "dependencies cannot be used",
+        "no schema",
+    )
+    assert len(found) - len(refusals) >= 15
+    assert [name for name, told in refusals.items() if not any(reason in told for reason in understood)] == []
 
 
 def test_a_pattern_counts_by_its_characters_not_their_kinds() -> None:

@@ -69,6 +69,7 @@ _SETTINGS: dict[str, Schema] = {
     "paused": {"type": "boolean"},
     "security": {"type": "string", "enum": [*SECURITY]},
     "schema": {"type": "object", "description": "A JSON Schema (2020-12) that requests have to fit, within bounds."},
+    "check_formats": {"type": "boolean", "description": "Whether the schema's `format` is checked; by default it is."},
 }
 
 
