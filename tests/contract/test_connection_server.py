@@ -127,7 +127,7 @@ def test_who_may_not_ask_passes(make_client: Any, start_another: Start, log: Any
     server = start_another(tcp=True, options=FORGETS)
     with redis.Redis.from_url(server.url, protocol=2) as below:
         below.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-info")
-    mq = make_client(Settings(url=server.url.replace("//", "//app:pw@"), auth="none", strict=strict))
+    mq = make_client(Settings(url=f"redis://app:pw@{server.url.rpartition('@')[2]}", auth="none", strict=strict))
     mq.queue_message(QUEUE, 1)
     assert texts(log, logging.WARNING) == []
     (text,) = texts(log, logging.DEBUG)

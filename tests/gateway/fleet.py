@@ -96,6 +96,7 @@ class Fleet:
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings = settings
         self.mq = RedisQ(settings=settings)
+        self.mq.define("orders", lease=30)  # so that there is such a queue
         self.gates: list[Gate] = []
         self._folder = folder
 

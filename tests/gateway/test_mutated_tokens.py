@@ -68,6 +68,7 @@ def test_mutated_tokens_open_no_route(office: Office) -> None:
     ]
     genuine += [tokens.narrow(genuine[0], ops=["get", "stats"]), tokens.narrow(genuine[1], scope=["stats:ord*"])]
     genuine += [tokens.narrow(genuine[2], queues=["orders"], expires_at=now + 3600)]
+    office.gateway.mq.define(QUEUE, lease=30)
     rng, found = random.Random(20_261_127), Counter[int]()
 
     async def send_all() -> None:
@@ -85,4 +86,5 @@ def test_mutated_tokens_open_no_route(office: Office) -> None:
     office.gateway.runner.run(send_all())
     assert found.keys() == {401}
     assert found[401] > MUTATIONS * 0.9  # the others were genuine still
-    assert office.gateway.mq.queues() == []
+    assert office.gateway.mq.queues() == [QUEUE]
+    assert office.gateway.mq.stats(QUEUE).queued == 0

@@ -240,6 +240,7 @@ def test_without_tokens_it_answers_to_names_that_are_known(
     make_gateway: MakeGateway, real_server: Any, namespace: str
 ) -> None:
     gateway = make_gateway(settings_for(real_server.url, namespace, auth="none"), hosts="mq.example")
+    gateway.mq.define(QUEUE, lease=30)
     for host, status in (("mq.example:80", 200), ("MQ.EXAMPLE.", 200), ("192.0.2.1", 200), ("evil.example", 403)):
         for path in ("/_queues", "/_ui", f"/{QUEUE}", "/_metrics", "/_health", "/_docs"):
             assert gateway.call("GET", path, token=None, headers={"Host": host}).status_code == status, (host, path)

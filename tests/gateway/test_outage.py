@@ -164,6 +164,7 @@ def test_a_gateway_that_starts_without_redis_serves_when_it_comes(own: OwnServer
     assert gate.status("/_ready") == 503
     assert shape(gate.ask("GET", "/orders", token)) == (503, "unavailable", True)
     own.start()
+    fleet.mq.define("orders", lease=30)
     until(lambda: gate.status("/orders", token) == 200, PATIENCE)
     assert gate.status("/_ready") == 200
     assert gate.stop() == 0

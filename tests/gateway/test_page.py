@@ -261,6 +261,7 @@ def test_a_form_of_another_site_is_refused(browser: Browser, headers: dict[str, 
 @pytest.mark.parametrize("origin", ["https://queue.example.com:8443", "http://127.0.0.1:9000", "null"])
 def test_behind_a_proxy_that_changes_the_host_the_browser_is_believed(browser: Browser, origin: str) -> None:
     headers = {"Origin": origin, "Sec_Fetch_Site": "same-origin"}
+    browser.gateway.mq.define(QUEUE, lease=30)
     path = f"/_ui/queues/{QUEUE}/pause"
     assert browser.post("/_ui/sign-in", {"token": browser.gateway.token()}, **headers).status_code == 303
     assert browser.post(path, {"tag": browser.tag(path)}, **headers).status_code == 303

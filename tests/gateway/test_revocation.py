@@ -16,7 +16,7 @@ import redis
 from redisq import Credentials, Status, directory, embedded, tokens
 from redisq.applications import Application, MasterKey, MasterKeys
 from redisq.errors import RedisQError
-from redisq.keys import apps_key
+from redisq.keys import apps_key, queues_key
 from redisq.scopes import Scopes
 from tests.conftest import settings_for
 from tests.gateway.conftest import MASTER, MakeGateway, Office
@@ -164,6 +164,7 @@ def test_who_was_revoked_shuts_out_nobody_else(
     )
     later = tokens.sign(shop, audience=audience, ops=["stats"], queues=["*"], now=time.time() + 3600)
     office.change(directory.revoke(office.gateway.context.settings, "shop", token))
+    office.gateway.mq.define("orders", lease=30)
     for bad in [token, later] * 5:
         assert office.gateway.call("GET", "/orders", token=bad).status_code == 401
     assert office.gateway.call("GET", "/orders", token=good).status_code == 200
@@ -198,6 +199,7 @@ def test_what_is_written_to_redis_by_others_lets_nobody_in(gateway: LiveGateway,
 
     token, other = sign(shop), sign(poor)
     genuine, small = below.hget(apps, "shop"), below.hget(apps, "poor")
+    below.hset(queues_key(gateway.settings.namespace), "orders", 1)
     assert (status(token), status(other)) == (200, 403)
     thief = MasterKey.generate()
     mine = gateway.settings.model_copy(update={"namespace": "mine"})

@@ -17,7 +17,7 @@ from redisq.gateway import bells, bodies
 from redisq.gateway.bodies import JSON, MSGPACK
 from redisq.gateway.desks import Desks
 from tests.conftest import settings_for
-from tests.gateway.conftest import QUEUE, Gateway
+from tests.gateway.conftest import QUEUE, Gateway, MakeGateway
 
 MIB = 1024 * 1024
 #: Bodies of few bytes and very many parts.
@@ -99,7 +99,10 @@ def test_a_long_check_of_a_schema_leaves_the_loop_free(gateway: Gateway) -> None
     assert answered > 10
 
 
-def test_anonymous_requests_to_made_up_names_cost_no_script(gateway: Gateway, raw_calls: Callable[[], int]) -> None:
+def test_anonymous_requests_to_made_up_names_cost_no_script(
+    make_gateway: MakeGateway, raw_calls: Callable[[], int]
+) -> None:
+    gateway = make_gateway(open_queues="*", hosts="gateway")
     gateway.mq.define("open", security="none")
     assert gateway.call("POST", "/open", token=None, message=1).status_code == 201
     before, began = raw_calls(), time.monotonic()

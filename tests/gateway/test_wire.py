@@ -322,6 +322,7 @@ def test_an_odd_path_is_no_queue(served: Served, wire: Wire, path: str) -> None:
 
 
 def test_the_head_of_an_answer_comes_alone(served: Served, wire: Wire) -> None:
+    served.gateway.mq.define("orders", lease=30)
     wire.send(request(served, "HEAD", "/orders"))
     status, headers = wire.head()
     assert status == "HTTP/1.1 200 OK"
@@ -454,7 +455,7 @@ def test_a_path_that_holds_a_token_or_a_secret_is_not_logged(
 
 def test_without_redis_requests_are_to_be_tried_again(make_gateway: Any, start_server: Any, namespace: str) -> None:
     server = start_server()
-    gateway = make_gateway(settings_for(server.url, namespace, retry_deadline=0))
+    gateway = make_gateway(settings_for(server.url, namespace, retry_deadline=0), open_queues="open", hosts="gateway")
     assert gateway.call("POST", "/orders", message=1).status_code == 201
     server.close()
     for method, path in (("POST", "/orders"), ("GET", "/orders"), ("GET", f"/orders/{uuid.uuid4()}")):
@@ -466,7 +467,8 @@ def test_without_redis_requests_are_to_be_tried_again(make_gateway: Any, start_s
         assert server.url not in failed.text
     lines = gateway.call("POST", "/orders", content=b"1\n2\n", headers=NDJSON).text.splitlines()
     assert {json.loads(line)["error"]["code"] for line in lines} <= {"unavailable", "indeterminate"}
-    assert gateway.call("POST", "/orders", message=1, token=None).status_code == 503  # it might be an open queue
+    assert gateway.call("POST", "/open", message=1, token=None).status_code == 503  # it might be an open queue
+    assert gateway.call("POST", "/orders", message=1, token=None).status_code == 401
 
 
 # --- Valid spellings ---
@@ -474,6 +476,7 @@ def test_without_redis_requests_are_to_be_tried_again(make_gateway: Any, start_s
 
 def test_a_token_may_follow_several_spaces(served: Served, wire: Wire) -> None:
     token = served.gateway.token()
+    served.gateway.mq.define("orders", lease=30)
     for value in (f"Bearer  {token}", f"bearer     {token}", f"\t BEARER {token}"):
         wire.send(f"GET /orders HTTP/1.1\r\nHost: gateway\r\naUTHORIZATION: {value}\r\n\r\n")
         assert wire.answer()[0] == 200, value

@@ -52,7 +52,7 @@ def spelled(callback: Callable[..., Any]) -> dict[str, list[str]]:
 def test_the_source_spells_every_option_in_lower_case(name: str, callback: Callable[..., Any]) -> None:
     for parameter, flags in spelled(callback).items():
         assert flags, f"{name}: {parameter} is spelled by its variable"
-        assert all(FLAG.fullmatch(flag) for flag in flags), f"{name}: {flags}"
+        assert all(FLAG.fullmatch(part) for flag in flags for part in flag.split("/")), f"{name}: {flags}"
 
 
 def test_typer_takes_them_so() -> None:
@@ -61,7 +61,7 @@ def test_typer_takes_them_so() -> None:
         for parameter in command.params:
             if parameter.param_type_name == "option":
                 flags = [*parameter.opts, *parameter.secondary_opts]
-                assert all(FLAG.fullmatch(flag) for flag in flags), f"{name}: {flags}"
+                assert all(FLAG.fullmatch(part) for flag in flags for part in flag.split("/")), f"{name}: {flags}"
                 options.update(flags)
     assert {"--json", "--url", "--port", "--id", "-y", "--older-than", "--dedup-window"} <= options
 
