@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
-from redisq import calls, keys, logs, loops, options, process, scripts
+from redisq import calls, keys, logs, loops, options, preload, process
 from redisq.bounds import check_definition
 from redisq.connection import AsyncLink
 from redisq.errors import InvalidArgument, RedisQError, Unavailable, WorkerError
@@ -224,7 +224,7 @@ class Worker:
             operations.authorise("work", queue, None)
         for schedule in self._schedules:
             operations.authorise("queue", schedule.queue, None)
-        scripts.read_all()
+        preload.read_all()
         loop = asyncio.get_running_loop()
         link, claims = AsyncLink(settings), AsyncLink(settings.model_copy(update={"retry_deadline": 0.0}))
         self._name = process_name()
