@@ -198,7 +198,8 @@ class Settings(BaseSettings):
 def problems_of(error: ValidationError, prefix: str) -> str:
     """Say what is wrong with which environment variables, and quote no value."""
     return "; ".join(
-        f"{prefix}{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+        f"{prefix}{'_'.join(str(part) for part in problem['loc']).upper()}: "
+        + problem["msg"].removeprefix("Value error, ")
         for problem in error.errors(include_url=False, include_input=False, include_context=False)
     )
 
