@@ -96,6 +96,7 @@ LOOKS = {
 }
 
 
+@pytest.mark.full(keep=8)
 @pytest.mark.parametrize(("look", "loss"), list(zip(LOOKS, itertools.cycle(LOSSES), strict=False)))
 def test_output_that_is_lost_is_one_line(shell: Shell, look: str, loss: str) -> None:
     id, token = shell.text("queue", "orders", "1"), shell.text("token", "create")
@@ -127,6 +128,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.full(keep=6)
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_was_changed_is_said(shell: Shell, change: str) -> None:
     key = MasterKey.generate().text()
@@ -287,6 +289,7 @@ def handle(delivery):
 """
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("redirection", [">&- 2>&- <&-", ">/dev/full 2>/dev/full"])
 def test_a_worker_does_without(shell: Shell, producer: RedisQ, redirection: str) -> None:
     (shell.folder / "prints.py").write_text(PRINTS)
