@@ -37,6 +37,7 @@ from redisq.conversation import (
 )
 from redisq.endpoint import Endpoint
 from redisq.errors import Unavailable
+from redisq.faults import is_starved
 from redisq.gate import Leave
 from redisq.idle import is_quiet, is_sound
 from redisq.packing import pack
@@ -135,7 +136,7 @@ class Link:
 
     def _exchange_on(self, idle: sync_redis.AbstractConnection | None, parts: Parts) -> Talk[Any]:
         connection = idle or self.endpoint().connection()
-        sent = clean = False
+        sent = clean = starved = False
         try:
             if idle is None:  # an idle one is connected; to have redis-py find that out takes its time
                 connection.connect()
@@ -149,6 +150,7 @@ class Link:
             return reply
         except (RedisError, OSError) as error:
             clean = sent and isinstance(error, ResponseError)
+            starved = not sent and is_starved(error)
             odd = not sent and self.endpoint().is_odd(error)
             return Failed(self.endpoint().explained(error) if odd else error, sent)
         finally:
@@ -156,7 +158,8 @@ class Link:
                 self._idle.append(connection)
             else:
                 connection.disconnect()
-                self.close()  # whatever broke this connection has likely broken the idle ones
+                if not starved:
+                    self.close()  # whatever broke this connection has likely broken the idle ones
 
     def _take(self) -> sync_redis.AbstractConnection | None:
         while connection := self._pop():
@@ -311,7 +314,7 @@ class AsyncLink:
             reply = await exchange(connection, command.parts, endpoint.timeout)
             if connection.is_connected:
                 idle.append(connection)
-            else:
+            elif not (isinstance(reply, Failed) and not reply.sent and is_starved(reply.error)):
                 if isinstance(reply, Failed) and not reply.sent and endpoint.is_odd(reply.error):
                     reply = Failed(await asyncio.to_thread(endpoint.explained, reply.error), sent=False)
                 await _disconnect(idle, nowait=True)  # whatever broke this one has likely broken the idle ones

@@ -209,7 +209,7 @@ def report(failed: Failed, leave: Leave, server: Server, now: float) -> Fault:
     fault = classify(failed.error, server.name)
     if fault.away:
         server.gate.lost(leave, now, str(fault.error), connected=failed.sent)
-    else:
+    elif not fault.here:
         server.gate.answered(leave)
     return fault
 

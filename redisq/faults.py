@@ -6,7 +6,11 @@ f_...): @user_script:12: -OOM command not allowed ...`; there the word after the
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from redisq.errors import Indeterminate, QueueFull, RedisQError, Unavailable
@@ -15,6 +19,7 @@ _IN_SCRIPT = re.compile(r"^.*@user_script: ?\d+: ?-?", re.DOTALL)
 _WORD = re.compile(r"[A-Z]{2,}")
 _BAD_ARGUMENT = re.compile(r"BADARG (\w+)")  # what our scripts raise: see lib/arguments.lua
 _LOST = ("ConnectionError", "TimeoutError")
+_STARVED = (errno.EMFILE, errno.ENFILE)
 NEEDED = "redisq needs Redis 6.2 or later, or Valkey 7.2 or later"
 
 #: redis-py takes these words off the text, so its class has to give them back. By name: not every version has each.
@@ -99,13 +104,15 @@ _OF_TLS |= dict.fromkeys(("UNSUPPORTED_CERTIFICATE", "DECRYPT_ERROR", "ACCESS_DE
 class Fault:
     """An error of ours for one of theirs. `retry`: the same call may succeed soon. `lost`: no reply came back.
 
-    `away`: the server is not there for anybody, so that there is no point in others trying, too.
+    `away`: the server is not there for anybody, so that there is no point in others trying, too. `here`: the fault is
+    this process' own, and tells nothing of the server.
     """
 
     error: RedisQError
     retry: bool
     lost: bool = False
     away: bool = False
+    here: bool = False
 
 
 def word_of(error: Exception) -> str:
@@ -138,6 +145,12 @@ def classify(error: Exception, server: str) -> Fault:
         return Fault(Unavailable(f"Redis at {server} refused: {_LASTING[word]}."), retry=False)
     if told := _of_tls(error):
         return Fault(Unavailable(f"Redis at {server} cannot be used over TLS: {told}."), retry=False)
+    if is_starved(error):
+        error = Unavailable(
+            f"Redis at {server} cannot be reached: this process has no file descriptor left for a connection. "
+            "Look what it leaves open, or raise its limit (ulimit -n)."
+        )
+        return Fault(error, retry=True, lost=True, here=True)
     if isinstance(error, OSError) or any(kind.__name__ in _LOST for kind in type(error).__mro__):
         error = Unavailable(f"Redis at {server} cannot be reached: {_reason(error)}")
         return Fault(error, retry=True, lost=True, away=True)
@@ -146,16 +159,39 @@ def classify(error: Exception, server: str) -> Fault:
 
 def _of_tls(error: BaseException) -> str:
     """Say what OpenSSL found amiss, "" when that is not the cause, or may pass. redis-py hides it behind another."""
-    cause: BaseException | None = error
-    for _ in range(10):  # deep enough; and whatever goes in a circle ends
-        if cause is None:
-            return ""
+    for cause in _causes(error):
         if any(kind.__name__ == "SSLError" for kind in type(cause).__mro__):
             word = re.sub(r"^(TLSV1|TLSV13|SSLV3)_ALERT_", "", str(getattr(cause, "reason", "")))
             found = next((text for beginning, text in _OF_TLS.items() if word.startswith(beginning)), "")
             return found.format(str(getattr(cause, "verify_message", "")).rstrip("."))
-        cause = cause.__cause__ or cause.__context__
     return ""
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    for _ in range(10):  # deep enough; and whatever goes in a circle ends
+        if cause is None:
+            return
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def is_starved(error: BaseException) -> bool:
+    """Tell whether there was no descriptor left for a connection: what is connected may be as well as ever."""
+    for cause in _causes(error):
+        if isinstance(cause, socket.gaierror):  # a name could not be looked up, and that has no other word for it
+            return not _may_open()
+        if isinstance(cause, OSError) and cause.errno in _STARVED:
+            return True
+    return False
+
+
+def _may_open() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno not in _STARVED
+    return True
 
 
 def is_timeout(error: Exception) -> bool:

@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.thread import _threads_queues
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -33,6 +34,7 @@ _LEAVE = 10.0  # seconds for what Python does at its end, such as closing an emb
 HANDLERS = "redisq-handler"
 
 _replaced: dict[int, Any] = {}  # the handlers that ours stand in for, by signal
+_guarded: list[asyncio.AbstractEventLoop] = []  # loops that no child may go on with
 _before_fork = threading.local()
 
 #: Of this process; changes in a forked child. To look here costs a tenth of asking the system.
@@ -71,6 +73,26 @@ def catching(
                 del _replaced[number]
 
 
+@contextmanager
+def guarding(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """End a forked child that comes back to `loop`: what that polls, and its connections, are the parent's, too."""
+    _guarded.append(loop)
+    try:
+        yield
+    finally:
+        _guarded.remove(loop)
+
+
+def _end_at_the_loop(loop: asyncio.AbstractEventLoop) -> None:
+    loop.call_soon(_end_awaiting)
+    if (ready := getattr(loop, "_ready", None)) is not None:  # asyncio's own: before anything that waits there
+        ready.rotate()
+
+
+def _end_awaiting() -> NoReturn:
+    end_fork(RuntimeError("a child that a handler forks may not await: it shares the worker's event loop and is ended"))
+
+
 def _catchable(numbers: Sequence[signal.Signals]) -> list[signal.Signals]:
     if threading.current_thread() is not threading.main_thread():
         return []
@@ -93,6 +115,8 @@ def _let_signals_through() -> None:
 def _part_from_parent() -> None:
     global pid
     pid = os.getpid()
+    for loop in _guarded:
+        _end_at_the_loop(loop)
     interrupt = _replaced.get(signal.SIGINT, signal.SIG_IGN)
     if _replaced:
         signal.set_wakeup_fd(-1)
@@ -158,6 +182,17 @@ def _idle_ended(threads: list[threading.Thread]) -> list[threading.Thread]:
     for thread in (found := [thread for thread in found if thread not in ours]):
         thread.join(max(0.0, until - time.monotonic()))
     return [thread for thread in found if thread.is_alive()]
+
+
+def warn_of_threads(before: set[threading.Thread]) -> None:
+    """Name the threads, none of which was there `before`, that Python will wait for at the end of the process.
+
+    Those of executors are not named: they end by themselves when they have nothing to do.
+    """
+    new = [thread for thread in threading.enumerate() if thread not in before and thread not in _threads_queues]
+    if left := [thread.name for thread in _idle_ended([thread for thread in new if not thread.daemon])]:
+        text = "handlers left %d threads that are no daemons, and Python ends the process only after them: %s"
+        log.warning(text, len(left), ", ".join(left[:10]))
 
 
 def _end_after(seconds: float, code: int) -> None:

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from redisq import scripts
+from redisq import preload
 from redisq.errors import RedisQError
 from redisq.gateway import claims, closed, document, health, messages, page, queues, token
 from redisq.gateway.context import Context
@@ -170,7 +170,7 @@ def _home(context: Context) -> list[Middleware]:
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     """Start what knows the applications, and end it and the client's connections with the server."""
     context: Context = app.state.context
-    scripts.read_all()  # now: what is read late may be missing by then, or newer than this code
+    preload.read_all()
     read_document(context.options.root_path)
     for read in context.readings:
         read()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
-from redisq import calls, keys, logs, loops, options, process, scripts
+from redisq import calls, keys, logs, loops, options, preload, process
 from redisq.bounds import check_definition
 from redisq.connection import AsyncLink
 from redisq.errors import InvalidArgument, RedisQError, Unavailable, WorkerError
@@ -189,8 +190,9 @@ class Worker:
         have nothing ready. The exit code is 0, or 1 when the process has to be replaced: `max_stuck` plain handlers
         overran their timeouts, or for `stale_after` seconds it wanted messages and got no answer.
 
-        It does not wait for threads that handlers have left. A handler that holds the event loop beyond all this after
-        a signal is ended with its process. SIGHUP stays ignored where it was, as under `nohup`.
+        It does not wait for threads that handlers have left; those that Python will wait for, it names in the log. A
+        handler that holds the event loop beyond all this after a signal is ended with its process. SIGHUP stays ignored
+        where it was, as under `nohup`.
 
         Raises:
             WorkerError: an event loop runs in this thread: `await worker.run_async()` there. Or this worker runs.
@@ -199,7 +201,11 @@ class Worker:
         if asyncio._get_running_loop() is not None:
             raise WorkerError("An event loop runs in this thread already: there, `await worker.run_async()`.")
         process.open_standard_streams()
-        return loops.run(self._run(burst, signals=True), loops.fastest())
+        before = {*threading.enumerate()}
+        try:
+            return loops.run(self._run(burst, signals=True), loops.fastest())
+        finally:
+            process.warn_of_threads(before)
 
     async def run_async(self, *, burst: bool = False) -> int:
         """Work until `stop()` is called or the task is cancelled. See `run`; the signals are left to the caller."""
@@ -224,7 +230,7 @@ class Worker:
             operations.authorise("work", queue, None)
         for schedule in self._schedules:
             operations.authorise("queue", schedule.queue, None)
-        scripts.read_all()
+        preload.read_all()
         loop = asyncio.get_running_loop()
         link, claims = AsyncLink(settings), AsyncLink(settings.model_copy(update={"retry_deadline": 0.0}))
         self._name = process_name()
@@ -232,6 +238,7 @@ class Worker:
         async with AsyncExitStack() as stack:
             self._ending.begin()
             stack.callback(self._ending.ended)
+            stack.enter_context(process.guarding(loop))
             await link.endpoint()
             stack.push_async_callback(link.close)
             stack.push_async_callback(claims.close)

@@ -141,6 +141,7 @@ def speaking(context: ssl.SSLContext | None, real_server: embedded.EmbeddedServe
         server.shutdown()
 
 
+@pytest.mark.full(keep=4)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("fault", ["authority", "name", "expired", "client", "client, TLS 1.2"])
 def test_certificate_faults_are_no_outage(
@@ -165,6 +166,7 @@ def test_certificate_faults_are_no_outage(
         assert word in str(error)
 
 
+@pytest.mark.full(keep=1)
 def test_files_that_cannot_be_used_are_named(refused: Any, tmp_path: Path) -> None:
     empty = tmp_path / "empty.pem"
     empty.write_text("nothing")
@@ -204,6 +206,7 @@ def test_plain_text_to_a_tls_port_is_refused(refused: Any, port: int) -> None:
     assert "it speaks TLS. REDISQ_URL takes rediss://" in str(error)
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_tls_to_a_plain_port_is_refused(refused: Any, real_server: embedded.EmbeddedServer) -> None:
     with speaking(None, real_server) as port:

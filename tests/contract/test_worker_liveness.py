@@ -87,7 +87,7 @@ def test_a_loop_that_is_kept_is_ended_with_its_process(
     def leave(code: int) -> None:
         raise SystemExit(code)
 
-    monkeypatch.setattr("redisq.worker.liveness.os._exit", leave)
+    monkeypatch.setattr("redisq.worker.liveness.process.end", leave)
     stale: list[float] = []
     watchdog = Watchdog("w-1", [Fetches()], 0.05, stale.append, kill_after=0.1)
     with pytest.raises(SystemExit) as ended:

@@ -50,9 +50,9 @@ def start(shell: Shell, closed: str, *command: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("command", "closed"),
     [
-        *(("-m redisq worker open:worker", closed) for closed in CLOSED),
         ("-m redisq worker open:worker --processes 2", "all"),
-        ("open.py", "all"),
+        pytest.param("open.py", "all", marks=pytest.mark.full),
+        *(pytest.param("-m redisq worker open:worker", one, marks=pytest.mark.full) for one in CLOSED),
     ],
 )
 def test_a_worker_works_with_closed_descriptors(shell: Shell, command: str, closed: str) -> None:
@@ -74,7 +74,7 @@ def test_a_worker_works_with_closed_descriptors(shell: Shell, command: str, clos
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc here")
-@pytest.mark.parametrize("command", ["serve", "dev"])
+@pytest.mark.parametrize("command", ["serve", pytest.param("dev", marks=pytest.mark.full)])
 def test_other_services_work_with_closed_descriptors(shell: Shell, command: str) -> None:
     pytest.importorskip("uvicorn")
     if command == "dev":
@@ -108,6 +108,7 @@ GONE = {
 }
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("command", GONE)
 def test_a_folder_that_was_removed_is_one_line(shell: Shell, tmp_path: Path, command: str) -> None:
     gone = tmp_path / "gone"

@@ -61,6 +61,7 @@ def everything(folder: Path) -> dict[str, tuple[int, bytes | str]]:
 # Nobody else reads it.
 
 
+@pytest.mark.full(keep=3)
 @pytest.mark.parametrize("name", REAL_SERVERS or NONE, ids=lambda name: Path(name).name)
 @pytest.mark.parametrize("there", [False, True], ids=["made", "there"])
 def test_files_are_closed_to_others_whatever_the_umask(name: str, there: bool, umask: int, tmp_path: Path) -> None:
@@ -286,6 +287,7 @@ def reads(reader: str, writer: str, how: str) -> bool:
     return [*map(int, ages[0])][:2] >= [*map(int, ages[1])][:2]
 
 
+@pytest.mark.full(keep=4)
 @pytest.mark.parametrize("how", ["as it is", "rewritten", "snapshot"])
 @pytest.mark.parametrize("writer", REAL_KINDS or NONE)
 @pytest.mark.parametrize("reader", REAL_KINDS or NONE)
@@ -317,6 +319,7 @@ FUTURE = b"REDIS0099\xfa\x09redis-ver\x0512.34\xfa\x0aredis-bits\xc0\x40\xff" + 
 MANIFEST = b"file appendonly.aof.1.base.rdb seq 1 type b\n"
 
 
+@pytest.mark.full(keep=4)
 @pytest.mark.parametrize("name", REAL_SERVERS or NONE, ids=lambda name: Path(name).name)
 @pytest.mark.parametrize(
     ("files", "told"),

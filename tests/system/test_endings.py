@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from redisq import embedded
+from tests.proxy import Proxy
 from tests.system.conftest import eventually
 from tests.system.shell import Shell
 
@@ -93,6 +95,7 @@ def test_sigterm_ends_a_worker_whatever_its_handlers_wait_for(held: Shell) -> No
     assert "threads that handlers left: " in held.log.read_text()
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("how", ["with executor", "block"])
 def test_sigterm_ends_a_worker_whose_loop_a_handler_holds(held: Shell, how: str) -> None:
     queued(held, how)
@@ -103,7 +106,7 @@ def test_sigterm_ends_a_worker_whose_loop_a_handler_holds(held: Shell, how: str)
     assert "a handler keeps the event loop" in held.log.read_text()
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("processes", ["1", pytest.param("2", marks=pytest.mark.full)])
 def test_a_burst_ends_beside_a_thread_that_a_handler_left(held: Shell, processes: str) -> None:
     queued(held, "thread")
     worker = held.start("worker", "held:worker", "--burst", "--processes", processes)
@@ -119,6 +122,19 @@ def test_stuck_handlers_end_the_process_beside_threads_that_others_left(held: Sh
     assert worker.wait(60) == 1
 
 
+def test_a_worker_without_redis_ends_to_be_replaced_beside_a_thread(
+    held: Shell, system_server: embedded.EmbeddedServer
+) -> None:
+    queued(held, "to_thread")
+    short = {"REDISQ_STALE_AFTER": "1", "REDISQ_COMMAND_TIMEOUT": "0.2", "REDISQ_CONNECT_TIMEOUT": "0.2"}
+    with Proxy(system_server.url) as proxy:
+        worker = held.start("worker", "held:worker", **short, REDISQ_URL=proxy.url)
+        begun(held, "to_thread")
+        proxy.reset(b"\r\n", times=1_000_000)
+        assert worker.wait(60) == 1
+    assert "REDISQ_STALE_AFTER" in held.log.read_text()
+
+
 def test_a_script_ends_although_its_handlers_sit_in_threads_of_asyncio(held: Shell) -> None:
     """`worker.run()` returns, and leaves no thread that Python would wait for."""
     ids = queued(held, "to_thread", "catch")
@@ -132,6 +148,21 @@ def test_a_script_ends_although_its_handlers_sit_in_threads_of_asyncio(held: She
         script.kill()
         script.wait()
     assert {held.json("get", "tasks", id)["status"] for id in ids.values()} == {"PENDING"}
+
+
+def test_a_script_says_which_threads_it_waits_for(held: Shell) -> None:
+    """A thread that a handler started, and that is no daemon, is the script's own."""
+    queued(held, "thread")
+    with held.log.open("a") as log:
+        script = subprocess.Popen([sys.executable, "held.py"], cwd=held.folder, env=held.environment, stderr=log)
+    try:
+        begun(held, "thread")
+        script.send_signal(signal.SIGTERM)
+        eventually(lambda: "Python ends the process only after them: Thread-" in held.log.read_text(), "the warning")
+        assert script.poll() is None
+    finally:
+        script.kill()
+        script.wait()
 
 
 GATEWAY = """
@@ -155,6 +186,7 @@ sys.exit(process.leave(server.serve(app, options, stopping=Stopping(), on_ready=
 """
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_gateway_ends_although_a_request_sits_in_a_thread(tmp_path: Path, number: int) -> None:
     import socket
@@ -179,7 +211,7 @@ def test_a_gateway_ends_although_a_request_sits_in_a_thread(tmp_path: Path, numb
 # --- What asks to stop ---
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("processes", ["1", pytest.param("2", marks=pytest.mark.full)])
 def test_a_hang_up_drains_as_sigterm_does(shell: Shell, processes: str) -> None:
     worker = shell.start("worker", "shop:worker", "--processes", processes)
     shell.meet(int(processes))
@@ -188,6 +220,7 @@ def test_a_hang_up_drains_as_sigterm_does(shell: Shell, processes: str) -> None:
     assert "stopping" in shell.log.read_text()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_under_nohup_a_hang_up_is_ignored(shell: Shell, processes: str, ignoring: Callable[[int], None]) -> None:
     ignoring(signal.SIGHUP)

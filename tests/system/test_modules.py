@@ -64,7 +64,7 @@ def begin(project: Shell, *arguments: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("processes", [pytest.param("1", marks=pytest.mark.full), "2"])
 def test_a_worker_whose_project_has_names_of_the_standard_library(project: Shell, processes: str) -> None:
     worker = begin(project, "worker", "shop:worker", "--processes", processes)
     id = project.text("queue", "orders", "1")
@@ -74,6 +74,7 @@ def test_a_worker_whose_project_has_names_of_the_standard_library(project: Shell
     assert worker.wait(60) == 0
 
 
+@pytest.mark.full
 def test_dev_whose_project_has_names_of_the_standard_library(project: Shell) -> None:
     project.environment = {name: value for name, value in project.environment.items() if not name.startswith("REDISQ_")}
     dev = begin(project, "dev", "shop:worker", "--reload", "--http-port", "0")
@@ -118,14 +119,31 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
-@pytest.mark.parametrize("target", ERRORS)
-def test_an_error_says_which_file_was_found(project: Shell, target: str, processes: str) -> None:
+def test_an_error_says_which_file_was_found(project: Shell) -> None:
     (project.folder / "wrong.py").write_text("from random import mine\n")
-    worker = begin(project, "worker", target, "--processes", processes)
+    code = """
+import sys
+from redisq.cli.modules import load
+from redisq.cli.output import CommandError
+for target in sys.argv[1:]:
+    try:
+        load(target)
+    except CommandError as error:
+        print(error)
+"""
+    command = [sys.executable, "-P", "-c", code, *ERRORS]
+    run = subprocess.run(command, cwd=project.folder, env=project.environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    for told, pattern in zip(run.stdout.splitlines(), ERRORS.values(), strict=True):
+        assert re.fullmatch(pattern, told), told
+
+
+@pytest.mark.parametrize("processes", [pytest.param("1", marks=pytest.mark.full), "2"])
+def test_such_an_error_is_one_line(project: Shell, processes: str) -> None:
+    worker = begin(project, "worker", "random:worker", "--processes", processes)
     assert worker.wait(60) == 1
     (told,) = re.findall("^redisq: (.*)$", project.log.read_text(), re.MULTILINE)
-    assert re.fullmatch(ERRORS[target], told), told
+    assert re.fullmatch(ERRORS["random:worker"], told), told
 
 
 def test_processes_run_the_package_that_this_one_runs(tmp_path: Path) -> None:

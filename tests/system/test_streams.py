@@ -96,6 +96,7 @@ LOOKS = {
 }
 
 
+@pytest.mark.full(keep=8)
 @pytest.mark.parametrize(("look", "loss"), list(zip(LOOKS, itertools.cycle(LOSSES), strict=False)))
 def test_output_that_is_lost_is_one_line(shell: Shell, look: str, loss: str) -> None:
     id, token = shell.text("queue", "orders", "1"), shell.text("token", "create")
@@ -122,11 +123,12 @@ CHANGES = {
     "dead redrive orders --all": "0 dead letters of orders are redriven.",
     "app create shop --allow-all": "shop is registered, but its secret was not printed",
     "app rotate other": "other has a new secret that was not printed",
-    "app disable other": "other is disabled.",
-    "app revoke other --all": "The tokens are revoked",
+    "app disable other --json": "other is disabled.",
+    "app revoke other --all --json": "The tokens are revoked",
 }
 
 
+@pytest.mark.full(keep=6)
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_was_changed_is_said(shell: Shell, change: str) -> None:
     key = MasterKey.generate().text()
@@ -134,6 +136,15 @@ def test_what_was_changed_is_said(shell: Shell, change: str) -> None:
     shell.text("app", "create", "other", "--allow-all", REDISQ_MASTER_KEY=key)
     told = lose(shell, FULL, *change.format(id=id).split(), REDISQ_MASTER_KEY=key)
     assert told.startswith(CHANGES[change].format(id=id))
+
+
+@pytest.mark.parametrize("change", ["app disable other", "app revoke other --all"])
+def test_nothing_is_changed_whose_last_change_cannot_be_said(shell: Shell, change: str) -> None:
+    key = MasterKey.generate().text()
+    shell.text("app", "create", "other", "--allow-all", REDISQ_MASTER_KEY=key)
+    before = shell.json("app", "show", "other", REDISQ_MASTER_KEY=key)
+    assert lose(shell, FULL, *change.split(), REDISQ_MASTER_KEY=key) == ""
+    assert shell.json("app", "show", "other", REDISQ_MASTER_KEY=key) == before
 
 
 # --- Many lines ---
@@ -278,6 +289,7 @@ def handle(delivery):
 """
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("redirection", [">&- 2>&- <&-", ">/dev/full 2>/dev/full"])
 def test_a_worker_does_without(shell: Shell, producer: RedisQ, redirection: str) -> None:
     (shell.folder / "prints.py").write_text(PRINTS)

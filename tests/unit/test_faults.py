@@ -6,12 +6,14 @@ of the cluster specification. They go through redis-py's own parsers, because th
 
 from __future__ import annotations
 
+import errno
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from redis import _parsers as parsers
@@ -20,10 +22,12 @@ from redis._parsers.encoders import Encoder
 
 from redisq import QueueFull, Settings, Unavailable, calls
 from redisq.connection import Link
+from redisq.conversation import Failed, report
 from redisq.endpoint import Endpoint
 from redisq.errors import Indeterminate, RedisQError
 from redisq.faults import classify
 from redisq.keys import partition_keys
+from redisq.server import Server
 
 SHA = "69b0eae4950c2cac1f4cc3bb50d54cdc9fe27c11"
 IN_62 = f"ERR Error running script (call to f_{SHA}): @user_script:3: "  # what redis.call raises
@@ -274,3 +278,39 @@ def test_a_password_is_in_no_text_of_ours() -> None:
     endpoint = Endpoint.of(settings)
     assert endpoint.server == "host:6380"
     assert PASSWORD not in repr(endpoint)
+
+
+# --- This process' own limits ---
+
+
+def test_a_process_without_descriptors_tells_nothing_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = OSError(errno.EMFILE, "Too many open files")
+    wrapped = exceptions.ConnectionError("Error 24 connecting")
+    wrapped.__context__ = full
+    unresolved = socket.gaierror(-3, "Temporary failure in name resolution")
+    for error in (full, wrapped, OSError(errno.ENFILE, "Too many open files in system")):
+        fault = classify(error, "here:6379")
+        assert (fault.retry, fault.away, fault.here) == (True, False, True)
+        assert "ulimit -n" in str(fault.error)
+    assert classify(unresolved, "here:6379").away
+    monkeypatch.setattr("redisq.faults.os.open", raising(full))
+    assert classify(unresolved, "here:6379").here
+    assert not classify(OSError(errno.ECONNREFUSED, "refused"), "here:6379").here
+
+
+def raising(error: Exception) -> Callable[..., NoReturn]:
+    def fail(*_: object) -> NoReturn:
+        raise error
+
+    return fail
+
+
+def test_a_process_without_descriptors_keeps_its_connections() -> None:
+    """Nor do its other links think that the server is away."""
+    server, clock, full = Server("here"), time.monotonic, Failed(OSError(errno.EMFILE, "Too many"), sent=False)
+    leave = server.gate.enter(clock())
+    assert leave is not None
+    report(full, leave, server, clock())
+    assert server.gate.enter(clock(), probe=False) is leave
+    report(Failed(ConnectionRefusedError(), sent=False), leave, server, clock())
+    assert server.gate.enter(clock(), probe=False) is None

@@ -45,6 +45,7 @@ ROWS: list[set[str]] = [
     {"coalescing", "operations", "conversation"},
     {"connection", "batches", "dead_letters", "deliveries", "directory", "doctor", "existence", "listing", "waiting"},
     {"client", "aclient", "doorbell"},
+    {"preload"},
     {"worker"},
     {"gateway"},
     {"cli", "testing"},
