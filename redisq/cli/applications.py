@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import options, output, redis_users, streams
+from redisq.cli import options, output, redis_users, streams, tables
 from redisq.errors import InvalidApplication, InvalidSettings
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def list_(url: options.Url = None, as_json: options.AsJson = False) -> None:
         output.document({"applications": found, "unverified": list(registry.unverified)})
         return
     if registry.applications:
-        output.console().print(_table(list(registry.applications.values())))
+        tables.show(_table(list(registry.applications.values())))
     elif not registry.unverified:
         output.text("There are none.")
     for name in registry.unverified:
@@ -354,10 +354,11 @@ def _table(found: list[Application]) -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for column in ("name", "state", "keys", "revoked", "may do"):
-        table.add_column(
-            column, no_wrap=column != "may do", justify="right" if column in ("keys", "revoked") else "left"
-        )
+    for column in ("name", "state"):
+        table.add_column(column, no_wrap=True)
+    for column in ("keys", "revoked"):
+        table.add_column(column, no_wrap=True, justify="right")
+    table.add_column("may do", min_width=24)
     for app in found:
         state = "disabled" if app.disabled else "enabled"
         texts = app.allowance.texts()
