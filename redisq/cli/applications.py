@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sys
 from datetime import UTC, datetime
@@ -305,7 +306,8 @@ class _Was:
         if self._later and sys.stderr.isatty():
             output.complain(self.text(app))
         elif not (self._later or self._as_json):
-            output.text(self.text(app))
+            with contextlib.suppress(output.OutputLost):  # the change matters more; the loss is told after it
+                output.text(self.text(app))
 
     @staticmethod
     def text(app: Application) -> str:

@@ -107,7 +107,7 @@ class Screen:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "redisq", *arguments],
             cwd=shell.folder,
-            env={**environment, "TERM": "xterm", "REDISQ_MASTER_KEY": KEY},
+            env={**environment, "TERM": "xterm", "REDISQ_MASTER_KEY": KEY, "PYTHONIOENCODING": "utf-8"},
             stdin=other_end,
             stdout=other_end,
             stderr=other_end,
