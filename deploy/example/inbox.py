@@ -33,10 +33,11 @@ def connect() -> sqlite3.Connection:
 def deposit(delivery: Delivery) -> dict[str, bool]:
     """Put an amount on an account, once."""
     with closing(connect()) as database, database:  # commits when the block ends, or rolls all of it back
-        new = database.execute("INSERT OR IGNORE INTO inbox VALUES (?, ?)", (delivery.queue, delivery.id)).rowcount == 1
+        # In lower case: in a Turkish locale Python's sqlite3 takes INSERT for no change, and begins no transaction.
+        new = database.execute("insert OR IGNORE INTO inbox VALUES (?, ?)", (delivery.queue, delivery.id)).rowcount == 1
         if new:
             database.execute(
-                "INSERT INTO account VALUES (:name, :amount) "
+                "insert INTO account VALUES (:name, :amount) "
                 "ON CONFLICT (name) DO UPDATE SET balance = balance + :amount",
                 delivery.request,
             )

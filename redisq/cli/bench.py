@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redisq import process
-from redisq.cli import logs, options, output
+from redisq.cli import logs, options, output, tables
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,7 +50,7 @@ def bench(
     if as_json:
         output.document({"messages": messages, **{name: round(figure, 6) for name, figure in figures.items()}})
     else:
-        output.console().print(_table(figures))
+        tables.show(_table(figures))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from redisq.cli import options, output, trace
+from redisq.cli import options, output, tables, trace
 from redisq.cli.messages import described
 from redisq.cli.queues import check_exists, confirm
 from redisq.errors import BatchError
@@ -71,7 +71,7 @@ def list_(
     elif not found:
         output.text("There are none.")
     else:
-        output.console().print(_table(found, time.time()))
+        tables.show(_table(found, time.time()))
         if len(found) == limit:
             output.text(f"These are the oldest {limit:,}; there may be more: --limit N.")
 
@@ -190,7 +190,7 @@ def _table(found: Sequence[Message], now: float) -> Table:
     table.add_column("died", justify="right", no_wrap=True)
     table.add_column("reason", no_wrap=True)
     table.add_column("attempts", justify="right", no_wrap=True)
-    table.add_column("error")
+    table.add_column("error", min_width=6)
     for message in found:
         error = message.error or {"reason": "", "type": "", "message": ""}
         died = "" if message.finished_at is None else _ago(now - message.finished_at.timestamp())

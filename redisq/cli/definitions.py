@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import options, output, streams
+from redisq.cli import options, output, streams, tables
 from redisq.cli.queues import check_exists, exists
 
 if TYPE_CHECKING:
@@ -48,11 +48,10 @@ def show(
     if as_json:
         output.document({"queue": queue, "definition": definition, "stats": held})
         return
-    console = output.console()
-    console.print(_table(definition))
+    tables.show(_table(definition))
     if own.schema is not None:
-        console.print_json(data=own.schema, highlight=False, ensure_ascii=True)
-    console.print(one(held))
+        output.console().print_json(data=own.schema, highlight=False, ensure_ascii=True)
+    tables.show(one(held))
 
 
 def define(

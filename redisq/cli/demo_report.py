@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from redisq.cli import output
+from redisq.cli import output, tables
 from redisq.cli.demo_files import Totals
 from redisq.embedded import EmbeddedServer
 from redisq.model import Message, QueueStats, Status
@@ -165,7 +165,7 @@ class Show:
         if self._as_json:
             output.document(figures.to_dict())
             return
-        self._console.print(_table(figures))
+        tables.show(_table(figures))
         self._print(f"The workers counted {figures.totals}.")
         if figures.agree:
             self._print("A direct count agrees.", style="green")

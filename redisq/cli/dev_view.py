@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, replace
 from typing import TYPE_CHECKING, Protocol
 
-from redisq.cli import output
+from redisq.cli import output, tables
 from redisq.cli.dev_state import Line, Process, Queue, Snapshot
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ _COLUMNS = ("ready", "scheduled", "in progress", "done", "failed", "dead")
 _COLOURS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 _OTHER_ROWS = 12  # of the live block and below it, but for queues, processes and errors
 _FEW = 3
+_TOLD = 3  # rows of a queue where the screen is too narrow for the table
 _NAME = 26  # columns
 
 
@@ -102,7 +103,7 @@ class TerminalView:
         width = _width(snapshot)
         if fresh := self._lines.new(snapshot):
             self._console.print(Text("\n").join(_styled(line, width) for line in fresh), soft_wrap=True)
-        self._live.update(_block(snapshot, self._console.height), refresh=True)
+        self._live.update(_block(snapshot, self._console), refresh=True)
 
     def close(self) -> None:
         """Take the block away and show the cursor again."""
@@ -130,17 +131,13 @@ def _styled(line: Line, width: int) -> Text:
     return Text.assemble(*parts)
 
 
-def _block(snapshot: Snapshot, height: int) -> RenderableType:
+def _block(snapshot: Snapshot, console: Console) -> RenderableType:
     """Draw everything but the lines; when there is more than fits on the screen, the first queues only."""
     from rich.console import Group
-    from rich.rule import Rule
     from rich.text import Text
 
-    room = max(_FEW, height - _OTHER_ROWS - len(snapshot.processes) - len(snapshot.errors))
-    title = Text(f"redisq dev, process {snapshot.pid}, {snapshot.redis}", style="bold")
-    parts: list[RenderableType] = [Rule(title, align="left", style="dim"), _queues(snapshot.queues, room)]
-    if len(snapshot.queues) > room:
-        parts.append(Text(f"and {len(snapshot.queues) - room:,} more: redisq stats", style="dim"))
+    room = console.height - _OTHER_ROWS - len(snapshot.processes) - len(snapshot.errors)
+    parts = [*_title(snapshot, console), *_queues(snapshot.queues, room, console)]
     if snapshot.processes:
         parts += [Text(), _processes(snapshot.processes)]
     if snapshot.errors:
@@ -156,15 +153,37 @@ def _one_row(text: Text) -> Text:
     return text
 
 
-def _queues(queues: Sequence[Queue], room: int) -> RenderableType:
+def _title(snapshot: Snapshot, console: Console) -> list[RenderableType]:
+    from rich.rule import Rule
+    from rich.text import Text
+
+    title = Text(f"redisq dev, process {snapshot.pid}, {snapshot.redis}", style="bold")
+    if len(title) + len(" -") <= console.width:
+        return [Rule(title, align="left", style="dim")]
+    return [Rule(style="dim"), title]  # in some rows: it ends with the gateway's address
+
+
+def _queues(queues: Sequence[Queue], room: int, console: Console) -> list[RenderableType]:
     from rich.text import Text
 
     if not queues:
-        return Text("There is no queue yet.")
-    table = _table("queue", [queue.name for queue in queues[:room]])
+        return [Text("There is no queue yet.")]
+    shown = queues[: max(_FEW, room)]
+    if tables.needed(_queue_table(shown), console) > console.width:
+        shown = queues[: max(_FEW, room // _TOLD)]
+    parts: list[RenderableType] = [tables.fitted(_queue_table(shown), console)]
+    if len(queues) > len(shown):
+        parts.append(Text(f"and {len(queues) - len(shown):,} more: redisq stats", style="dim"))
+    return parts
+
+
+def _queue_table(queues: Sequence[Queue]) -> Table:
+    from rich.text import Text
+
+    table = _table("queue")
     for name in (*_COLUMNS, "per second"):
         table.add_column(name, justify="right", no_wrap=True)
-    for queue in queues[:room]:
+    for queue in queues:
         *figures, failed, dead = (f"{value:,}" for value in _figures(queue))
         colours = ("yellow" if queue.failed else "", "red" if queue.dead else "")
         table.add_row(queue.name, *figures, Text(failed, colours[0]), Text(dead, colours[1]), f"{queue.rate:,.1f}")
@@ -174,7 +193,7 @@ def _queues(queues: Sequence[Queue], room: int) -> RenderableType:
 def _processes(processes: Sequence[Process]) -> Table:
     from rich.text import Text
 
-    table = _table("worker", [process.name for process in processes])
+    table = _table("worker", min_width=min(_NAME, max(len(process.name) for process in processes)))
     table.add_column("process", justify="right", no_wrap=True)
     table.add_column("starts", justify="right", no_wrap=True)
     table.add_column("state")  # the only one that gives way
@@ -185,11 +204,11 @@ def _processes(processes: Sequence[Process]) -> Table:
     return table
 
 
-def _table(first: str, names: Sequence[str]) -> Table:
-    """Begin a table with a column for names, which may take a third of the narrowest screen before they are cut."""
+def _table(first: str, min_width: int | None = None) -> Table:
+    """Begin a table with a column for names, which are cut down to `min_width` where the screen is too narrow."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column(first, no_wrap=True, overflow="ellipsis", min_width=min(_NAME, max(map(len, names))))
+    table.add_column(first, no_wrap=True, overflow="ellipsis", min_width=min_width)
     return table

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redisq.cli import options, output
+from redisq.cli import options, output, tables
 from redisq.cli.completion import queue_names
 from redisq.cli.queues import check_exists, known
 
@@ -59,7 +59,7 @@ def doctor(
     document: dict[str, object] = {"healthy": healthy, "queues": names, "messages": held, "seconds": round(seconds, 3)}
     document["findings"] = [finding.to_dict() for finding in found]
     summary = _summary(found, held, len(names), seconds, healthy)
-    output.show(as_json, document, "\n".join([*_lines(found), summary]), done=summary)
+    output.show(as_json, document, tables.wrapped("\n".join([*_lines(found), summary])), done=summary)
     if not healthy:
         raise typer.Exit(1)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-_NO_TERMINAL = 10_000  # columns: what goes into a pipe is neither wrapped nor cut
+NO_TERMINAL = 1_000_000  # columns: what goes into a pipe is neither wrapped nor cut
 
 
 class CommandError(Exception):
@@ -72,7 +72,7 @@ def console() -> Console:
     from rich.console import Console
 
     # Both, or rich takes a dumb terminal's 80 columns where FORCE_COLOR makes it believe in one.
-    width, height = (None, None) if sys.stdout.isatty() else (_NO_TERMINAL, _NO_TERMINAL)
+    width, height = (None, None) if sys.stdout.isatty() else (NO_TERMINAL, NO_TERMINAL)
     return Console(width=width, height=height, markup=False, emoji=False, highlight=False)
 
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import options, output
+from redisq.cli import options, output, tables
 from redisq.cli.queues import check_exists, known
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from redisq.client import RedisQ
@@ -59,7 +58,7 @@ def stats(
     elif not rows:
         output.text(_NONE)
     else:
-        output.console().print(table(rows) if queue is None else one(rows[0]))
+        tables.show(table(rows) if queue is None else one(rows[0]))
 
 
 def _look(mq: RedisQ, queue: str | None, token: str | None) -> list[Row]:
@@ -85,7 +84,7 @@ def _view(as_json: bool) -> Iterator[Callable[[Sequence[Row]], None]]:
         from rich.live import Live
 
         with Live(console=console, auto_refresh=False) as live:
-            yield lambda rows: live.update(_fitting(rows, console) if rows else _NONE, refresh=True)
+            yield lambda rows: live.update(tables.fitted(_watched(rows), console) if rows else _NONE, refresh=True)
 
 
 def _looks(mq: RedisQ, queue: str | None, token: str | None, every: float) -> Iterator[list[Row]]:
@@ -134,14 +133,6 @@ def _watched(rows: Sequence[Row]) -> Table:
     return made
 
 
-def _fitting(rows: Sequence[Row], console: Console) -> Table | str:
-    """Show queues in a table, or where the terminal is too narrow for it, each in a few lines."""
-    made = _watched(rows)
-    if console.measure(made, options=console.options.update(width=10_000)).maximum <= console.width:
-        return made
-    return "\n".join(_line(row) for row in rows)
-
-
 def _line(row: Row) -> str:
     counts = [f"{_label(name)} {_shown(name, row[name])}" for name in _WATCHED]
     rates = [f"{name} {rate:,.1f}/s" for name, rate in (row["rates"] or {}).items()]
@@ -152,9 +143,10 @@ def _table(first: str, *columns: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    made = Table(first, box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    made.add_column(first, no_wrap=True)
     for name in columns:
-        made.add_column(_label(name), justify="right")
+        made.add_column(_label(name), justify="right", no_wrap=True)
     return made
 
 

@@ -145,6 +145,11 @@ class _Output(_Errors):
             self.check()
         return super().write(text)
 
+    def flush(self) -> None:
+        """Write what waits. Raises: OutputLost, also for what was lost before."""
+        super().flush()
+        self.check()
+
     def check(self) -> None:
         """Raise OutputLost if something could not be written, and that matters."""
         if self._loss and not self.tolerant:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redisq.cli import options, output
+from redisq.cli import options, output, tables
 
 Found = Mapping[str, Any]  # a message, as `Message.to_dict` gives it
 Step = dict[str, Any]  # at, event, attempt, by, error
@@ -34,7 +34,7 @@ def trace(
         head = {name: found[name] for name in ("id", "queue", "status")}
         output.document({**head, "truncated": _truncated(found), "steps": steps(found)})
     else:
-        output.text(f"{found['status']:<11}{id} in {queue}\n{described(found)}")
+        output.text(tables.wrapped(f"{found['status']:<11}{id} in {queue}\n{described(found)}"))
 
 
 def steps(found: Found) -> list[Step]:

@@ -32,7 +32,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "redisq", *arguments],
             cwd=shell.folder,
-            env={**shell.environment, "COLUMNS": str(columns), "TERM": "xterm"},
+            env={**shell.environment, "COLUMNS": str(columns), "TERM": "xterm", "PYTHONIOENCODING": "utf-8"},
             stdin=other_end,
             stdout=other_end,
             stderr=other_end,

@@ -42,6 +42,7 @@ class Demo:
             "PYTHONPATH": str(ROOT),
             "TMPDIR": str(temporary),
             "DEMO_MARK": self.mark,
+            "PYTHONIOENCODING": "utf-8",  # or tables have frames of ASCII
             "REDISQ_URL": "redis://127.0.0.1:1",  # what others set up is not for the demo
             "REDISQ_MAX_BYTES": "1",
             "REDISQ_AUTH": "none",
