@@ -278,18 +278,16 @@ class ThreadRunner:
             if is_awaitable(result):
                 report.answer = result
             else:
-                report.late = self._is_late(report)
+                report.late = self._timeout < math.inf and self._is_late(report)
                 report.verdict = verdict_on_result(result)
         except BaseException as error:  # SystemExit too: a handler may not end a thread
             if process.pid != self._pid:
                 process.end_fork(error)
-            report.late = self._is_late(report)
+            report.late = self._timeout < math.inf and self._is_late(report)
             report.verdict = verdict_on_error(error)
         return report
 
     def _is_late(self, report: _Report) -> bool:
-        if self._timeout == math.inf:
-            return False
         self._began[report.delivery] = math.inf
         return time.monotonic() >= report.began + self._timeout
 
