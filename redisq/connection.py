@@ -310,7 +310,9 @@ class AsyncLink:
             if command.leave is not pool.trusted:
                 pool.trusted = command.leave
                 await _disconnect(idle, nowait=True)
-            connection = await pool.take() or endpoint.async_connection()
+            while idle and not is_sound(idle[-1]):
+                await idle.pop().disconnect(nowait=True)  # the server closed it meanwhile
+            connection = idle.pop() if idle else endpoint.async_connection()
             reply = await exchange(connection, command.parts, endpoint.timeout)
             if connection.is_connected:
                 idle.append(connection)
@@ -348,15 +350,6 @@ class _Pool:
         """Have the loop close the connections when it ends."""
         self.farewell = _closed_with_the_loop(self.idle)
         await anext(self.farewell)
-
-    async def take(self) -> async_redis.AbstractConnection | None:
-        """Take an idle connection that the server has not closed meanwhile."""
-        while self.idle:
-            connection = self.idle.pop()
-            if is_sound(connection):
-                return connection
-            await connection.disconnect(nowait=True)
-        return None
 
 
 async def _closed_with_the_loop(idle: list[async_redis.AbstractConnection]) -> AsyncGenerator[None, None]:

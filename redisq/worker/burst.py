@@ -28,10 +28,10 @@ class Burst:
         self._changes = 0
         self.is_over = False
 
-    def changed(self, at: Member) -> None:
-        """Take note that a handler has returned, or its outcome arrived: it may have queued something anywhere."""
+    def changed(self) -> None:
+        """Take note that a member has become idle: its handlers may have queued something anywhere."""
         self._changes += 1
-        if at.is_idle and all(member.is_idle for member in self._members):
+        if all(member.is_idle for member in self._members):
             self._look()
 
     def asks(self, member: Member) -> int:

@@ -256,16 +256,17 @@ class Consumer:
 
     # --- What runners report; see runners.Owner ---
 
-    def ended(self, delivery: Delivery, verdict: Verdict) -> None:
+    def ended(self, delivery: Delivery, verdict: bytes | Verdict) -> None:
         if delivery._settled:
+            return
+        if isinstance(verdict, bytes):
+            delivery._settled = True
+            self._outbox.complete(delivery, verdict)
             return
         if verdict.cancelled and self._stopped.is_set():
             self._release(delivery)
             return
         delivery._settled = True
-        if verdict.error is None:
-            self._outbox.complete(delivery, verdict.result or b"")
-            return
         self._warn(delivery, "%s", verdict.said)
         if verdict.remark:
             self._warn(delivery, "%s", verdict.remark)
@@ -295,8 +296,8 @@ class Consumer:
         self._room.set()
         if self._seat is not None:
             self._seat.returned()
-        if self._burst is not None:
-            self._burst.changed(self)
+        if self._burst is not None and self.is_idle:  # until then it keeps the burst from ending
+            self._burst.changed()
 
     def look(self) -> None:
         """Claim again at once, whatever is waited for; see `Burst`."""
@@ -330,8 +331,8 @@ class Consumer:
         self._room.set()
         if refusal is not None:
             self._warn(delivery, "outcome refused: %s", refusal)
-        if self._burst is not None:
-            self._burst.changed(self)
+        if self._burst is not None and self.is_idle:
+            self._burst.changed()
 
     def _warn(self, delivery: Delivery, text: str, *args: object) -> None:
         where = (delivery.queue, delivery.id, delivery.attempt)

@@ -48,8 +48,8 @@ class Handler:
 class Owner(Protocol):
     """Whom a runner reports to, on the loop's thread; each delivery started ends with exactly one `returned`."""
 
-    def ended(self, delivery: Delivery, verdict: Verdict) -> None:
-        """The handler has returned or raised, in time."""
+    def ended(self, delivery: Delivery, verdict: bytes | Verdict) -> None:
+        """The handler has returned, in time, and this is its result; or it has failed."""
 
     def overran(self, delivery: Delivery, *, holds_thread: bool) -> None:
         """It has not within its timeout; with `holds_thread` it still goes on, and cannot be stopped."""
@@ -135,12 +135,12 @@ class TaskRunner:
                 result = await result
             if process.pid != self._pid:
                 process.end_fork()
-            late = time.monotonic() >= end  # it kept the loop, so that the timer could not say so
+            late = timer is not None and time.monotonic() >= end  # it kept the loop, so that the timer could not say so
             verdict = verdict_on_result(result)
         except BaseException as error:  # SystemExit too: a handler may not end the worker
             if process.pid != self._pid:
                 process.end_fork(error)
-            late = time.monotonic() >= end
+            late = timer is not None and time.monotonic() >= end
             verdict = verdict_on_error(error)
         try:
             if late:
@@ -161,7 +161,7 @@ class TaskRunner:
 
 @dataclass(slots=True)
 class _Report:
-    """What a thread says of a delivery: its `verdict`, or that the handler returned something to await.
+    """What a thread says of a delivery: its result or `verdict`, or that the handler returned something to await.
 
     `began` is when the handler did, by the monotonic clock; `late`: it has overrun its timeout.
     """
@@ -170,7 +170,7 @@ class _Report:
     context: Context
     began: float
     late: bool = False
-    verdict: Verdict | None = None
+    verdict: bytes | Verdict | None = None
     answer: Any = None
 
 
@@ -278,18 +278,16 @@ class ThreadRunner:
             if is_awaitable(result):
                 report.answer = result
             else:
-                report.late = self._is_late(report)
+                report.late = self._timeout < math.inf and self._is_late(report)
                 report.verdict = verdict_on_result(result)
         except BaseException as error:  # SystemExit too: a handler may not end a thread
             if process.pid != self._pid:
                 process.end_fork(error)
-            report.late = self._is_late(report)
+            report.late = self._timeout < math.inf and self._is_late(report)
             report.verdict = verdict_on_error(error)
         return report
 
     def _is_late(self, report: _Report) -> bool:
-        if self._timeout == math.inf:
-            return False
         self._began[report.delivery] = math.inf
         return time.monotonic() >= report.began + self._timeout
 

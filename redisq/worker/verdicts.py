@@ -1,8 +1,8 @@
 """How an attempt has ended: what a handler may raise to say so, and what is made of all that it returns or raises.
 
-`Retry` and `Reject` are for handlers. A `Verdict` is what the worker goes on with: it holds nothing of the user's, so
-all of the user's code (encoders of results, texts and attributes of exceptions) has run once it is there, where the
-handler itself ran and behind the same fence.
+`Retry` and `Reject` are for handlers. What the worker goes on with is the encoded result or a `Verdict`: neither holds
+anything of the user's, so all of the user's code (encoders of results, texts and attributes of exceptions) has run once
+it is there, where the handler itself ran and behind the same fence.
 """
 
 from __future__ import annotations
@@ -50,15 +50,14 @@ class Reject(Exception):
 
 
 class Verdict(NamedTuple):
-    """How an attempt ended: with a `result`, encoded, or with an `error`, then for which `cause` and said how in logs.
+    """How an attempt failed: with which `error`, for which `cause`, and said how in logs.
 
     `delay` is what a Retry asked for, in seconds; `remark` what is wrong with that. `raised` is for the log at DEBUG.
     """
 
-    result: bytes | None
-    error: dict[str, str] | None = None
-    cause: str = "failed"
-    said: str = ""
+    error: dict[str, str]
+    cause: str
+    said: str
     delay: float | None = None
     remark: str = ""
     cancelled: bool = False
@@ -75,20 +74,20 @@ def is_awaitable(result: Any) -> bool:
     return hasattr(kind, "__await__")
 
 
-def verdict_on_result(result: Any) -> Verdict:
-    """Judge what a handler returned: a result that cannot be stored ends the message. Raises nothing."""
+def verdict_on_result(result: Any) -> bytes | Verdict:
+    """Encode what a handler returned; a result that cannot be stored ends the message. Raises nothing."""
     try:
-        unrun = _UNRUN.get(type(result))
-        if unrun is None:
-            return Verdict(encode_result(result))
-        text = f"$: the handler returned {unrun}, which nobody runs; return a value, as a list of what it yields."
-        error = InvalidMessage(text, path="$")
+        return encode_result(result)
     except InvalidMessage as refusal:
         error = refusal
     except BaseException as broken:  # of the user's: a tzinfo, a serializer
         error = InvalidMessage(f"The result could not be read to its end: {type_name(broken)}.")
+    unrun = _UNRUN.get(type(result))
+    if unrun is not None:
+        text = f"$: the handler returned {unrun}, which nobody runs; return a value, as a list of what it yields."
+        error = InvalidMessage(text, path="$")
     said = f"its result cannot be stored: {type_name(error)}"  # its text may name keys
-    return Verdict(None, {"type": type_name(error), "message": text_of(error)}, "rejected", said)
+    return Verdict({"type": type_name(error), "message": text_of(error)}, "rejected", said)
 
 
 def verdict_on_error(error: BaseException) -> Verdict:
@@ -99,7 +98,7 @@ def verdict_on_error(error: BaseException) -> Verdict:
         delay, remark = _delay_of(error)
     said = f"{cause}: {type_name(error)}"  # its text may hold anything
     cancelled = issubclass(kind, asyncio.CancelledError)
-    return Verdict(None, error_of(error), cause, said, delay, remark, cancelled, error)
+    return Verdict(error_of(error), cause, said, delay, remark, cancelled, error)
 
 
 def _delay_of(error: BaseException) -> tuple[float | None, str]:
