@@ -17,7 +17,7 @@ from pathlib import Path
 
 from redisq import embedded
 from tests.chaos.report import Report
-from tests.chaos.round import Round
+from tests.chaos.round import PATIENCE, Round
 from tests.chaos.schedule import Plan, draw
 
 ROUND = 50_000  # messages at most: what is judged at once
@@ -36,6 +36,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--appendfsync", choices=("always", "everysec"), default="always")
     parser.add_argument("--replay", type=Path, help="a schedule's file: repeat that round, on --server if given")
     parser.add_argument("--forever", action="store_true", help="round after round until Ctrl-C, each of what is given")
+    parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds without progress until giving up")
     parser.add_argument("--out", type=Path, default=Path("build/chaos"), help="folder for schedules and histories")
     return parser
 
@@ -62,14 +63,14 @@ def plans(options: argparse.Namespace, server: str) -> Iterator[Plan]:
         yield Plan(seed, messages, duration, draw(seed, faults, duration), server, options.appendfsync)
 
 
-async def run_one(plan: Plan, folder: Path) -> tuple[Report, bool]:
+async def run_one(plan: Plan, folder: Path, patience: float) -> tuple[Report, bool]:
     """Run a round; keep its files when something is wrong. True: Ctrl-C, or SIGTERM, cut it short."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     plan.write(folder / "schedule.json")
     print(f"\n{folder}: {plan.messages:,} messages, seed {plan.seed}, {plan.server}")
     print("\n".join(map(str, plan.faults)), flush=True)
-    load, hurried = Round(plan, folder), False
+    load, hurried = Round(plan, folder, patience), False
 
     def hurry() -> None:
         nonlocal hurried
@@ -91,20 +92,21 @@ def run(options: argparse.Namespace) -> bool:
     """Run all rounds on all servers, print their tables, and tell whether everything was right."""
     if options.replay:
         plan = Plan.read(options.replay)
-        return run_all([replace(plan, server=options.server[0]) if options.server else plan], options.out)
+        return run_all([replace(plan, server=options.server[0]) if options.server else plan], options)
     right, binaries = True, options.server or servers()
     if not binaries:
         raise SystemExit("no Redis here: name one with --server")
     for binary in binaries:
-        right = run_all(plans(options, binary), options.out) and right
+        right = run_all(plans(options, binary), options) and right
     return right
 
 
-def run_all(rounds: Iterable[Plan], out: Path) -> bool:
+def run_all(rounds: Iterable[Plan], options: argparse.Namespace) -> bool:
     """Run rounds of one server, until Ctrl-C; print their tables, and tell whether everything was right."""
     reports: list[Report] = []
     for plan in rounds:
-        report, hurried = asyncio.run(run_one(plan, out.absolute() / f"{plan.seed}-{name(plan.server)}"))
+        folder = options.out.absolute() / f"{plan.seed}-{name(plan.server)}"
+        report, hurried = asyncio.run(run_one(plan, folder, options.patience))
         print(report.table(), flush=True)
         reports.append(report)
         if hurried:

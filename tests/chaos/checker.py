@@ -25,21 +25,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.chaos.history import Event
-from tests.chaos.messages import LEASE, MAX_ATTEMPTS
-from tests.chaos.nemesis import Occurrence
+from tests.chaos.messages import LEASE, MAX_ATTEMPTS, TIMEOUT
+from tests.chaos.nemesis import LOOP_HELD, Occurrence
 
 SECOND = 1_000_000_000
 LEASE_NS = int(LEASE * SECOND)
+TIMEOUT_NS = int(TIMEOUT * SECOND)
 EVERYSEC_WINDOW = 2 * SECOND  # what Redis may hold back before a kill, with appendfsync everysec
 _SHOWN = 10  # findings of one kind with their text
 
+STANDSTILLS = ("worker_stop", "worker_nap")
 #: Which faults explain how a delivery ended. What is not listed, doubles nothing: not a lost reply, not a killed Redis.
+#: A loop that a handler keeps, for however long, and a worker that stands still for less than what is left of its
+#: leases, make handlers overrun their timeout, and lose no lease.
 EXCUSES: Mapping[str, frozenset[str]] = {
     "lost": frozenset(
         {"worker_kill", "worker_stop", "worker_failpoint", "worker_exit", "link_hole", "link_freeze", "worker_term"}
     ),
     "released": frozenset({"worker_term", "worker_failpoint", "worker_exit"}),
-    "failed": frozenset({"worker_stop"}),  # it overran its timeout
+    "failed": frozenset({*STANDSTILLS, LOOP_HELD}),  # it overran its timeout
 }
 
 
@@ -133,7 +137,7 @@ class Faults:
     def __init__(self, occurrences: Iterable[Occurrence]) -> None:
         self.all = sorted(occurrences, key=lambda one: one.began)
         self._redis_kills = [one.began for one in self.all if one.kind == "redis_kill"]
-        self._stops = [one for one in self.all if one.kind == "worker_stop"]
+        self._stops = [one for one in self.all if one.kind in STANDSTILLS]
 
     def explain(self, cause: str, process: str, since: int, until: int) -> str | None:
         """Name a fault that may have ended a delivery to `process`, or on its link, in this time."""
@@ -153,9 +157,9 @@ class Faults:
         index = bisect_left(self._redis_kills, since)
         return index < len(self._redis_kills) and self._redis_kills[index] <= until
 
-    def stopped(self, process: str, since: int, until: int) -> int:
+    def stopped(self, process: str, since: int, until: int, kinds: Sequence[str] = STANDSTILLS) -> int:
         """Say how long a process stood still in this time."""
-        own = (one for one in self._stops if one.process == process)
+        own = (one for one in self._stops if one.process == process and one.kind in kinds)
         return sum(max(0, min(one.ended, until) - max(one.began, since)) for one in own)
 
 
@@ -283,7 +287,7 @@ class Judge:
         """Say what kind of repetition `following` is of `run`, and what is wrong with that, if anything is."""
         between = f"attempt {run.attempt} in {run.process}, then attempt {following.attempt} in {following.process}"
         if following.attempt <= run.attempt:
-            late = self._faults.stopped(following.process, run.began - LEASE_NS, following.began)
+            late = self._faults.stopped(following.process, run.began - LEASE_NS, following.began, ("worker_stop",))
             allowed = late and following.attempt < run.attempt
             return ("late, worker_stop", "") if allowed else ("doubled", between)
         if cause is None:
@@ -291,7 +295,8 @@ class Judge:
         if cause == "failed" and run.how in ("failed", "hang"):
             return "failed", ""
         fault = self._faults.explain(cause, run.process, run.began, following.began)
-        if fault is None:
+        too_soon = cause == "failed" and following.began - run.began < TIMEOUT_NS  # to have overrun its timeout
+        if fault is None or too_soon:
             return "unexplained", f"{between}: {cause}, but nothing had gone wrong there"
         return f"{cause}, {fault}", ""
 

@@ -37,8 +37,10 @@ class Log:
     """The file of this process. Safe to share between threads."""
 
     def __init__(self, folder: Path, slot: str) -> None:
-        path = folder / f"{slot}.{os.getpid()}.log"
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.process = f"{slot}.{os.getpid()}"
+        self._file = os.open(
+            folder / f"{self.process}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
 
     def note(self, what: str, id: str, attempt: int = 0, digest: str = "-", detail: object = "-") -> int:
         """Write one event and give its time."""

@@ -11,9 +11,14 @@ from typing import Any
 
 #: The async handler's queue, and the plain one's. Seconds; how long an attempt may take.
 QUEUES = ("tasks", "plain")
-TIMEOUT = 5.0
+TIMEOUT = 12.0  # longer than what takes several leases
 MAX_ATTEMPTS = 5  # also how often a worker may be lost
 LEASE = 3.0
+
+#: What each _ODD_EVERYth message of a client is, in turn, so that a short run has all; see `planned`.
+ODD = ("raise", "fork", "hold", "thread", "long")
+_ODD_EVERY = 80
+_HELD_LONG_EVERY = 30  # of those that keep the loop one keeps it for longer than any lease is left alone
 
 _ODD_VALUES = (None, True, -(2**63), 2**63 - 1, 1.5e300, "", "\x00", "é\u2028\U0001f600", [], {}, [[[{"": [None]}]]])
 
@@ -33,20 +38,24 @@ class Planned:
 def planned(seed: int, slot: str, number: int) -> Planned:
     """Make message `number` of one client.
 
-    The body's `do`: `work` for `ms` milliseconds; `fail` on the first `times` attempts; `hang` beyond the handler's
-    timeout on the first.
+    The body's `do`: `work` for `ms` milliseconds; on the first `times` attempts `fail`, or `hang` beyond the handler's
+    timeout; or what is odd: `raise` what is hard to write down; `fork`; `hold` the loop for `seconds`; sit in a
+    `thread` of its own, or run for `long`, both for several leases.
     """
     chance = random.Random(f"{seed}:{slot}:{number}")
     id = str(uuid.UUID(int=chance.getrandbits(128), version=4))
-    body = {"n": number, "slot": slot, **_orders(chance), "pad": _pad(chance)}
+    body = {"n": number, "slot": slot, **_orders(chance, slot, number), "pad": _pad(chance)}
     delay = chance.uniform(0.01, 2) if chance.random() < 0.1 else 0.0
-    queue = QUEUES[chance.random() < 0.25]
+    queue = QUEUES[chance.random() < 0.25 and body["do"] != "hold"]
     return Planned(number, id, queue, body, delay, chance.choice((0, 0, 0, 1, 9)))
 
 
-def _orders(chance: random.Random) -> dict[str, Any]:
+def _orders(chance: random.Random, slot: str, number: int) -> dict[str, Any]:
     lot = chance.random()
     ms = round(chance.uniform(0, chance.choices((20, 150, 1000), (60, 35, 5))[0]), 2)
+    turn, ordinary = divmod(number + 1, _ODD_EVERY)
+    if not ordinary:
+        return {"ms": ms, **_odd_orders(chance, slot, turn - 1)}
     if lot < 0.001:
         return {"do": "hang", "ms": ms, "times": 1}
     if lot < 0.006:
@@ -54,6 +63,19 @@ def _orders(chance: random.Random) -> dict[str, Any]:
     if lot < 0.05:
         return {"do": "fail", "ms": ms, "times": chance.randint(1, 2)}
     return {"do": "work", "ms": ms}
+
+
+def _odd_orders(chance: random.Random, slot: str, turn: int) -> dict[str, Any]:
+    cycle, kind = divmod(turn, len(ODD))
+    others = int(slot.rpartition("-")[2]) * _HELD_LONG_EVERY // 3  # so that a worker is left to take leases over
+    do = ODD[kind]
+    if do == "raise":
+        return {"do": do, "times": 3}  # as many as there are
+    if do == "hold":
+        leases = chance.uniform(*((0.02, 0.1) if (cycle + others) % _HELD_LONG_EVERY else (1.9, 2.0)))
+    else:
+        leases = chance.uniform(2, 2.3)
+    return {"do": do, "times": 1, "seconds": round(leases * LEASE, 2)}
 
 
 def _pad(chance: random.Random) -> Any:

@@ -21,6 +21,8 @@ from tests.chaos.schedule import Fault
 
 _FLUSH_EVERY = 0.01  # seconds
 FAULTS_FILE = "faults.jsonl"
+#: No fault that the nemesis carries out: a worker notes it when one of its handlers keeps the loop.
+LOOP_HELD = "loop_held"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +42,26 @@ def read(folder: Path) -> list[Occurrence]:
     return [Occurrence(**json.loads(line)) for line in lines]
 
 
+def note(folder: Path, occurrence: Occurrence) -> None:
+    """Write one down, as any process may."""
+    with (folder / FAULTS_FILE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(occurrence)) + "\n")
+
+
 class Nemesis:
     """Hits Redis, the slots' processes and their doors."""
 
     def __init__(
         self, folder: Path, redis: RedisProcess, keepers: Mapping[str, Keeper], doors: Mapping[str, Door]
     ) -> None:
-        self._file = folder / FAULTS_FILE
+        self._folder = folder
         self._redis = redis
         self._keepers = keepers
         self._doors = doors
         self._kinds: dict[str, Callable[[Fault], Awaitable[None]]] = {
             "worker_kill": self._kill,
             "worker_stop": self._stop,
+            "worker_nap": self._stop,
             "worker_term": self._terminate,
             "worker_failpoint": self._arm,
             "client_kill": self._kill,
@@ -82,8 +91,7 @@ class Nemesis:
 
     def note(self, kind: str, process: str, began: int, ended: int) -> None:
         """Write a fault down."""
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(Occurrence(kind, process, began, ended))) + "\n")
+        note(self._folder, Occurrence(kind, process, began, ended))
 
     @asynccontextmanager
     async def _noted(self, fault: Fault, process: str) -> AsyncIterator[None]:

@@ -24,10 +24,10 @@ from tests.chaos.part import Part
 from tests.chaos.processes import ROOT, Keeper, RedisProcess
 from tests.chaos.proxy import Door
 from tests.chaos.report import Report, longest_recovery
-from tests.chaos.schedule import CLIENTS, WORKERS, Plan
+from tests.chaos.schedule import CLIENTS, KINDS, WORKERS, Plan
 
 NAMESPACE = "chaos"
-PATIENCE = 90.0  # seconds without any progress, until a round that does not drain is given up
+PATIENCE = 90.0
 EXAMINED_EVERY = 10.0  # seconds
 _SHOWN = 5  # findings of one examination
 _STUCK = 1  # how a worker ends when too many plain handlers hang: its supervisor starts another
@@ -50,11 +50,15 @@ STYLES = dict(zip(CLIENTS, ("asyncio", "threads", "uvloop"), strict=True))
 
 
 class Round:
-    """A round under way. `folder` gets the histories, the processes' outputs and the faults."""
+    """A round under way. `folder` gets the histories, the processes' outputs and the faults.
 
-    def __init__(self, plan: Plan, folder: Path) -> None:
+    One that does not drain is given up after `patience` seconds without any progress.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, patience: float = PATIENCE) -> None:
         self._plan = plan
         self._folder = folder
+        self._patience = patience
         self._complaints: list[str] = []
         self._keepers: dict[str, Keeper] = {}
         self._doors: dict[str, Door] = {}
@@ -165,7 +169,7 @@ class Round:
         last, since = None, time.monotonic()
         while True:
             stats = await asyncio.to_thread(audit.totals, client)
-            if audit.drained(stats) or time.monotonic() > since + PATIENCE:
+            if audit.drained(stats) or time.monotonic() > since + self._patience:
                 return stats
             progress = (stats.completed, stats.failed, stats.lost, stats.died)
             if progress != last:
@@ -188,7 +192,7 @@ class Round:
             faults = Faults(occurrences)
             verdict = Judge(faults, self._plan.appendfsync != "always").judge(by_message(self._folder))
             report = Report(self._plan.seed, server, self._plan.appendfsync, verdict)
-            report.faults = Counter(one.kind for one in occurrences if not one.kind.endswith("_exit"))
+            report.faults = Counter(one.kind for one in occurrences if one.kind in KINDS)
             report.recovery, report.recovered_from = longest_recovery(self._folder, occurrences)
             report.complaints += audit.wrong_totals(stats, verdict)
             return report

@@ -1,4 +1,4 @@
-"""Bugs that redisq could have, each a patch of one script in a copy of the project. Whoever looks must find them."""
+"""Bugs that redisq could have, each a patch of one file in a copy of the project. Whoever looks must find them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tests.chaos.processes import ROOT
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """Words of a script, and what stands in their place."""
+    """Words of a file of the package, and what stands in their place."""
 
-    script: str
+    file: str
     right: str
     wrong: str
 
@@ -21,28 +21,67 @@ class Bug:
 #: Found by the state machine, step by step beside its model.
 OF_THE_MODEL = {
     "the fence removed": Bug(
-        "lib/receipts",
+        "scripts/lib/receipts.lua",
         "record and record.attempt == attempt and record.nonce == nonce",
         "record",
     ),
-    "the remembered claim removed": Bug("claim", "if last and string.sub(", "if last and '' == string.sub("),
+    "the remembered claim removed": Bug(
+        "scripts/claim.lua", "if last and string.sub(", "if last and '' == string.sub("
+    ),
     "tombstones removed": Bug(
-        "lib/tombstone", "redis.call('HSET', states, id, 'T '", "redis.call('HDEL', states, id, 'T '"
+        "scripts/lib/tombstone.lua", "redis.call('HSET', states, id, 'T '", "redis.call('HDEL', states, id, 'T '"
     ),
     "a completion that writes before it checks": Bug(
-        "complete",
+        "scripts/complete.lua",
         "local records = read_records(states, ids)",
         "redis.call('ZREM', leases, unpack(ids))\nlocal records = read_records(states, ids)",
     ),
 }
 
-#: Found by the harness under load, each with the finding that has to tell of it.
+#: Found by the harness under load, each with what it has to say of it.
 OF_THE_HARNESS = {
-    "leases taken over before they lapse": ("unexplained", Bug("claim", "math.min(now, lapsed_by)", "now + 1000000")),
-    "bodies mixed up": ("corrupted", Bug("claim", "attempt, bodies[i]", "attempt, bodies[1]")),
+    "leases taken over before they lapse": (
+        "unexplained: ",
+        Bug("scripts/claim.lua", "math.min(now, lapsed_by)", "now + 1000000"),
+    ),
+    "bodies mixed up": ("corrupted: ", Bug("scripts/claim.lua", "attempt, bodies[i]", "attempt, bodies[1]")),
     "the last of many accepted and dropped": (
-        "lost",
-        Bug("queue", "for i = 1, #accepted do", "for i = 1, #accepted - (#accepted > 20 and 1 or 0) do"),
+        "lost: ",
+        Bug("scripts/queue.lua", "for i = 1, #accepted do", "for i = 1, #accepted - (#accepted > 20 and 1 or 0) do"),
+    ),
+    "a renewal that extends no lease": ("unexplained: ", Bug("scripts/renew.lua", "now + lease, id", "now + 1, id")),
+    "a heartbeat that skips a message": (
+        "unexplained: ",
+        Bug("worker/heartbeat.py", "held = list(leases.held)", "held = list(leases.held)[1:]"),
+    ),
+    "a heartbeat that waits for the loop": (
+        "unexplained: ",
+        Bug(
+            "worker/heartbeat.py",
+            "sent, at = time.monotonic(), datetime.now(UTC)",
+            "asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop).result()\n"
+            "        sent, at = time.monotonic(), datetime.now(UTC)",
+        ),
+    ),
+    "an outbox that forgets the last of many outcomes": (
+        "lost: ",
+        Bug("worker/outbox.py", "return taken", "return taken[:-1] or taken"),
+    ),
+    "an exception whose attributes are believed in": (
+        "lost: ",
+        Bug("worker/verdicts.py", "except BaseException:\n        delay", "except ValueError:\n        delay"),
+    ),
+    "a forked child that keeps its parent's signal handlers": (
+        "ended with 0",
+        Bug("process.py", "    if _replaced:\n        signal.set_wakeup_fd(-1)", "    if not _replaced:\n        pass"),
+    ),
+    "a forked child that goes on as a second worker": (
+        "WRONG",
+        Bug(
+            "worker/runners.py",
+            "            if process.pid != self._pid:\n                process.end_fork()\n            late",
+            "            late",
+        ),
     ),
 }
 
@@ -54,7 +93,7 @@ def plant(bug: Bug | None, folder: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", folder)
     if bug is None:
         return
-    source = folder / "redisq" / "scripts" / f"{bug.script}.lua"
+    source = folder / "redisq" / bug.file
     text = source.read_text("utf-8")
-    assert text.count(bug.right) == 1, f"{bug.script}.lua has changed: plant this bug anew"
+    assert text.count(bug.right) == 1, f"{bug.file} has changed: plant this bug anew"
     source.write_text(text.replace(bug.right, bug.wrong), "utf-8")

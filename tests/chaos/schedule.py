@@ -28,6 +28,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "worker_kill": Kind(WORKERS),
     "worker_stop": Kind(WORKERS, (4.0, 7.0)),  # longer than the lease
+    "worker_nap": Kind(WORKERS, (1.8, 2.0)),  # shorter than what is left of a lease that is renewed: loses nothing
     "worker_term": Kind(WORKERS),
     # The process is replaced by one that kills itself in one of `amount` passes of the failpoint.
     "worker_failpoint": Kind(

@@ -8,7 +8,7 @@ import pytest
 
 from tests.chaos.checker import SECOND, Faults, Final, Judge, Story, Verdict, causes_of
 from tests.chaos.history import Event
-from tests.chaos.messages import LEASE
+from tests.chaos.messages import LEASE, TIMEOUT
 from tests.chaos.nemesis import Occurrence
 
 ID = "6fa459ea-ee8a-4ca4-894e-db77e160355e"
@@ -107,6 +107,15 @@ WRONG: dict[str, Callable[[], Tale]] = {
     "unexplained: killed, but no cause is recorded": lambda: (
         Tale().queued().start(1, A).fault("worker_kill", A).ran(2, B).ran(3, B, "failed").final("ERROR", 9, a2="failed")
     ),
+    "unexplained: lost while its loop was kept": lambda: (
+        Tale().queued().start(1, A).fault("loop_held", A, 9).ran(2, B, after=9).final("COMPLETE", 2, a1="lost")
+    ),
+    "unexplained: lost while its worker took a nap": lambda: (
+        Tale().queued().start(1, A).fault("worker_nap", A, 2).ran(2, B, after=3).final("COMPLETE", 2, a1="lost")
+    ),
+    "unexplained: failed before it could have overrun its timeout": lambda: (
+        Tale().queued().ran(1, A).fault("loop_held", A, 9).ran(2, B, after=9).final("COMPLETE", 2, a1="failed")
+    ),
     "stale: an earlier attempt's result": lambda: (
         Tale()
         .queued()
@@ -199,6 +208,15 @@ RIGHT: dict[str, Callable[[], Tale]] = {
         .tell("cancelled", 1, A)
         .ran(2, B)
         .final("COMPLETE", 2, a1="released")
+    ),
+    "late, as its loop was kept": lambda: (
+        Tale()
+        .queued()
+        .start(1, A)
+        .fault("loop_held", A, 9)
+        .tell("cancelled", 1, A, after=TIMEOUT)
+        .ran(2, B)
+        .final("COMPLETE", 2, a1="failed")
     ),
     "an attempt that never began": lambda: Tale().queued().ran(2, B).final("COMPLETE", 2, a1="lost"),
 }

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 from typing import Any
 
 from redisq import Delivery, Worker
+from tests.chaos.conduct import end_a_child, is_forked_child, odd_error
 from tests.chaos.history import Log
 from tests.chaos.messages import TIMEOUT, digest
+from tests.chaos.nemesis import LOOP_HELD, Occurrence, note
 from tests.chaos.part import Part
 
 _HANG = TIMEOUT + 1.0  # seconds
@@ -28,21 +31,35 @@ def begin(delivery: Delivery) -> tuple[int, str]:
     return log.note("start", delivery.id, delivery.attempt, seen), seen
 
 
+def told(delivery: Delivery) -> str:
+    """Say what this attempt shall do: just `work` once it is beyond the first `times`."""
+    body = delivery.request
+    return str(body["do"]) if delivery.attempt <= body.get("times", 0) else "work"
+
+
 def seconds(delivery: Delivery) -> float:
     """Say how long this attempt shall take; one that hangs overruns its timeout, and says so before."""
-    body = delivery.request
-    if body["do"] == "hang" and delivery.attempt <= body["times"]:
+    do, body = told(delivery), delivery.request
+    if do == "hang":
         log.note("hang", delivery.id, delivery.attempt)
         return _HANG
-    return float(body["ms"]) / 1000
+    return float(body["seconds"] if do == "long" else body["ms"] / 1000)
+
+
+def hold_the_loop(seconds: float) -> None:
+    """Let nobody else have the loop; say so, as it makes others late."""
+    began = time.monotonic_ns()
+    time.sleep(seconds)
+    note(Part.mine().folder, Occurrence(LOOP_HELD, log.process, began, time.monotonic_ns()))
 
 
 def finish(delivery: Delivery, began: int, seen: str) -> dict[str, Any]:
     """Note the end and give the result, or fail as told."""
-    body = delivery.request
-    if body["do"] == "fail" and delivery.attempt <= body["times"]:
+    do = told(delivery)
+    if do in ("fail", "raise"):
         log.note("failed", delivery.id, delivery.attempt)
-        raise Planned(f"attempt {delivery.attempt} was told to fail")
+        text = f"attempt {delivery.attempt} was told to fail"
+        raise odd_error(delivery.attempt) if do == "raise" else Planned(text)
     log.note("end", delivery.id, delivery.attempt, seen, began)
     return {"attempt": delivery.attempt, "digest": seen}
 
@@ -51,11 +68,20 @@ def finish(delivery: Delivery, began: int, seen: str) -> dict[str, Any]:
 async def work(delivery: Delivery) -> dict[str, Any]:
     """Work on the loop."""
     began, seen = begin(delivery)
+    do = told(delivery)
     try:
         await asyncio.sleep(seconds(delivery))
+        if do == "hold":
+            hold_the_loop(delivery.request["seconds"])
+        elif do == "thread":
+            await asyncio.to_thread(time.sleep, delivery.request["seconds"])
     except asyncio.CancelledError:
         log.note("cancelled", delivery.id, delivery.attempt)
         raise
+    if do == "fork":
+        end_a_child()
+        if is_forked_child():
+            return {}
     return finish(delivery, began, seen)
 
 
@@ -64,6 +90,15 @@ def work_in_thread(delivery: Delivery) -> dict[str, Any]:
     """Work in a thread."""
     began, seen = begin(delivery)
     time.sleep(seconds(delivery))
+    do = told(delivery)
+    if do == "thread":
+        thread = threading.Thread(target=time.sleep, args=(delivery.request["seconds"],))
+        thread.start()
+        thread.join()
+    elif do == "fork":
+        end_a_child()
+        if is_forked_child():
+            return {}
     return finish(delivery, began, seen)
 
 
