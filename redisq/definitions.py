@@ -33,8 +33,10 @@ def read(stored: Mapping[str, str]) -> Definition:
     """Read a definition; what is no number, written there by another program, counts as not set, as in scripts."""
     values: dict[str, Any] = {}
     for name, text in stored.items():
-        if name in ("paused", "check_formats"):
+        if name == "paused":
             values[name] = text == "1"
+        elif name == "check_formats":
+            values[name] = {"0": False, "1": True}.get(text)
         elif name == "security":
             values[name] = dict(zip("01", SECURITY, strict=True)).get(text)
         elif name == "schema":
@@ -42,7 +44,7 @@ def read(stored: Mapping[str, str]) -> Definition:
         elif name in Definition.__dataclass_fields__ and (number := stored_number(text)) is not None:
             values[name] = number / 1000 if name in Definition.SECONDS else number
     if (
-        "check_formats" not in values
+        values.get("check_formats") is None
         and values.get("schema") is not None
         and not schemas.checks_formats(stored["schema"])
     ):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import options, output, redis_users, streams
+from redisq.cli import options, output, redis_users, streams, tables
 from redisq.errors import InvalidApplication, InvalidSettings
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def list_(url: options.Url = None, as_json: options.AsJson = False) -> None:
         output.document({"applications": found, "unverified": list(registry.unverified)})
         return
     if registry.applications:
-        output.console().print(_table(list(registry.applications.values())))
+        tables.show(_table(list(registry.applications.values())))
     elif not registry.unverified:
         output.text("There are none.")
     for name in registry.unverified:
@@ -306,7 +306,7 @@ class _Was:
         if self._later and sys.stderr.isatty():
             output.complain(self.text(app))
         elif not (self._later or self._as_json):
-            with contextlib.suppress(output.OutputLost):  # told when the change is made, which may be urgent
+            with contextlib.suppress(output.OutputLost):  # the change matters more; the loss is told after it
                 output.text(self.text(app))
 
     @staticmethod
@@ -356,10 +356,11 @@ def _table(found: list[Application]) -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for column in ("name", "state", "keys", "revoked", "may do"):
-        table.add_column(
-            column, no_wrap=column != "may do", justify="right" if column in ("keys", "revoked") else "left"
-        )
+    for column in ("name", "state"):
+        table.add_column(column, no_wrap=True)
+    for column in ("keys", "revoked"):
+        table.add_column(column, no_wrap=True, justify="right")
+    table.add_column("may do", min_width=24)
     for app in found:
         state = "disabled" if app.disabled else "enabled"
         texts = app.allowance.texts()

@@ -28,7 +28,7 @@ for i = 4, #ARGV, 2 do
   local value = ARGV[i + 1]
   if ARGV[i] ~= 'schema' then
     if value ~= '' then whole(value, 'value') end
-  elseif #value > 65537 or value ~= '' and not string.find(value, '^{.*}$') then
+  elseif #value > (string.find(value, '^{ ') and 65537 or 65536) or value ~= '' and not string.find(value, '^{.*}$') then
     refuse('value')
   end
 end

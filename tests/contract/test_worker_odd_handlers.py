@@ -88,7 +88,7 @@ def test_a_burst_leaves_no_trace_of_its_worker(bench: Bench, raw: Raw, kind: Cal
 def test_a_worker_runs_once_at_a_time(bench: Bench) -> None:
     @bench.worker.handler("orders")
     async def handle(delivery: Delivery) -> str:
-        with pytest.raises(RuntimeError, match="this worker is running"):
+        with pytest.raises(RuntimeError, match="This worker is running"):
             await bench.worker.run_async()
         return "once"
 

@@ -201,12 +201,12 @@ def test_ctrl_c_says_how_far_it_came(shell: Shell, producer: RedisQ) -> None:
     process = feeding(shell, "--ids", url=producer.settings.url)
     put(process, b"1\n{\n")
     assert process.stdout
-    process.stdout.readline()
+    id = process.stdout.readline().decode().strip()
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 130
-    assert reports(errors.decode())[-1] == "Interrupted after line 2: 1 queued, 1 refused."
+    assert reports(errors.decode())[-1] == f"Interrupted after line 2: 1 queued, 1 refused, the last of them as {id}."
 
 
 # --- Size ---
