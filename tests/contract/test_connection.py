@@ -322,6 +322,7 @@ def test_a_delete_whose_reply_was_lost_succeeds(through: Callable[..., Any], pro
         mq.delete_message(QUEUE, ID)
 
 
+@pytest.mark.full(keep=1)
 def test_replies_may_come_byte_by_byte(make_client: Any, raw_real: Any, proxy: Proxy, hand_on: Any) -> None:
     proxy.split = True
     settings = raw_real.settings.model_copy(update={"url": proxy.url})
@@ -553,6 +554,7 @@ def run_program(program: str, *arguments: str) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("protocol", [2, 3])
 @pytest.mark.parametrize("parser", ["hiredis", "python"])
 def test_both_parsers_work(raw_real: Any, parser: str, protocol: int) -> None:

@@ -180,6 +180,7 @@ def test_waiting_for_a_slot_in_vain_loses_none(settings: Settings, proxy: Proxy)
     asyncio.run(main())
 
 
+@pytest.mark.full(keep=4)
 @operation
 def test_errors_give_their_connections_back(make_client: Any, settings: Settings, proxy: Proxy, operation: str) -> None:
     operate, name = OPERATIONS[operation]

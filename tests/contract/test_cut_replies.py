@@ -68,6 +68,7 @@ def test_a_worker_works_off_what_no_reply_can_hold_at_once(client: RedisQ, caplo
     assert [record for record in caplog.records if "at most" in record.getMessage()]
 
 
+@pytest.mark.full
 def test_a_message_that_no_reply_can_hold_holds_up_no_other(client: RedisQ) -> None:
     client.define("orders", lease=1, max_lost=1)
     worker = Worker(settings=client.settings)

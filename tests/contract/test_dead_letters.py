@@ -281,6 +281,7 @@ def many(mq: Any, hand: Any, raw: Any, count: int) -> list[str]:
     return ids
 
 
+@pytest.mark.full(keep=1)
 def test_many_are_redriven_in_pages(mq: Any, hand: Any, raw: Any) -> None:
     ids = many(mq, hand, raw, 1100)
     bodiless = ids[::100]
@@ -289,6 +290,7 @@ def test_many_are_redriven_in_pages(mq: Any, hand: Any, raw: Any) -> None:
     assert mq.stats(QUEUE).ready == len(ids) - len(bodiless)
 
 
+@pytest.mark.full(keep=1)
 def test_many_are_purged_in_pages_and_by_ids(mq: Any, hand: Any, raw: Any) -> None:
     ids = many(mq, hand, raw, 1100)
     assert mq.purge_dead(QUEUE, ids[500:]) == 600

@@ -87,6 +87,7 @@ def test_a_doorbell_notices(raw_real: Any, settings: Settings, kill: Callable[[]
     asyncio.run(main())
 
 
+@pytest.mark.full(keep=1)
 def test_what_the_server_closes_by_its_own_timeout_is_noticed(
     make_client: Any, start_another: Any, namespace: str
 ) -> None:

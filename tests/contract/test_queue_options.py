@@ -85,6 +85,7 @@ def test_the_most_urgent_are_delivered_first(mq: Any, hand: Any) -> None:
     assert [id_text(hand.claim().receipt.id) for _ in range(5)] == [ids[n] for n in (2, 4, 1, 0, 3)]
 
 
+@pytest.mark.full(keep=1)
 def test_a_worker_takes_what_is_urgent_before_what_was_there(raw: Any) -> None:
     worker, handled = Worker(settings=raw.settings), []
 

@@ -33,6 +33,7 @@ def chain(worker: Worker, client: RedisQ, *queues: str, seconds: float, **option
         worker.handler(queue, priority=1 + number, **options)(handle)
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("seconds", [0, 0.3], ids=["fast", "slow"])
 @pytest.mark.parametrize(
     "options", [{}, {"concurrency": 1}, {"concurrency": 2, "order": "weighted"}], ids=["aside", "turns", "weighted"]

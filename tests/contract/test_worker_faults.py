@@ -12,6 +12,7 @@ from redisq import RedisQ, Status, Worker, calls, embedded
 from tests.conftest import settings_for
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("broken", ["renew", "sweep", "complete"])
 def test_one_fault_stops_no_background_work(
     real_server: embedded.EmbeddedServer,

@@ -98,6 +98,7 @@ def test_a_worker_runs_once_at_a_time(bench: Bench) -> None:
     assert message.status is Status.COMPLETE
 
 
+@pytest.mark.full(keep=1)
 def test_two_workers_share_one_loop(bench: Bench) -> None:
     seen: list[str] = []
     workers = [Worker(settings=bench.settings) for _ in range(2)]

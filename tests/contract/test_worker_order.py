@@ -86,6 +86,7 @@ def work_off(raw: Raw, worker: Worker, **backlog: int) -> None:
     assert asyncio.run(asyncio.wait_for(worker.run_async(burst=True), PATIENCE)) == 0
 
 
+@pytest.mark.full(keep=2)
 @kinds
 def test_strict_order_takes_the_highest_first(raw: Raw, kind: Callable[[Log], Function]) -> None:
     log, worker = Log(), Worker(settings=raw.settings)
@@ -101,6 +102,7 @@ def test_strict_order_takes_the_highest_first(raw: Raw, kind: Callable[[Log], Fu
     assert log.most == 3
 
 
+@pytest.mark.full(keep=1)
 @kinds
 def test_weighted_order_shares_by_priority(raw: Raw, kind: Callable[[Log], Function]) -> None:
     log, worker = Log(), Worker(settings=raw.settings, concurrency=4, order="weighted")
@@ -113,6 +115,7 @@ def test_weighted_order_shares_by_priority(raw: Raw, kind: Callable[[Log], Funct
     assert log.most == 4
 
 
+@pytest.mark.full(keep=1)
 @kinds
 def test_a_worker_s_concurrency_is_for_all_its_queues(raw: Raw, kind: Callable[[Log], Function]) -> None:
     log, worker = Log(), Worker(settings=raw.settings, concurrency=2)
@@ -124,6 +127,7 @@ def test_a_worker_s_concurrency_is_for_all_its_queues(raw: Raw, kind: Callable[[
     assert 10 <= log.began[:30].count("a") <= 20  # among equals they take turns
 
 
+@pytest.mark.full(keep=1)
 def test_a_worker_s_concurrency_is_for_one_queue_as_well(raw: Raw) -> None:
     log, worker = Log(), Worker(settings=raw.settings, concurrency=2)
     worker.handler("a", concurrency=5)(asynchronous(log))

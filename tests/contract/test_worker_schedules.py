@@ -114,6 +114,7 @@ def test_ticks_go_on_when_workers_come_and_go(real_server: embedded.EmbeddedServ
     ticks.check()
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("fault", ["reset", "swallow_request", "cut_reply"])
 def test_a_tick_at_which_redis_is_away_is_queued_once_it_is_back(
     proxy: Proxy, real_server: embedded.EmbeddedServer, namespace: str, fault: str
@@ -182,6 +183,7 @@ def test_the_queue_of_a_schedule_is_not_reported_as_unknown(
     assert "no message was ever queued" not in caplog.text
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("with_handler", [True, False])
 def test_a_burst_has_no_ticks(server: embedded.EmbeddedServer, namespace: str, with_handler: bool) -> None:
     settings = settings_for(server.url, namespace)

@@ -41,6 +41,7 @@ def leave_traces(delivery: Delivery) -> list[Any]:
     return found
 
 
+@pytest.mark.full(keep=2)
 @kinds
 @pytest.mark.parametrize("used", [True, False], ids=["decimal used before", "decimal not used"])
 def test_each_message_has_a_fresh_copy_of_the_context_of_run(bench: Bench, kind: Any, used: bool) -> None:

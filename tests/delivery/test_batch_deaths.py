@@ -104,6 +104,7 @@ def test_a_worker_dies_with_outcomes_that_it_has_not_sent(scene: Scene, nursery:
     check_after(raw)
 
 
+@pytest.mark.full
 def test_a_worker_dies_when_its_outcomes_were_accepted(scene: Scene, dam: Dam, nursery: Callable[..., Nursery]) -> None:
     through, raw, ids = scene
     crew = nursery(through, SLOTS, REDISQ_FAILPOINTS=kill_at("worker.outcome_sent", 1))

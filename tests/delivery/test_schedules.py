@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
+
 from redisq import Delivery, RedisQ, Worker, calls, codec
 from redisq.calls import NewMessage
 from redisq.keys import id_text, new_id
@@ -70,6 +72,7 @@ def test_ten_workers_queue_each_tick_of_a_minute_once(
     figure(f"10 workers with a schedule of each second: one message for each of {len(ticks.handled)} ticks in a row")
 
 
+@pytest.mark.full
 def test_a_million_far_away_cost_idle_workers_nothing(
     one_own_server: Callable[..., OwnServer],
     below: Callable[..., Raw],

@@ -30,6 +30,7 @@ def compute(seconds: float) -> None:
         sum(range(1_000))
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("stall", [sleep, compute])
 def test_a_handler_that_keeps_the_loop_beyond_its_lease_is_not_started_again(
     real_server: embedded.EmbeddedServer, below: Callable[..., Raw], stall: Callable[[float], None]

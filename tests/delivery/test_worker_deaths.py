@@ -9,6 +9,8 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from redisq import Delivery, RedisQ, Status, Worker, embedded
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, messages, spread
@@ -18,6 +20,7 @@ from tests.proxy import until
 LEASE = 1.0
 
 
+@pytest.mark.full
 def test_what_a_killed_worker_held_runs_again(
     real_server: embedded.EmbeddedServer,
     below: Callable[..., Raw],

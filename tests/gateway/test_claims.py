@@ -352,6 +352,7 @@ def test_a_claim_of_nothing_may_be_repeated_until_there_is_something(gateway: Ga
 # --- Lapsed leases ---
 
 
+@pytest.mark.full
 def test_a_lapsed_lease_is_taken_over_once_it_was_seen_lapsed(make_gateway: MakeGateway, gateway: Gateway) -> None:
     gateway.mq.define(QUEUE, lease=0.3)
     id = gateway.mq.queue_message(QUEUE, 1)

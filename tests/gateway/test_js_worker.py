@@ -83,6 +83,7 @@ def test_it_gets_a_token_and_works(make_served: Callable[..., Served], office: O
     assert worker.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.full
 def test_what_a_killed_one_held_is_done_by_another(make_served: Callable[..., Served], make_worker: MakeWorker) -> None:
     served = make_served()
     mq: RedisQ = served.gateway.mq

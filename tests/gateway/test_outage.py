@@ -80,6 +80,7 @@ def shape(answer: httpx.Response) -> tuple[int, str, bool]:
     return answer.status_code, answer.json()["error"]["code"], int(answer.headers["Retry-After"]) >= 1
 
 
+@pytest.mark.full
 def test_redis_is_gone_and_comes_back(
     own: OwnServer, fleet: Fleet, scaled: Callable[[int, int], int], figure: Callable[[str], None]
 ) -> None:

@@ -126,6 +126,7 @@ def server() -> Iterator[Process]:
         yield one
 
 
+@pytest.mark.full(keep=6)
 @each_loop
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_slow_client_is_cut(kind: Callable[[Client], Awaitable[None]], loop: Any) -> None:
@@ -212,6 +213,7 @@ def test_healthy_requests_go_on_among_many_slow_clients(
 # --- Too much ---
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("kind", ["chunked", "length"])
 def test_a_body_beyond_the_limit_costs_no_memory(
     kind: str, scaled: Callable[[int, int], int], figure: Callable[[str], None]

@@ -94,6 +94,7 @@ GOOD: dict[str, tuple[bytes, str]] = {
 }
 
 
+@pytest.mark.full(keep=8)
 @pytest.mark.parametrize("name", GOOD)
 def test_what_is_sound_passes_and_so_does_what_follows(name: str) -> None:
     request, path = GOOD[name]

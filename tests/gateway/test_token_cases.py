@@ -616,6 +616,7 @@ def test_every_case_occurs() -> None:
     assert sorted(CASES) == list(range(1, 49))
 
 
+@pytest.mark.full(keep=24)
 @pytest.mark.parametrize("number", sorted(CASES))
 def test_case(world: World, number: int) -> None:
     like = {REFUSED: world.get(None).shape(), EXPIRED: None}
@@ -633,6 +634,7 @@ def test_case(world: World, number: int) -> None:
     assert sent > 0
 
 
+@pytest.mark.full(keep=1)
 def test_23_24_the_command_line_makes_no_such_token(world: World, tmp_path: Path) -> None:
     shell = Shell(world.gateway.settings.url, world.gateway.settings.namespace, tmp_path)
     assert shell.text("token", "create").startswith("rq1.")
@@ -659,6 +661,7 @@ def test_expiry_alone_looks_different(world: World) -> None:
     assert (expired[1]["error"]["code"], refused[1]["error"]["code"]) == ("token_expired", "invalid_token")
 
 
+@pytest.mark.full(keep=1)
 def test_48_a_message_that_ends_after_the_token_is_not_handed_out(world: World) -> None:
     """Nor is one that comes to a long claim: it goes back, uncharged."""
     gateway, mq = world.gateway, world.gateway.office

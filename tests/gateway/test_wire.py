@@ -291,6 +291,7 @@ def _watched(waits: Any) -> tuple[threading.Event, threading.Event]:
 # --- Requests ---
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "path",
     [

@@ -363,6 +363,7 @@ def test_a_worker_that_may_not_work_says_so_once(shell: Shell, processes: str) -
     assert len(re.findall(r"^redisq: No token and no credentials", done.stderr, re.MULTILINE)) == 1
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_burst_ends_when_nothing_is_ready(shell: Shell, processes: str) -> None:
     ids = [shell.text("queue", "orders", json.dumps({"price": price})) for price in range(3)]

@@ -45,6 +45,7 @@ def test_it_knows_every_reason() -> None:
 # --- Looking ---
 
 
+@pytest.mark.full
 def test_list_shows_a_row_for_each(shell: Shell, producer: RedisQ) -> None:
     first, second = die(shell, producer, 2)
     lines = shell.text("dead", "list", "orders").splitlines()
@@ -56,6 +57,7 @@ def test_list_shows_a_row_for_each(shell: Shell, producer: RedisQ) -> None:
         assert row[2:] == ["failed", "1", r"ValueError: told to \x1b[31mfail"]
 
 
+@pytest.mark.full
 def test_list_chooses(shell: Shell, producer: RedisQ) -> None:
     ids = die(shell, producer, 3)
     producer.queue_message("orders", {"price": 1})
@@ -77,6 +79,7 @@ def test_list_chooses(shell: Shell, producer: RedisQ) -> None:
     assert (message["status"], message["request"]["fail"], message["error"]["reason"]) == ("ERROR", True, "failed")
 
 
+@pytest.mark.full
 def test_list_cuts_the_error_to_the_terminal(shell: Shell, producer: RedisQ) -> None:
     (id,) = die(shell, producer)
     terminal = Terminal(shell, "dead", "list", "orders")
@@ -163,6 +166,7 @@ def test_purge_without_a_terminal_wants_yes(shell: Shell, producer: RedisQ) -> N
     assert producer.stats("orders").dead == 3
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize(("answer", "left"), [("y\n", 0), ("\n", 1)])
 def test_purge_asks_on_a_terminal(shell: Shell, producer: RedisQ, answer: str, left: int) -> None:
     die(shell, producer)

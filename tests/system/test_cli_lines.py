@@ -212,6 +212,7 @@ def test_ctrl_c_says_how_far_it_came(shell: Shell, producer: RedisQ) -> None:
 # --- Size ---
 
 
+@pytest.mark.full
 def test_a_long_pipe_takes_little_memory(shell: Shell, producer: RedisQ) -> None:
     """Measured from a small process: a child counts the memory of the one that it was forked from as its own."""
     thousands = 200 if REAL else 5  # fakeredis is slow

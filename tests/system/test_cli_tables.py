@@ -69,6 +69,7 @@ def settled(text: str) -> list[str]:
     return [" ".join(line.split()) for line in re.sub(r"[\d.,]+ ?s\b|─+", "", plain(text)).splitlines()]
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda given: " ".join(map("=".join, given.items())))
 def test_no_cell_in_a_pipe_is_cut_or_wrapped(
     shell: Shell, id: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
@@ -86,6 +87,7 @@ def test_no_cell_in_a_pipe_is_cut_or_wrapped(
     assert any(REASON.strip() in line for line in shell.text("dead", "list", LONG, **environment).splitlines())
 
 
+@pytest.mark.full
 def test_figures_in_a_pipe_are_whole(shell: Shell) -> None:
     dumb = {"FORCE_COLOR": "1", "TERM": "dumb", "COLUMNS": "20"}
     lines = plain(shell.text("bench", "--messages", "100", **dumb)).splitlines()
@@ -153,6 +155,7 @@ def test_a_watch_is_readable_on_a_narrow_terminal(shell: Shell, producer: RedisQ
     assert re.search(r"ready 1,234 scheduled 0 in progress 0 dead 0 oldest [\d.]+ s queued/s 0\.0", words(shown))
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("columns", [60, 80])
 def test_tables_are_readable_on_a_narrow_terminal(shell: Shell, id: str, columns: int) -> None:
     for look in ("stats", "dead list {queue}", "app list", "trace {queue} {id}"):

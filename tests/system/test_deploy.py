@@ -489,6 +489,7 @@ def test_the_table_of_the_gateways_settings_is_the_settings() -> None:
     assert shown == gateway_settings()
 
 
+@pytest.mark.full(keep=1)
 def test_what_the_page_of_the_gateway_says_of_applications_runs(stand: Stand) -> None:
     commands = re.findall(r"^```sh\n(.*?)^```$", GATEWAY, re.MULTILINE | re.DOTALL)[0]
     bash, redisq_here = tool("bash"), f'redisq() {{ "{sys.executable}" -m redisq "$@"; }}\n'

@@ -318,6 +318,7 @@ def test_data_and_what_was_handed_back_survive_a_restart(project: Project) -> No
     assert (project.get(hung).status, project.get(hung).attempts) == ("PENDING", 1)
 
 
+@pytest.mark.full
 def test_a_worker_that_is_killed_is_started_again(project: Project) -> None:
     run = project.start("shop:worker")
     run.says("working on orders")
@@ -465,6 +466,7 @@ def test_nothing_is_left_when_its_reader_goes_away(project: Project) -> None:
     project.check_that_nothing_is_left()
 
 
+@pytest.mark.full
 def test_other_processes_keep_redis(project: Project) -> None:
     run = project.start()
     run.says("data in .redisq")
@@ -482,6 +484,7 @@ def test_other_processes_keep_redis(project: Project) -> None:
     project.check_that_nothing_is_left()
 
 
+@pytest.mark.full
 def test_on_a_terminal_there_is_a_live_view(project: Project) -> None:
     ours, terminal = pty.openpty()
     environment = {**project.environment, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}

@@ -244,6 +244,7 @@ def seen_from_below(server: embedded.EmbeddedServer, namespace: str) -> Iterator
         yield Raw(server, settings, connection, link, partition_keys(namespace, QUEUE))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", REAL_SERVERS or ["none"], ids=lambda name: Path(name).name)
 @needs_real
 def test_a_file_that_ends_in_half_a_call_holds_whole_calls_at_each_later_start(
@@ -604,6 +605,7 @@ def test_processes_that_name_one_directory_use_one_server(tmp_path: Path, own: C
     assert others == [first, first]
 
 
+@pytest.mark.full(keep=1)
 @needs_real
 @pytest.mark.parametrize("end", ["kill", "close", "exit"])
 def test_it_lives_until_the_last_attached_process_ends(

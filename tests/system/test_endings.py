@@ -122,6 +122,7 @@ def test_stuck_handlers_end_the_process_beside_threads_that_others_left(held: Sh
     assert worker.wait(60) == 1
 
 
+@pytest.mark.full
 def test_a_worker_without_redis_ends_to_be_replaced_beside_a_thread(
     held: Shell, system_server: embedded.EmbeddedServer
 ) -> None:

@@ -13,6 +13,7 @@ from tests.system.conftest import Crew
 AFTER_A_HANDLER = {"worker.finished", "worker.outcome_sent"}
 
 
+@pytest.mark.full(keep=2)
 @pytest.mark.parametrize("name", failpoints.NAMES)
 def test_a_worker_dies_there_and_another_finishes(name: str, make_crew: Callable[..., Crew], producer: RedisQ) -> None:
     crew = make_crew(lease=1)

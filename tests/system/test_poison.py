@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from redisq import RedisQ, Status
 from tests.system.conftest import Crew, eventually
 
@@ -35,6 +37,7 @@ def replaced(crew: Crew, workers: int) -> Iterator[None]:
     assert {process.wait() for process in crew.processes} == {0, -signal.SIGKILL}
 
 
+@pytest.mark.full
 def test_it_alone_is_charged(make_crew: Callable[..., Crew], producer: RedisQ) -> None:
     crew = make_crew(lease=1)
     poison, *others = producer.queue_messages(

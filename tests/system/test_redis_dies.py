@@ -119,6 +119,7 @@ def test_redis_killed_under_load_loses_no_message(
     assert [worker.wait() for worker in workers] == [0, 0]
 
 
+@pytest.mark.full
 def test_an_outage_longer_than_the_lease_doubles_nothing(
     own_redis: Callable[..., OwnRedis], crew_on: Callable[..., Crew]
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_full_redis_refuses_to_queue_and_drains(
     assert worker.wait() == 0
 
 
+@pytest.mark.full
 def test_redis_standing_still_for_longer_than_the_lease_doubles_nothing(
     own_redis: Callable[..., OwnRedis], crew_on: Callable[..., Crew]
 ) -> None:

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import redis
 
 from redisq import RedisQ, Settings, Status
@@ -194,6 +195,7 @@ def _blocked(server: redis.Redis) -> int:
     return sum(client["cmd"] == "blpop" and client["name"] == "redisq" for client in server.client_list())
 
 
+@pytest.mark.full
 def test_one_worker_is_woken_per_message(crew: Crew, producer: RedisQ) -> None:
     for _ in range(20):
         crew.start(CREW_CONCURRENCY="1", CREW_ONE_QUEUE="1")
@@ -213,6 +215,7 @@ def test_one_worker_is_woken_per_message(crew: Crew, producer: RedisQ) -> None:
         server.close()
 
 
+@pytest.mark.full
 def test_twenty_idle_workers_share_a_burst_and_lose_nothing(crew: Crew, producer: RedisQ) -> None:
     for _ in range(20):
         crew.start(CREW_CONCURRENCY="1", CREW_ONE_QUEUE="1")
@@ -227,6 +230,7 @@ def test_twenty_idle_workers_share_a_burst_and_lose_nothing(crew: Crew, producer
         server.close()
 
 
+@pytest.mark.full
 def test_an_idle_worker_sends_less_than_three_commands_a_second(crew: Crew, producer: RedisQ) -> None:
     worker = crew.start(CREW_CONCURRENCY="100", CREW_ONE_QUEUE="1")
     server = redis.Redis.from_url(crew.settings.url, protocol=2)
@@ -269,6 +273,7 @@ def test_deleting_a_message_in_progress_cancels_its_handler(make_crew: Callable[
         assert (stats.ready, stats.scheduled, stats.in_progress, stats.failed, stats.lost) == (0, 0, 0, 0, 0)
 
 
+@pytest.mark.full
 def test_a_heartbeat_keeps_a_lease_far_beyond_its_length(make_crew: Callable[..., Crew], producer: RedisQ) -> None:
     crew = make_crew(lease=0.5)
     crew.start()
