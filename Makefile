@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-JOBS ?= 6
+JOBS ?= 4
 ORDINARY := 'not packaging and not chaos and not browser'
 
 .DEFAULT_GOAL := help

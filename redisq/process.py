@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -84,9 +85,39 @@ def guarding(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
 
 
 def _end_at_the_loop(loop: asyncio.AbstractEventLoop) -> None:
+    with suppress(OSError):  # no descriptor is left
+        _part_from_loops()
     loop.call_soon(_end_awaiting)
     if (ready := getattr(loop, "_ready", None)) is not None:  # asyncio's own: before anything that waits there
         ready.rotate()
+
+
+def _part_from_loops() -> None:
+    """Give the child's loops nothing to watch, and nothing to write to: those connections are the parent's.
+
+    What was about to run there may still run in the child, once, before it is ended: nobody shall notice.
+    """
+    if not os.path.isdir("/proc/self/fdinfo"):
+        return  # no epoll either
+    import select
+
+    with select.epoll() as fresh, open(os.devnull, "r+b", buffering=0) as nowhere:
+        for poll in [number for number in _descriptors("anon_inode:[eventpoll]") if number != fresh.fileno()]:
+            with open(f"/proc/self/fdinfo/{poll}") as info:
+                watched = {int(found) for found in re.findall(r"^tfd:\s*(\d+)", info.read(), re.MULTILINE)}
+            os.dup2(fresh.fileno(), poll, inheritable=False)
+            for number in watched & set(_descriptors("socket:")):
+                os.dup2(nowhere.fileno(), number, inheritable=False)
+
+
+def _descriptors(kind: str) -> list[int]:
+    """List those of this process that are of a kind."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the one that lists them is closed
+            if os.readlink(f"/proc/self/fd/{name}").startswith(kind):
+                found.append(int(name))
+    return found
 
 
 def _end_awaiting() -> NoReturn:
