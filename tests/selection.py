@@ -2,7 +2,7 @@
 
 A test that is marked `full` multiplies cases, or repeats a long schedule, to be complete; of `full(keep=2)` two cases
 are run all the same, drawn by their names. The scripts' own tests run on fakeredis for completeness, too: what they
-promise there is promised by the contract suite.
+promise there is promised by the contract suite; and so does that suite with asyncio, as either client runs on a server.
 
     (nothing)              what is not left out: minutes
     --full                 everything, also on the oldest server that is supported
@@ -80,6 +80,8 @@ def _extra(items: list[pytest.Item], oldest: str) -> dict[str, str]:
             extra[item.nodeid] = f"on {oldest}"
         elif server == "fakeredis" and "/scripts/" in f"/{item.nodeid}":
             extra[item.nodeid] = "of the scripts on fakeredis"
+        elif server == "fakeredis" and _client_of(item) == "Async":
+            extra[item.nodeid] = "of asyncio on fakeredis"
         elif item.get_closest_marker("full"):
             marked[item.nodeid.partition("[")[0]].append(item)
     for cases in marked.values():
@@ -94,6 +96,11 @@ def _server_of(item: pytest.Item) -> str | None:
     parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
     names = ("server", "real_server", "own_server", "kind")
     return next((str(parameters[name]) for name in names if name in parameters), None)
+
+
+def _client_of(item: pytest.Item) -> str | None:
+    parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    return getattr(parameters.get("make_client"), "__name__", None)
 
 
 def _drawn(config: pytest.Config, item: pytest.Item) -> bool:

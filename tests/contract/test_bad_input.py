@@ -525,6 +525,7 @@ TOUCHES = {
 }
 
 
+@pytest.mark.full(keep=12)
 @operation
 def test_a_key_of_another_type_is_left_alone(mq: Any, raw: Any, operation: str) -> None:
     for name in TOUCHES[operation]:

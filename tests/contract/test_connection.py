@@ -329,7 +329,7 @@ def test_replies_may_come_byte_by_byte(make_client: Any, raw_real: Any, proxy: P
     live_through(make_client(settings), hand_on(settings))
 
 
-@pytest.mark.full(keep=12)
+@pytest.mark.full(keep=6)
 @operation
 @pytest.mark.parametrize("part", [b"*", b"*1\r\n", b"*1\r\n$2\r\nO", b"*2\r\n+OK\r\n"])
 def test_half_a_reply_is_none_and_reaches_no_later_call(
@@ -371,7 +371,7 @@ def test_a_call_that_is_answered_at_once_begins_no_conversation(
 # --- No reply at all --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.full(keep=12)
+@pytest.mark.full(keep=6)
 @operation
 @pytest.mark.parametrize("mishap", ["swallow_request", "swallow_reply", "cut_reply", "reset"])
 def test_without_any_reply_the_call_ends_in_doubt(
@@ -393,6 +393,7 @@ def test_without_any_reply_the_call_ends_in_doubt(
         assert mq.stats(QUEUE).ready == 1
 
 
+@pytest.mark.full(keep=2)
 @pytest.mark.parametrize("mishap", ["swallow_request", "swallow_reply"])
 @pytest.mark.parametrize("name", ["register", "queue"])
 def test_a_message_in_doubt_can_be_queued_again_with_its_id(

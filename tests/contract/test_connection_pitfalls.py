@@ -250,6 +250,7 @@ def test_an_interrupted_thread_leaves_no_reply_behind(raw_real: Any, proxy: Prox
 IN_SCRIPT = b"-ERR Error running script (call to f_69b0eae4950c2cac1f4cc3bb50d54cdc9fe27c11): @user_script:3: "
 
 
+@pytest.mark.full(keep=6)
 @pytest.mark.parametrize(
     ("reply", "says"),
     [

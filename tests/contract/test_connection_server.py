@@ -36,6 +36,7 @@ def texts(log: pytest.LogCaptureFixture, level: int) -> list[str]:
     return [record.getMessage() for record in log.records if (record.name, record.levelno) == ("redisq.server", level)]
 
 
+@pytest.mark.full(keep=6)
 @pytest.mark.parametrize(
     ("options", "warnings"),
     [

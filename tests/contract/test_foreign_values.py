@@ -54,6 +54,7 @@ def test_a_number_of_partitions_that_is_none_is_not_guessed(mq: Any, raw: Any, v
     assert mq.queues() == ["\\xff", QUEUE]
 
 
+@pytest.mark.full(keep=16)
 @pytest.mark.parametrize(
     ("field", "value"),
     [

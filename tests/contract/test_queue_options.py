@@ -159,6 +159,7 @@ with RedisQ() as mq:
 """
 
 
+@pytest.mark.full
 def test_two_processes_at_once_queue_one_message_and_a_worker_executes_it_once(
     real_server: Any, namespace: str
 ) -> None:

@@ -141,7 +141,7 @@ def speaking(context: ssl.SSLContext | None, real_server: embedded.EmbeddedServe
         server.shutdown()
 
 
-@pytest.mark.full(keep=4)
+@pytest.mark.full(keep=2)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("fault", ["authority", "name", "expired", "client", "client, TLS 1.2"])
 def test_certificate_faults_are_no_outage(
@@ -166,7 +166,7 @@ def test_certificate_faults_are_no_outage(
         assert word in str(error)
 
 
-@pytest.mark.full(keep=1)
+@pytest.mark.full
 def test_files_that_cannot_be_used_are_named(refused: Any, tmp_path: Path) -> None:
     empty = tmp_path / "empty.pem"
     empty.write_text("nothing")
@@ -200,13 +200,14 @@ def test_a_file_that_goes_while_the_process_runs_is_named(
         mq.queue_message("orders", {})
 
 
+@pytest.mark.full(keep=1)
 def test_plain_text_to_a_tls_port_is_refused(refused: Any, port: int) -> None:
     error = refused(f"redis://127.0.0.1:{port}/0")
     assert type(error) is Unavailable
     assert "it speaks TLS. REDISQ_URL takes rediss://" in str(error)
 
 
-@pytest.mark.full(keep=1)
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_tls_to_a_plain_port_is_refused(refused: Any, real_server: embedded.EmbeddedServer) -> None:
     with speaking(None, real_server) as port:

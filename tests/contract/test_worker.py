@@ -281,6 +281,7 @@ def test_a_delayed_message_waits_and_a_paused_queue_too(bench: Bench) -> None:
     assert all(message.started_at >= message.queued_at for message in messages)
 
 
+@pytest.mark.full(keep=1)
 def test_a_burst_ends_when_nothing_is_ready(bench: Bench) -> None:
     bench.worker.handler("orders", concurrency=7)(asynchronous(lambda delivery: delivery.request))
     bench.worker.handler("plain", concurrency=3)(plain(lambda delivery: delivery.request))

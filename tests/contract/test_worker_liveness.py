@@ -37,7 +37,7 @@ def test_without_redis_it_ends_to_be_replaced(proxy: Proxy, namespace: str, capl
     assert "REDISQ_STALE_AFTER" in caplog.text
 
 
-@pytest.mark.full(keep=1)
+@pytest.mark.full
 def test_an_idle_worker_is_well(server: embedded.EmbeddedServer, namespace: str) -> None:
     settings = settings_for(server.url, namespace, stale_after=6)  # an idle worker asks every 5 s
 
@@ -51,7 +51,7 @@ def test_an_idle_worker_is_well(server: embedded.EmbeddedServer, namespace: str)
     assert asyncio.run(run()) == 0
 
 
-@pytest.mark.full(keep=2)
+@pytest.mark.full
 def test_a_worker_whose_slots_are_taken_is_well(
     server: embedded.EmbeddedServer, namespace: str, make_client: Any
 ) -> None:

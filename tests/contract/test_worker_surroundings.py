@@ -41,7 +41,7 @@ def leave_traces(delivery: Delivery) -> list[Any]:
     return found
 
 
-@pytest.mark.full(keep=2)
+@pytest.mark.full(keep=1)
 @kinds
 @pytest.mark.parametrize("used", [True, False], ids=["decimal used before", "decimal not used"])
 def test_each_message_has_a_fresh_copy_of_the_context_of_run(bench: Bench, kind: Any, used: bool) -> None:
@@ -76,6 +76,7 @@ def test_what_a_plain_handler_returns_is_awaited_in_its_context(bench: Bench, ki
     assert [message.result for message in found] == ["message 0", "message 1", "message 2"]
 
 
+@pytest.mark.full(keep=1)
 @kinds
 def test_each_tick_has_a_fresh_copy_of_the_context(bench: Bench, kind: Any) -> None:
     found, done = list[Any](), asyncio.Event()
@@ -207,6 +208,7 @@ def test_a_generator_that_is_returned_is_rejected_with_what_to_do(bench: Bench) 
 # --- Timeouts, and the loop ---
 
 
+@pytest.mark.full(keep=2)
 @kinds
 @pytest.mark.parametrize("ends", ["returns", "raises"])
 def test_who_blocks_the_loop_beyond_the_timeout_has_overrun_it(bench: Bench, kind: Any, ends: str) -> None:

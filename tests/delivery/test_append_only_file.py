@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from redisq import Delivery, Message, RedisQ, Status, Unavailable, Worker, calls, codec
 from redisq.model import Failure
 from redisq.operations import limits_of
@@ -121,6 +123,7 @@ def queue_until_lost(raw: Raw, ids: list[str]) -> None:
 TAIL = 4096  # bytes
 
 
+@pytest.mark.full
 def test_a_file_that_was_cut_anywhere_holds_whole_calls(
     own_server: Callable[..., OwnServer],
     below: Callable[..., Raw],

@@ -45,6 +45,7 @@ def settled(count: Callable[[], int], expected: int) -> None:
 # --- Callers at once --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("size", [10, 9_000], ids=["many", "large"])
 def test_thousands_of_callers_have_two_calls_under_way(
     dam: Dam, slow: Settings, tasks: Raw, scaled: Callable[[int, int], int], size: int

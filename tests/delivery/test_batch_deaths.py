@@ -117,7 +117,7 @@ def test_a_worker_dies_when_its_outcomes_were_accepted(scene: Scene, dam: Dam, n
     check_after(raw)
 
 
-@pytest.mark.full(keep=1)
+@pytest.mark.full
 @pytest.mark.parametrize("late", [False, True], ids=["in time", "after others were faster"])
 def test_a_worker_dies_while_its_outcomes_are_under_way(
     scene: Scene, dam: Dam, nursery: Callable[..., Nursery], late: bool
@@ -221,6 +221,7 @@ def test_a_producer_dies_while_the_next_messages_are_made(tasks: Raw) -> None:
     check_after(tasks)
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("cut", [False, True], ids=["all arrives", "half arrives"])
 def test_a_producer_dies_while_it_sends(dam: Dam, tasks: Raw, below: Callable[..., Raw], cut: bool) -> None:
     let_go = dam.hold("queue")

@@ -288,6 +288,7 @@ def shaky(dam: Dam, below: Callable[..., Raw]) -> Settings:
     return below(dam, command_timeout=0.3, retry_deadline=PATIENCE).settings
 
 
+@pytest.mark.full(keep=1)
 @lost
 def test_callers_whose_call_is_lost_get_their_own_answers(
     dam: Dam, shaky: Settings, tasks: Raw, lose: Callable[[Dam, bytes, int], None]

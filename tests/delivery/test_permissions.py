@@ -34,6 +34,7 @@ def as_user(server: OwnServer, name: str) -> str:
     return server.url.replace("unix://", f"unix://{name}:any@")
 
 
+@pytest.mark.full(keep=8)
 @pytest.mark.parametrize("script", CASES)
 def test_a_forbidden_command_leaves_nothing_half_written(
     own_server: Callable[..., OwnServer], below: Callable[..., Raw], script: str

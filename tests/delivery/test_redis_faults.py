@@ -62,6 +62,7 @@ class Load:
             until(lambda: not (stats := client.stats(QUEUE)).ready + stats.in_progress + stats.scheduled, PATIENCE)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("fault", ["SCRIPT FLUSH", "CLIENT KILL TYPE normal"])
 def test_what_redis_forgets_every_moment_is_not_noticed(
     own_server: Callable[..., OwnServer],
@@ -130,6 +131,7 @@ def blocked(server: OwnServer) -> int:
     return int(server.admin.info("clients")["blocked_clients"])
 
 
+@pytest.mark.full(keep=4)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_key_that_is_deleted_takes_only_its_own_along(
     one_own_server: Callable[..., OwnServer],

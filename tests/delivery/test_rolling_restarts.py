@@ -6,6 +6,8 @@ import signal
 import threading
 from collections.abc import Callable
 
+import pytest
+
 from redisq import Message, RedisQ, Status, embedded
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, messages, spread
@@ -40,6 +42,7 @@ def waits(ended: list[Message]) -> list[float]:
     return [(message.started_at - message.queued_at).total_seconds() for message in ended]  # type: ignore[operator]
 
 
+@pytest.mark.full
 def test_restarts_under_load_repeat_nothing(
     real_server: embedded.EmbeddedServer,
     below: Callable[..., Raw],

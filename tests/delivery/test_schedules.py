@@ -35,6 +35,7 @@ def delayed(raw: Raw, delays: list[float]) -> list[str]:
     return ids
 
 
+@pytest.mark.full
 def test_delayed_messages_are_on_time(
     tasks: Raw, scaled: Callable[[int, int], int], figure: Callable[[str], None]
 ) -> None:

@@ -33,6 +33,7 @@ def test_each_size_up_to_the_limit_comes_back_and_one_beyond_changes_nothing(tas
     assert {index: type(error) for index, error in caught.value.errors.items()} == {1: MessageTooLarge}
 
 
+@pytest.mark.full(keep=2)
 @pytest.mark.parametrize("count", [1, 499, 500, 501, 8_001, 20_000])
 def test_a_batch_of_any_size_comes_back_in_order(tasks: Raw, count: int) -> None:
     """Lua's own limit on arguments is about 8,000."""

@@ -70,6 +70,7 @@ def test_a_handler_that_keeps_the_loop_beyond_its_lease_is_not_started_again(
     assert (stats.lost, stats.failed) == (0, 0)
 
 
+@pytest.mark.full
 def test_a_wait_for_the_bell_that_never_ends_delays_no_message(
     real_server: embedded.EmbeddedServer, below: Callable[..., Raw], namespace: str
 ) -> None:

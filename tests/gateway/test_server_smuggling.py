@@ -213,7 +213,7 @@ def nginx(request: pytest.FixtureRequest) -> Iterator[Callable[[Process], str]]:
             one.wait()
 
 
-@pytest.mark.full(keep=1)
+@pytest.mark.full
 def test_behind_nginx_each_answer_is_that_of_its_own_request(nginx: Callable[[Process], str]) -> None:
     """Whatever nginx makes of the pairs: it passes as many answers on as the gateway has executed requests.
 

@@ -379,6 +379,7 @@ def test_burst_passes_on_the_code_of_a_process_that_failed(shell: Shell) -> None
     assert shell.run("worker", "dies:worker", "--burst", "--processes", "2").returncode == 7
 
 
+@pytest.mark.full
 def test_url_is_handed_to_the_processes(shell: Shell) -> None:
     url = shell.environment.pop("REDISQ_URL")
     for processes in ("1", "2"):
@@ -417,6 +418,7 @@ def test_processes_end_when_their_parent_is_killed(shell: Shell) -> None:
     assert shell.json("stats", "orders")["in_progress"] == 0
 
 
+@pytest.mark.full
 def test_a_process_that_ends_before_it_works_is_started_again(shell: Shell) -> None:
     """A crash, as opposed to a report that nothing can be done."""
     (shell.folder / "flaky.py").write_text(

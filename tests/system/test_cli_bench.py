@@ -50,6 +50,7 @@ def test_as_json(shell: Shell, producer: RedisQ) -> None:
     assert left(producer) == []
 
 
+@pytest.mark.full
 def test_other_queues_stay(shell: Shell, producer: RedisQ) -> None:
     id = producer.queue_message("orders", 1)
     assert shell.run_outside("bench", "--messages", "100").returncode == 0

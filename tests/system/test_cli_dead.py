@@ -120,6 +120,7 @@ def test_get_sums_the_history_up(shell: Shell, producer: RedisQ) -> None:
 # --- Redriving, purging ---
 
 
+@pytest.mark.full
 def test_redrive_by_ids_by_filter_and_all(shell: Shell, producer: RedisQ) -> None:
     first, second, third, fourth = die(shell, producer, 4)
     assert shell.text("dead", "redrive", "orders", first, second) == "redriven 2"
@@ -144,6 +145,7 @@ def test_ids_of_no_dead_letters_are_named_and_the_others_done(shell: Shell, prod
     assert producer.stats("orders").dead == 0
 
 
+@pytest.mark.full
 def test_purge_by_ids_by_filter_and_all(shell: Shell, producer: RedisQ) -> None:
     first, *_ = die(shell, producer, 4)
     assert shell.text("dead", "purge", "orders", first, "--yes") == "purged 1"

@@ -228,6 +228,7 @@ def test_without_a_terminal_they_want_yes(shell: Shell, producer: RedisQ) -> Non
     assert producer.stats("orders").ready == 2
 
 
+@pytest.mark.full(keep=2)
 @pytest.mark.parametrize(
     ("command", "answer", "code", "shown", "left"),
     [

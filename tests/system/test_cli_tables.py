@@ -140,6 +140,7 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
+@pytest.mark.full(keep=2)
 @pytest.mark.parametrize("columns", [60, 80])
 @pytest.mark.parametrize("queue", ["mail", "orders-of-the-european-shop"])
 def test_a_watch_is_readable_on_a_narrow_terminal(shell: Shell, producer: RedisQ, columns: int, queue: str) -> None:

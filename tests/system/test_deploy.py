@@ -439,6 +439,7 @@ def test_systemd_finds_the_unit_hardened(name: str) -> None:
     assert rated.returncode == 0, rated.stdout[-200:]
 
 
+@pytest.mark.full(keep=1)
 def test_the_units_command_works_and_stops_at_sigterm(stand: Stand) -> None:
     keys = unit()
     assert keys["EnvironmentFile"] == ["/etc/redisq/%i.env"]

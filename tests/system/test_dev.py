@@ -252,6 +252,7 @@ def test_exported_lines_are_credentials_that_work(project: Project) -> None:
     project.check_that_nothing_is_left()
 
 
+@pytest.mark.full
 def test_workers_run_and_their_lines_are_plain(project: Project) -> None:
     run = project.start("shop:worker", "--processes", "2")
     run.says("working on orders", times=2)
@@ -303,6 +304,7 @@ def test_the_gateway_runs_and_gives_tokens(project: Project) -> None:
     project.check_that_nothing_is_left()
 
 
+@pytest.mark.full
 @persistent
 def test_data_and_what_was_handed_back_survive_a_restart(project: Project) -> None:
     run = project.start("shop:worker", REDISQ_GRACE="0.1")
@@ -330,7 +332,7 @@ def test_a_worker_that_is_killed_is_started_again(project: Project) -> None:
     assert (found.result, found.attempts) == ({"version": "one"}, 2)
 
 
-@pytest.mark.full(keep=1)
+@pytest.mark.full
 @persistent
 @pytest.mark.parametrize("victim", ["server", "supervisor"])
 def test_a_redis_that_is_killed_comes_back_and_its_workers_go_on(project: Project, victim: str) -> None:

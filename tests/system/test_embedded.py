@@ -359,6 +359,7 @@ def test_ctrl_c_reaches_only_its_owner(kind: str, own: Callable[[str, str], Owne
     nothing_is_left(server)
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("end", ["kill", "close"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_forked_child_neither_ends_it_nor_keeps_it_alive(

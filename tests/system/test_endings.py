@@ -95,7 +95,7 @@ def test_sigterm_ends_a_worker_whatever_its_handlers_wait_for(held: Shell) -> No
     assert "threads that handlers left: " in held.log.read_text()
 
 
-@pytest.mark.full(keep=1)
+@pytest.mark.full
 @pytest.mark.parametrize("how", ["with executor", "block"])
 def test_sigterm_ends_a_worker_whose_loop_a_handler_holds(held: Shell, how: str) -> None:
     queued(held, how)

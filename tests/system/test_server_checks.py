@@ -27,12 +27,14 @@ def risky(shell: Shell) -> Iterator[Shell]:
         yield shell
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("command", [("queue", "orders", '{"price": 3}'), ("stats",), ("queues", "list", "--json")])
 def test_one_off_commands_say_nothing_of_it(risky: Shell, command: tuple[str, ...]) -> None:
     done = risky.run_outside(*command)
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_worker_warns_of_it_once(risky: Shell, form: str) -> None:
     done = risky.run("worker", "shop:worker", "--burst", "--log-format", form)
@@ -46,6 +48,7 @@ def test_a_worker_warns_of_it_once(risky: Shell, form: str) -> None:
         assert re.fullmatch(rf"\S+ WARNING redisq\.server\[\d+\] Redis at \S+ {re.escape(LOSES)}", line)
 
 
+@pytest.mark.full(keep=1)
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_strict_worker_does_not_start(risky: Shell, processes: str) -> None:
     done = risky.run("worker", "shop:worker", "--burst", "--processes", processes, REDISQ_STRICT="true")
