@@ -10,6 +10,7 @@ import atexit
 import logging
 import os
 import re
+import select
 import signal
 import sys
 import threading
@@ -99,8 +100,6 @@ def _part_from_loops() -> None:
     """
     if not os.path.isdir("/proc/self/fdinfo"):
         return  # no epoll either
-    import select
-
     with select.epoll() as fresh, open(os.devnull, "r+b", buffering=0) as nowhere:
         for poll in [number for number in _descriptors("anon_inode:[eventpoll]") if number != fresh.fileno()]:
             with open(f"/proc/self/fdinfo/{poll}") as info:

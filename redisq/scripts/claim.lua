@@ -29,8 +29,9 @@
 -- ARGV[12] bytes         of bodies to hand out, about; what there is beyond that is left for the next claim
 -- ARGV[13] skip          may be left out. Of a repeat: how many of the first claim's deliveries to pass over
 -- REPLY    {lease in milliseconds; milliseconds until the next message is due or lease lapses, -1 for none, 0 to claim
---          again at once, -1 - n for a repeat after which n deliveries of the first claim are left; how many of the deliveries, the first ones, are suspects; 1 when it is one that may share its
---          worker with no other; the time in milliseconds; then per delivery id, attempt, body}
+--          again at once, -1 - n for a repeat after which n deliveries of the first claim are left; how many of the
+--          deliveries, the first ones, are suspects; 1 when it is one that may share its worker with no other; the time
+--          in milliseconds; then per delivery id, attempt, body}
 local stream, messages, states, scheduled, leases, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local bell, counters, config, finished, tombstones, dead = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local urgent = KEYS[13]

@@ -48,6 +48,7 @@ from tests.scripts.conftest import ERROR, Orders
 
 pytestmark = pytest.mark.chaos
 
+MOST = 4  # messages of one claim
 EXAMPLES = int(os.environ.get("CHAOS_EXAMPLES", "500"))
 STEPS = int(os.environ.get("CHAOS_STEPS", "50"))
 PHASES = [phase for phase in Phase if phase is not Phase.shrink or os.environ.get("CHAOS_SHRINK") != "0"]
@@ -214,7 +215,7 @@ class Machine(RuleBasedStateMachine):
 
     # --- Deliveries ---
 
-    @rule(target=claims, worker=WORKERS, count=st.integers(1, 4), reclaim=st.booleans())
+    @rule(target=claims, worker=WORKERS, count=st.integers(1, MOST), reclaim=st.booleans())
     def claim(self, worker: str, count: int, reclaim: bool) -> list[Receipt]:
         return self._claim(worker, count, reclaim)
 
@@ -243,12 +244,15 @@ class Machine(RuleBasedStateMachine):
 
     @rule(worker=WORKERS)
     def repeat_claim(self, worker: str) -> None:
-        """Claim again as a worker does whose last answer was lost: it gets what it still holds of that."""
+        """Claim again as a worker does whose last answer was lost: it gets what it still holds, in parts, too."""
         nonce, at = self.last.get(worker, ("", -math.inf))
         if self.model.now < at + calls.CLAIM_MEMORY_MS / 1000:
-            assert set(self._claimed(self.orders.claim(1, worker, nonce))) == self.model.held(nonce)
+            held = self.model.held(nonce)
+            assert set(self._claimed(self.orders.claim(MOST, worker, nonce))) == held
+            parts = [self._claimed(self.orders.claim(1, worker, nonce, skip=skip)) for skip in range(MOST)]
+            assert {receipt for part in parts for receipt in part} == held
 
-    @rule(target=claims, worker=WORKERS, count=st.integers(1, 4))
+    @rule(target=claims, worker=WORKERS, count=st.integers(1, MOST))
     def crash(self, worker: str, count: int) -> list[Receipt]:
         """Claim, and never be heard of again."""
         receipts = self._claim(worker, count, True)
@@ -256,7 +260,7 @@ class Machine(RuleBasedStateMachine):
             self.lapse(receipt.id)
         return receipts
 
-    @rule(target=claims, worker=WORKERS, count=st.integers(1, 4))
+    @rule(target=claims, worker=WORKERS, count=st.integers(1, MOST))
     def stumble(self, worker: str, count: int) -> list[Receipt]:
         """Claim, and fail."""
         receipts = self._claim(worker, count, True)

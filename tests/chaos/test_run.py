@@ -70,7 +70,7 @@ def planted(
 ) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
     """Give the runs of the bugs that are asked for, some at a time: mostly they wait for leases."""
     own = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    bugs = [item.callspec.params["bug"] for item in own if item.originalname == test_a_bug_is_found_out.__name__]
+    bugs = [item.callspec.params["bug"] for item in own if item.function is test_a_bug_is_found_out]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         yield {bug: pool.submit(run_planted, bug, tmp_path_factory.mktemp("planted"), str(SERVERS[0])) for bug in bugs}
 
