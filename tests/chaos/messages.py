@@ -46,7 +46,10 @@ def planned(seed: int, slot: str, number: int) -> Planned:
     id = str(uuid.UUID(int=chance.getrandbits(128), version=4))
     body = {"n": number, "slot": slot, **_orders(chance, slot, number), "pad": _pad(chance)}
     delay = chance.uniform(0.01, 2) if chance.random() < 0.1 else 0.0
-    queue = QUEUES[chance.random() < 0.25 and body["do"] != "hold"]
+    plain = chance.random() < 0.25 and body["do"] != "hold"
+    if body["do"] == "raise":
+        plain = number // (_ODD_EVERY * len(ODD)) % 2 == 1  # by turns, so that a short run has both
+    queue = QUEUES[plain]
     return Planned(number, id, queue, body, delay, chance.choice((0, 0, 0, 1, 9)))
 
 
