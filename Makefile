@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 ORDINARY := 'not packaging and not chaos and not browser'
 
+# The tests start Python some thousand times, which would compile everything each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
