@@ -139,12 +139,12 @@ def test_tasks_lose_no_slot_in_a_storm_and_are_cancelled_in_it(settings: Setting
     chance, outcomes = random.Random(5), []
     proxy.delay = lambda: chance.random() * 0.004
 
-    async def call(mq: AsyncRedisQ, n: int) -> None:
+    async def call(mq: AsyncRedisQ, n: int, patience: float) -> None:
         await asyncio.sleep(chance.random() * 0.5)
         if n % 4 == 0:
             mishap(proxy, chance)
         try:
-            async with asyncio.timeout(chance.random() * 0.1):
+            async with asyncio.timeout(chance.random() * patience):
                 outcomes.append((await mq.stats(QUEUE)).ready)
         except (TimeoutError, Unavailable) as error:
             outcomes.append(type(error).__name__)
@@ -152,7 +152,10 @@ def test_tasks_lose_no_slot_in_a_storm_and_are_cancelled_in_it(settings: Setting
     async def main() -> None:
         async with AsyncRedisQ(settings=settings) as mq:
             await mq.stats(QUEUE)
-            await asyncio.gather(*[call(mq, n) for n in range(300)])
+            for patience in (0.1, 0.4, 1.6):  # in which on a busy machine none may get through
+                await asyncio.gather(*[call(mq, n, patience) for n in range(300)])
+                if 1 in outcomes:
+                    break
             assert {1, "TimeoutError", "Unavailable", "Indeterminate"} >= set(outcomes) >= {1, "TimeoutError"}
             assert await free_async_slots(mq._link) == SLOTS
             assert len(mq._link._idle) <= SLOTS
