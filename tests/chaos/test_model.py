@@ -75,6 +75,7 @@ class Server:
     def _start(self) -> None:
         options = ["--port", "0", "--unixsocket", f"{self.folder}/s", "--dir", str(self.folder), "--save", ""]
         durable = ["--appendonly", "yes", "--appendfsync", "no"]  # a killed process loses none that it had written
+        durable += ["--auto-aof-rewrite-percentage", "0"]  # no file goes while `empty` looks at them
         with (self.folder / "out").open("ab") as out:
             self._process = subprocess.Popen(
                 [self._binary, *options, *durable], stdout=out, stderr=out, preexec_fn=end_with_parent

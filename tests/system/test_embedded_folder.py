@@ -44,7 +44,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def modes(folder: Path) -> dict[str, int]:
-    return {path.name: stat.S_IMODE(path.lstat().st_mode) for path in folder.rglob("*")}
+    """List the modes of all that lies in a folder, beside a server that may make, rename and remove files meanwhile."""
+    found: dict[str, int] = {}
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            found[path.name] = stat.S_IMODE(path.lstat().st_mode)
+    return found
 
 
 def everything(folder: Path) -> dict[str, tuple[int, bytes | str]]:
