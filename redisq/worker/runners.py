@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from redisq import process
 from redisq.worker.contexts import Contexts
@@ -159,19 +159,16 @@ class TaskRunner:
         self.cancel(delivery)
 
 
-@dataclass(slots=True)
-class _Report:
-    """What a thread says of a delivery: its result or `verdict`, or that the handler returned something to await.
+class _Unfinished(NamedTuple):
+    """What a plain handler returned that has to be awaited. `began` is when it was called, by the monotonic clock."""
 
-    `began` is when the handler did, by the monotonic clock; `late`: it has overrun its timeout.
-    """
-
-    delivery: Delivery
-    context: Context
+    answer: Awaitable[Any]
     began: float
-    late: bool = False
-    verdict: bytes | Verdict | None = None
-    answer: Any = None
+    context: Context
+
+
+#: What a thread says of a delivery, and whether its handler has overrun its timeout.
+_Report = tuple[Delivery, bytes | Verdict | _Unfinished, bool]
 
 
 class ThreadRunner:
@@ -259,7 +256,7 @@ class ThreadRunner:
         while self._wakes.get():
             while (delivery := self._take()) is not None:
                 context = self._contexts.fresh()
-                self._reports.append(context.run(self._run, delivery, context))
+                context.run(self._run, delivery, context)
                 del delivery, context
                 if self._woken.acquire(blocking=False):
                     try:
@@ -267,46 +264,48 @@ class ThreadRunner:
                     except RuntimeError:
                         return  # the loop has ended, and the worker with it
 
-    def _run(self, delivery: Delivery, context: Context) -> _Report:
-        report = _Report(delivery, context, time.monotonic())
+    def _run(self, delivery: Delivery, context: Context) -> None:
+        began, late = 0.0, False
         if self._timeout < math.inf:
-            self._began[delivery] = report.began
+            began = self._began[delivery] = time.monotonic()
+        outcome: bytes | Verdict | _Unfinished
         try:
             result = self._function(delivery)
             if process.pid != self._pid:
                 process.end_fork()
             if is_awaitable(result):
-                report.answer = result
+                outcome = _Unfinished(result, began, context)
             else:
-                report.late = self._timeout < math.inf and self._is_late(report)
-                report.verdict = verdict_on_result(result)
+                late = self._is_late(delivery, began)
+                outcome = verdict_on_result(result)
         except BaseException as error:  # SystemExit too: a handler may not end a thread
             if process.pid != self._pid:
                 process.end_fork(error)
-            report.late = self._timeout < math.inf and self._is_late(report)
-            report.verdict = verdict_on_error(error)
-        return report
+            late = self._is_late(delivery, began)
+            outcome = verdict_on_error(error)
+        self._reports.append((delivery, outcome, late))
 
-    def _is_late(self, report: _Report) -> bool:
-        self._began[report.delivery] = math.inf
-        return time.monotonic() >= report.began + self._timeout
+    def _is_late(self, delivery: Delivery, began: float) -> bool:
+        if self._timeout == math.inf:
+            return False
+        self._began[delivery] = math.inf
+        return time.monotonic() >= began + self._timeout
 
     def _collect(self) -> None:
         self._woken.release()
         while self._reports:
-            report = self._reports.popleft()
-            delivery = report.delivery
+            delivery, outcome, late = self._reports.popleft()
             self._stop_timer(delivery)
-            if report.verdict is None:
-                self._tasks.go_on(delivery, report.answer, report.began, report.context)
+            if isinstance(outcome, _Unfinished):
+                self._tasks.go_on(delivery, *outcome)
                 if delivery.cancelled:
                     self._tasks.cancel(delivery)
                 continue
             try:
-                if report.late:
+                if late:
                     self._owner.overran(delivery, holds_thread=False)
                 else:
-                    self._owner.ended(delivery, report.verdict)
+                    self._owner.ended(delivery, outcome)
             finally:
                 self._owner.returned(delivery)
 
