@@ -31,9 +31,12 @@ from tests import selection
 hypothesis.settings.register_profile("redisq", deadline=None, database=None)
 hypothesis.settings.load_profile("redisq")
 
-# A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C, which some tests send.
+# A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C; nohup has them ignore
+# the end of a terminal. Some tests send these.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 EXTRA = [path for path in os.environ.get("REDISQ_TEST_SERVERS", "").split(os.pathsep) if path]
 
