@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from redisq import batches, dead_letters, doctor, listing, waiting
+from redisq.aconnection import AsyncLink
 from redisq.aside import aside
 from redisq.calls import Call
 from redisq.coalescing import Coalescer
-from redisq.connection import AsyncLink
 from redisq.dead_letters import Selection
 from redisq.model import Definition, Finding, Message, Page, QueueStats
 from redisq.operations import Aside, Begin, Finish, Flow, Operations, Pause

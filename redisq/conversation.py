@@ -226,3 +226,9 @@ def _doubted(answer: Any) -> Any:
     if not isinstance(answer, list):
         return answer
     return [_in_doubt(outcome) if isinstance(outcome, RedisQError) else outcome for outcome in answer]
+
+
+def busy(connections: int) -> Failed:
+    """Say that a command was not sent, as no connection has become free."""
+    error = f"All {connections} connections are busy. Make fewer calls at once, or raise REDISQ_MAX_CONNECTIONS."
+    return Failed(Unavailable(error), sent=False)

@@ -7,7 +7,7 @@ import time
 
 import redis.asyncio.connection as async_redis
 
-from redisq.connection import AsyncLink, exchange
+from redisq.aconnection import AsyncLink, exchange
 from redisq.conversation import Failed, report
 from redisq.errors import Unavailable
 from redisq.gate import Gate, Leave

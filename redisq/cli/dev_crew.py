@@ -12,7 +12,7 @@ from asyncio.subprocess import Process as Child
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from redisq.cli.dev_state import Journal, Process
-from redisq.worker.policy import restart_after
+from redisq.cli.processes import restart_after
 
 _LONGEST_PIECE = 16_384  # bytes of a line without end
 _LONGEST_REPORT = 10_000  # bytes

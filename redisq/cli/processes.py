@@ -13,11 +13,19 @@ from collections.abc import Sequence
 
 from redisq import loops, process
 from redisq.cli.output import CommandError
-from redisq.worker.policy import restart_after
 
 log = logging.getLogger("redisq.processes")
 
 _LONGEST_REPORT = 10_000  # bytes
+_FIRST_RESTART, _LONGEST_RESTART = 0.5, 30.0  # seconds
+_STABLE = 10.0  # seconds after which a process counts as healthy
+
+
+def restart_after(crashes: int, lived: float) -> float:
+    """Say how long to wait before a process is started again; `crashes` in a row, the last lived `lived` seconds."""
+    if lived >= _STABLE:
+        return 0.0
+    return float(min(_LONGEST_RESTART, _FIRST_RESTART * 2 ** min(crashes, 10)))
 
 
 class Processes:

@@ -25,9 +25,8 @@ from redisq.gateway.context import Context
 from redisq.gateway.document.pages import read_all as read_document
 from redisq.gateway.door import Door
 from redisq.gateway.edge import Edge
-from redisq.gateway.errors import HttpError, answer, unrouted
+from redisq.gateway.errors import HttpError, TooManyRequests, answer, unrouted
 from redisq.gateway.home import Home
-from redisq.gateway.limits import TooManyRequests
 from redisq.gateway.metrics import Meters
 
 _READABLE = ["Location", "Preference-Applied", "Retry-After", "X-Request-Id"]  # by scripts of other origins

@@ -14,8 +14,8 @@ from itertools import accumulate
 from typing import Any
 
 from redisq import calls
+from redisq.aconnection import AsyncLink
 from redisq.calls import BATCH, Call, Limits
-from redisq.connection import AsyncLink
 from redisq.deliveries import Delivered, open_claimed
 from redisq.errors import RedisQError, Unavailable
 from redisq.gateway.bells import Bells

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from redisq.connection import AsyncLink
+from redisq.aconnection import AsyncLink
 from redisq.gateway.bells import Bells
 from redisq.gateway.desk import Desk
 from redisq.keys import check_queue_name, partition_keys

@@ -36,10 +36,24 @@ from redisq.errors import (
     TokenExpired,
     Unavailable,
 )
-from redisq.gateway.limits import TooManyRequests
 
 REQUEST_ID = "redisq.request_id"  # in the scope
 ROOT = "redisq.root"  # in the scope: the path that the gateway stands under, which its own paths are without
+
+
+class TooManyRequests(Exception):
+    """There are too many requests. Try again later.
+
+    `retry_after` is in seconds. It is the gateway's own, and no RedisQError: no client of Redis ever raises it.
+    """
+
+    status = 429
+    code = "too_many_requests"
+
+    def __init__(self, retry_after: float, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+        self.retry_after = retry_after
+
 
 #: Which status an error has; the nearest class counts.
 STATUS: Mapping[type[Exception], int] = {

@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from redisq import calls
-from redisq.connection import AsyncLink
+from redisq.aconnection import AsyncLink
 from redisq.errors import RedisQError
 from redisq.gateway.addresses import neighbourhood
+from redisq.gateway.errors import TooManyRequests
 from redisq.gateway.settings import GatewaySettings
 from redisq.keys import rate_key
 from redisq.settings import Settings
@@ -31,20 +32,6 @@ _SHARE = 0.1  # seconds' worth of tokens that a gateway takes at once: so many f
 _PATIENCE = 1.0  # seconds for Redis to answer, and seconds of free passage when it does not
 _FEW = 1.0  # seconds after which one that has too many under way may try again
 _ADDRESSES = 10_000  # of which failures are remembered
-
-
-class TooManyRequests(Exception):
-    """There are too many requests. Try again later.
-
-    `retry_after` is in seconds. It is the gateway's own, and no RedisQError: no client of Redis ever raises it.
-    """
-
-    status = 429
-    code = "too_many_requests"
-
-    def __init__(self, retry_after: float, message: str | None = None) -> None:
-        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
-        self.retry_after = retry_after
 
 
 class Limits:

@@ -17,8 +17,7 @@ from redisq.gateway.bodies import NDJSON, Body, parse_json, parsed, too_large
 from redisq.gateway.definitions import taking
 from redisq.gateway.door import Door
 from redisq.gateway.edge import APPLICATION
-from redisq.gateway.errors import described
-from redisq.gateway.limits import TooManyRequests
+from redisq.gateway.errors import TooManyRequests, described
 from redisq.jsonlines import is_blank
 
 _AT_ONCE = 1000  # lines; a thousand that are wrong take some 20 ms

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from redisq import logs
-from redisq.connection import AsyncLink
+from redisq.aconnection import AsyncLink
 from redisq.doorbell import Doorbell
 from redisq.errors import Unavailable
 from redisq.keys import PartitionKeys

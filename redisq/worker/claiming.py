@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from redisq import calls, failpoints, logs
+from redisq.aconnection import AsyncLink
 from redisq.calls import BATCH, Limits
-from redisq.connection import AsyncLink
 from redisq.errors import Indeterminate, RedisQError
 from redisq.keys import PartitionKeys
 from redisq.model import Claim, Claimed

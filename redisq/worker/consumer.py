@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from redisq import calls, codec, failpoints, logs
+from redisq.aconnection import AsyncLink
 from redisq.calls import Limits
-from redisq.connection import AsyncLink
 from redisq.errors import InvalidMessage, RedisQError, Unavailable
 from redisq.keys import PartitionKeys, id_text
 from redisq.model import Claim, Claimed
@@ -339,7 +339,9 @@ class Consumer:
         log.warning(f"queue %s message %s attempt %d: {text}", *where, *args, extra=self._about(delivery))
 
     def _about(self, delivery: Delivery | None = None) -> dict[str, object]:
-        return about(self._worker, self._keys.queue, delivery)
+        if delivery is None:
+            return about(self._worker, self._keys.queue)
+        return about(self._worker, self._keys.queue, delivery.id, delivery.attempt)
 
     # --- Stopping ---
 

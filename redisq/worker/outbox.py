@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from redisq import calls, codec, failpoints, logs
+from redisq.aconnection import AsyncLink
 from redisq.calls import BATCH, Call, Limits
-from redisq.connection import AsyncLink
 from redisq.errors import MessageTooLarge, RedisQError, Unavailable
 from redisq.keys import PartitionKeys
 from redisq.model import Failure

@@ -9,8 +9,6 @@ LONGEST_BLOCK = 5.0
 _SHORTEST_BLOCK = 0.001  # so that a queue that is due and cannot be claimed is not asked without end
 _WORTH_A_CALL = 32  # messages of one claim whose own cost counts little
 _LONGEST_SWEEP = 20.0  # seconds
-_FIRST_RESTART, _LONGEST_RESTART = 0.5, 30.0  # seconds
-_STABLE = 10.0  # seconds after which a process counts as healthy
 
 
 def claimable(concurrency: int, busy: int, unconfirmed: int) -> int:
@@ -66,10 +64,3 @@ def sweep_after(wait: float) -> float:
 def pause_after(failures: int, chance: float) -> float:
     """Say how long to wait after the n-th failure in a row to reach Redis: full jitter, at most 5 s."""
     return float(min(5.0, 0.05 * 2 ** min(failures, 10)) * chance)
-
-
-def restart_after(crashes: int, lived: float) -> float:
-    """Say how long to wait before a process is started again; `crashes` in a row, the last lived `lived` seconds."""
-    if lived >= _STABLE:
-        return 0.0
-    return float(min(_LONGEST_RESTART, _FIRST_RESTART * 2 ** min(crashes, 10)))

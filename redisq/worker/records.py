@@ -7,8 +7,6 @@ import re
 import secrets
 import socket
 
-from redisq.worker.delivery import Delivery
-
 
 def process_name(kind: str | None = None) -> str:
     """Make a name for this process as a worker, under which it stands in histories, between commas."""
@@ -17,11 +15,13 @@ def process_name(kind: str | None = None) -> str:
     return name if kind is None else f"{kind}:{name}"
 
 
-def about(worker: str, queue: str | None = None, delivery: Delivery | None = None) -> dict[str, object]:
+def about(
+    worker: str, queue: str | None = None, message_id: str | None = None, attempt: int | None = None
+) -> dict[str, object]:
     """Give the fields of a log record, for `extra=`: never a body, never what a handler's exception says."""
     fields: dict[str, object] = {"worker": worker}
     if queue is not None:
         fields["queue"] = queue
-    if delivery is not None:
-        fields |= {"message_id": delivery.id, "attempt": delivery.attempt}
+    if message_id is not None:
+        fields |= {"message_id": message_id, "attempt": attempt}
     return fields

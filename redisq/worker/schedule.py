@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from redisq import logs, options, process
 from redisq.aclient import drive
-from redisq.connection import AsyncLink
+from redisq.aconnection import AsyncLink
 from redisq.errors import InvalidArgument, InvalidMessage, MessageConflict, QueueFull, RedisQError, Unavailable
 from redisq.operations import Operations
 from redisq.worker import shapes

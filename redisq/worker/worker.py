@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from redisq import calls, keys, logs, loops, options, preload, process
+from redisq.aconnection import AsyncLink
 from redisq.bounds import check_definition
-from redisq.connection import AsyncLink
 from redisq.errors import InvalidArgument, RedisQError, Unavailable, WorkerError
 from redisq.operations import Operations, limits_of
 from redisq.settings import Settings

@@ -360,7 +360,8 @@ def test_a_call_that_is_answered_at_once_begins_no_conversation(
         mq.delete_message(QUEUE, id)
 
     live()  # what is asked before the first call of a script is a conversation
-    monkeypatch.setattr("redisq.connection.converse", spy)
+    for link in ("connection", "aconnection"):
+        monkeypatch.setattr(f"redisq.{link}.converse", spy)
     live()
     assert begun == []
     proxy.reset(script("delete"))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from redisq import AsyncRedisQ, RedisQ, Settings, Unavailable
-from redisq.connection import AsyncLink
+from redisq.aconnection import AsyncLink
 from redisq.doorbell import Doorbell
 from redisq.keys import partition_keys
 from tests.contract.test_connection import run_program

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from redisq import AsyncRedisQ, Indeterminate, RedisQ, Settings, Unavailable, doorbell
-from redisq.connection import AsyncLink
+from redisq.aconnection import AsyncLink
 from redisq.doorbell import Doorbell
 from redisq.endpoint import Endpoint
 from redisq.keys import partition_keys
@@ -340,7 +340,7 @@ def test_a_storm_is_not_noticed(raw_real: Any, storm: str) -> None:
 MANY_FILES = """
 import asyncio, os, resource, sys
 from redisq import AsyncRedisQ, RedisQ, Settings
-from redisq.connection import AsyncLink
+from redisq.aconnection import AsyncLink
 from redisq.doorbell import Doorbell
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (2048, hard))

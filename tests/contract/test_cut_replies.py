@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from redisq import AsyncRedisQ, Delivery, RedisQ, Reject, Settings, Status, Worker, calls, embedded
-from redisq.connection import AsyncLink
+from redisq.aconnection import AsyncLink
 from redisq.keys import id_text, partition_keys
 from redisq.operations import limits_of
 from redisq.worker.claiming import Claimer, Request, Taken

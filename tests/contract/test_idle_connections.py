@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from redisq import AsyncRedisQ, RedisQ, Settings
-from redisq.connection import AsyncLink
+from redisq.aconnection import AsyncLink
 from redisq.doorbell import Doorbell
 from tests.proxy import Proxy, until
 

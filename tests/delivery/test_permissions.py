@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from redisq import Unavailable, scripts
-from redisq.connection import AsyncLink, Link
+from redisq.aconnection import AsyncLink
+from redisq.connection import Link
 from redisq.doorbell import Doorbell
 from tests.conftest import Raw, settings_for
 from tests.delivery.servers import OwnServer

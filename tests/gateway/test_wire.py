@@ -21,7 +21,8 @@ import pytest
 from redisq import AsyncRedisQ
 from redisq.cli import logs
 from redisq.gateway.addresses import client_of, networks
-from redisq.gateway.limits import Limits, TooManyRequests
+from redisq.gateway.errors import TooManyRequests
+from redisq.gateway.limits import Limits
 from tests.conftest import CREDENTIALS, settings_for
 from tests.gateway.conftest import MASTER, QUEUE, Gateway, Served
 

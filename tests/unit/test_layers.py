@@ -43,7 +43,18 @@ ROWS: list[set[str]] = [
     {"calls", "endpoint", "schemas"},
     {"definitions"},
     {"coalescing", "operations", "conversation"},
-    {"connection", "batches", "dead_letters", "deliveries", "directory", "doctor", "existence", "listing", "waiting"},
+    {
+        "aconnection",
+        "connection",
+        "batches",
+        "dead_letters",
+        "deliveries",
+        "directory",
+        "doctor",
+        "existence",
+        "listing",
+        "waiting",
+    },
     {"client", "aclient", "doorbell"},
     {"preload"},
     {"worker"},
@@ -59,7 +70,7 @@ BESIDE = {
     "embedded": {"errors", "extras", "private", "embedded_folder"},
 }
 #: Only these speak Redis' protocol.
-REDIS_PY = {"connection", "endpoint", "doorbell", "client", "aclient"}
+REDIS_PY = {"aconnection", "connection", "endpoint", "doorbell", "client", "aclient"}
 #: Settings are read by pydantic in `settings`; these hand the environment on to a process that they start.
 ENVIRONMENT = {
     "settings.py": "variables that are none of ours, to warn of them",

@@ -25,7 +25,7 @@ from redisq.errors import (
     TokenExpired,
     Unavailable,
 )
-from redisq.gateway.limits import TooManyRequests
+from redisq.gateway.errors import TooManyRequests
 from redisq.gateway.page import shown
 from redisq.gateway.page.session import NOTICE, ROOT, BadForm, Sessions, Visitor
 

@@ -24,7 +24,7 @@ from redisq.errors import InvalidToken, MissingCredentials, RedisQError
 from redisq.gateway.context import Context
 from redisq.gateway.door import Door, address_of
 from redisq.gateway.edge import APPLICATION
-from redisq.gateway.limits import TooManyRequests
+from redisq.gateway.errors import TooManyRequests
 from redisq.gateway.sites import why_foreign
 from redisq.strict import MAX_TOKEN_BYTES
 from redisq.tokens import Grant
