@@ -9,14 +9,18 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from redisq import batches, dead_letters, doctor, listing, waiting
-from redisq.calls import Call
-from redisq.connection import Begun, Link
-from redisq.dead_letters import Selection
-from redisq.model import Definition, Finding, Message, Page, QueueStats
-from redisq.operations import Aside, Begin, Finish, Flow, Operations, Pause
+from redisq.link.sync import Begun, Link
+from redisq.model.audit import Finding
+from redisq.model.listing import Page
+from redisq.model.message import Message
+from redisq.model.queue import Definition, QueueStats
+from redisq.operations import batches, dead_letters, doctor, listing, waiting
+from redisq.operations.caller import Operations
+from redisq.operations.dead_letters import Selection
+from redisq.operations.flow import Aside, Begin, Finish, Flow, Pause
 from redisq.settings import Settings
-from redisq.tokens import Credentials
+from redisq.store.calls import Call
+from redisq.tokens.token import Credentials
 
 T = TypeVar("T")
 

@@ -23,11 +23,11 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from redisq.applications import MasterKeys
-from redisq.bounds import DEFINITION_BOUNDS
 from redisq.errors import InvalidCredentials, InvalidSettings
-from redisq.keys import check_namespace
-from redisq.tokens import MAX_TTL, Credentials
+from redisq.model.bounds import DEFINITION_BOUNDS
+from redisq.store.keys import check_namespace
+from redisq.tokens.applications import MasterKeys
+from redisq.tokens.token import MAX_TTL, Credentials
 from redisq.urls import Url, shown
 
 log = logging.getLogger("redisq.settings")
@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     max_attempts: int = _default(5, "max_attempts")
     """a message whose handler failed this often is dead"""
     max_lost: int = _default(5, "max_lost")
-    """a message that took its worker down, or let its lease lapse, this often is dead; see `redisq.worker.suspects`"""
+    """a message that took its worker down, or let its lease lapse, this often is dead; see `redisq.claims.suspects`"""
     backoff_base: float = _default(1, "backoff_base")
     """longest wait after the first failure; doubles with each (full jitter: the wait is random between 0 and that)"""
     backoff_cap: float = _default(300, "backoff_cap")

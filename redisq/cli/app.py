@@ -10,26 +10,23 @@ from typing import Annotated
 import typer
 
 from redisq import __version__
-from redisq.cli import (
+from redisq.cli import completion, logs, output, streams
+from redisq.cli.bench import command as bench
+from redisq.cli.commands import (
     applications,
-    bench,
-    completion,
     dead,
     definitions,
-    demo,
-    dev,
     doctor,
-    logs,
     messages,
-    output,
     queues,
     serve,
     stats,
-    streams,
     tokens,
     trace,
     work,
 )
+from redisq.cli.demo import command as demo
+from redisq.cli.dev import command as dev
 from redisq.errors import RedisQError
 
 _EPILOG = (

@@ -11,8 +11,8 @@ import time
 from asyncio.subprocess import Process
 from collections.abc import Sequence
 
-from redisq import loops, process
 from redisq.cli.output import CommandError
+from redisq.runtime import loops, process
 
 log = logging.getLogger("redisq.processes")
 

@@ -15,9 +15,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
-from redisq import process
 from redisq.cli import output
 from redisq.cli.output import CommandError, OutputLost, ReaderGone
+from redisq.runtime import process
 
 
 @contextlib.contextmanager

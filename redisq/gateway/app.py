@@ -20,14 +20,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redisq import preload
 from redisq.errors import RedisQError
-from redisq.gateway import claims, closed, document, health, messages, page, queues, token
+from redisq.gateway import document, page
+from redisq.gateway.access import closed
+from redisq.gateway.access.guard import Door
+from redisq.gateway.access.origins import Home
 from redisq.gateway.context import Context
 from redisq.gateway.document.pages import read_all as read_document
-from redisq.gateway.door import Door
-from redisq.gateway.edge import Edge
-from redisq.gateway.errors import HttpError, TooManyRequests, answer, unrouted
-from redisq.gateway.home import Home
 from redisq.gateway.metrics import Meters
+from redisq.gateway.middleware import Edge
+from redisq.gateway.requests.errors import HttpError, TooManyRequests, answer, unrouted
+from redisq.gateway.routes import claims, health, messages, queues, token
 
 _READABLE = ["Location", "Preference-Applied", "Retry-After", "X-Request-Id"]  # by scripts of other origins
 

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from redisq.aclient import AsyncRedisQ, acting_for
-from redisq.applications import Application
+from redisq.async_client import AsyncRedisQ, acting_for
 from redisq.gateway.settings import GatewaySettings
-from redisq.gateway.stopping import Stopping
-from redisq.gateway.waits import Waits
+from redisq.gateway.shutdown import Stopping
+from redisq.gateway.work.waits import Waits
 from redisq.settings import Settings
-from redisq.tokens import Grant
+from redisq.tokens.applications import Application
+from redisq.tokens.token import Grant
 
 _MOST = 10_000  # clients; each is small
 

@@ -9,32 +9,28 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from redisq import calls, codec, failpoints, logs
-from redisq.aconnection import AsyncLink
-from redisq.calls import Limits
+from redisq.body import codec
+from redisq.claims.bell import Bell
+from redisq.claims.claimer import Claimer, Request, Taken
+from redisq.claims.identity import about
+from redisq.claims.policy import beat_after, block_for, claimable, pause_after, sweep_after
+from redisq.claims.suspects import Suspects
 from redisq.errors import InvalidMessage, RedisQError, Unavailable
-from redisq.keys import PartitionKeys, id_text
-from redisq.model import Claim, Claimed
-from redisq.worker.bell import Bell
+from redisq.link.aio import AsyncLink
+from redisq.model.delivery import Claim, Claimed
+from redisq.runtime import failpoints, logs
+from redisq.store import calls
+from redisq.store.calls import Limits
+from redisq.store.keys import PartitionKeys, id_text
 from redisq.worker.burst import Burst
-from redisq.worker.claiming import Claimer, Request, Taken
-from redisq.worker.delivery import Delivery
-from redisq.worker.error_text import error_of
+from redisq.worker.handlers.delivery import Delivery
+from redisq.worker.handlers.error_text import error_of
+from redisq.worker.handlers.runners import Handler, Runner, Surroundings, TaskRunner, ThreadRunner
+from redisq.worker.handlers.verdicts import Verdict
 from redisq.worker.heartbeat import Heartbeat, Leases
-from redisq.worker.liveness import Fetches
 from redisq.worker.outbox import Outbox
-from redisq.worker.policy import (
-    beat_after,
-    block_for,
-    claimable,
-    pause_after,
-    sweep_after,
-)
-from redisq.worker.records import about
-from redisq.worker.runners import Handler, Runner, Surroundings, TaskRunner, ThreadRunner
-from redisq.worker.suspects import Suspects
-from redisq.worker.turns import Turns
-from redisq.worker.verdicts import Verdict
+from redisq.worker.slots import Turns
+from redisq.worker.watchdog import Fetches
 
 log = logs.logger("redisq.worker")
 

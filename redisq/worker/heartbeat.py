@@ -11,15 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from redisq import calls, logs
-from redisq.calls import BATCH, Limits
-from redisq.connection import Link
+from redisq.claims.identity import about
+from redisq.claims.policy import beat_after
 from redisq.errors import LeaseLost, RedisQError
-from redisq.keys import PartitionKeys
+from redisq.link.sync import Link
+from redisq.runtime import logs
 from redisq.settings import Settings
-from redisq.worker.delivery import Delivery
-from redisq.worker.policy import beat_after
-from redisq.worker.records import about
+from redisq.store import calls
+from redisq.store.calls import BATCH, Limits
+from redisq.store.keys import PartitionKeys
+from redisq.worker.handlers.delivery import Delivery
 
 log = logs.logger("redisq.worker")
 

@@ -8,15 +8,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from redisq import calls, codec, failpoints, logs
-from redisq.aconnection import AsyncLink
-from redisq.calls import BATCH, Call, Limits
+from redisq.body import codec
+from redisq.claims.identity import about
+from redisq.claims.policy import pause_after
 from redisq.errors import MessageTooLarge, RedisQError, Unavailable
-from redisq.keys import PartitionKeys
-from redisq.model import Failure
-from redisq.worker.delivery import Delivery
-from redisq.worker.policy import pause_after
-from redisq.worker.records import about
+from redisq.link.aio import AsyncLink
+from redisq.model.delivery import Failure
+from redisq.runtime import failpoints, logs
+from redisq.store import calls
+from redisq.store.calls import BATCH, Call, Limits
+from redisq.store.keys import PartitionKeys
+from redisq.worker.handlers.delivery import Delivery
 
 log = logs.logger("redisq.worker")
 

@@ -14,17 +14,18 @@ from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from redisq import logs, options, process
-from redisq.aclient import drive
-from redisq.aconnection import AsyncLink
+from redisq.async_client import drive
+from redisq.claims.identity import about
+from redisq.claims.policy import pause_after
 from redisq.errors import InvalidArgument, InvalidMessage, MessageConflict, QueueFull, RedisQError, Unavailable
-from redisq.operations import Operations
-from redisq.worker import shapes
-from redisq.worker.error_text import type_name
-from redisq.worker.policy import pause_after
-from redisq.worker.records import about
-from redisq.worker.runners import Surroundings
-from redisq.worker.verdicts import is_awaitable
+from redisq.link.aio import AsyncLink
+from redisq.operations import options
+from redisq.operations.caller import Operations
+from redisq.runtime import logs, process
+from redisq.worker.handlers import shapes
+from redisq.worker.handlers.error_text import type_name
+from redisq.worker.handlers.runners import Surroundings
+from redisq.worker.handlers.verdicts import is_awaitable
 
 log = logs.logger("redisq.worker")
 
@@ -57,7 +58,7 @@ class Cron:
         try:
             from cronsim import CronSimError
         except ImportError:
-            from redisq import extras
+            from redisq.runtime import extras
 
             raise ImportError(f"a schedule needs the package cronsim: {extras.install('cron')}") from None
         if not isinstance(expression, str):

@@ -10,26 +10,29 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
-from redisq import calls, keys, logs, loops, options, preload, process
-from redisq.aconnection import AsyncLink
-from redisq.bounds import check_definition
+from redisq import preload
+from redisq.claims.identity import about, process_name
+from redisq.claims.suspects import Suspects
 from redisq.errors import InvalidArgument, RedisQError, Unavailable, WorkerError
-from redisq.operations import Operations, limits_of
+from redisq.link.aio import AsyncLink
+from redisq.model.bounds import check_definition
+from redisq.operations import options
+from redisq.operations.caller import Operations, limits_of
+from redisq.runtime import logs, loops, process
 from redisq.settings import Settings
-from redisq.tokens import Credentials
+from redisq.store import calls, keys
+from redisq.tokens.token import Credentials
 from redisq.worker.burst import Burst
 from redisq.worker.consumer import Consumer
-from redisq.worker.delivery import Delivery
 from redisq.worker.ending import Ending
+from redisq.worker.handlers.arguments import adapted
+from redisq.worker.handlers.delivery import Delivery
+from redisq.worker.handlers.loop_watch import LoopWatch
+from redisq.worker.handlers.runners import Handler, Surroundings
 from redisq.worker.heartbeat import Heartbeat
-from redisq.worker.liveness import Watchdog
-from redisq.worker.loop_watch import LoopWatch
-from redisq.worker.models import adapted
-from redisq.worker.records import about, process_name
-from redisq.worker.runners import Handler, Surroundings
 from redisq.worker.schedule import Cron, Schedule, Scheduler
-from redisq.worker.suspects import Suspects
-from redisq.worker.turns import Turns
+from redisq.worker.slots import Turns
+from redisq.worker.watchdog import Watchdog
 
 log = logs.logger("redisq.worker")
 

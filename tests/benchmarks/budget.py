@@ -14,12 +14,14 @@ from typing import Any
 
 from redis.connection import Connection, UnixDomainSocketConnection, parse_url
 
-from redisq import AsyncRedisQ, Credentials, RedisQ, Settings, calls, codec
-from redisq.connection import Link
-from redisq.keys import partition_keys
-from redisq.model import Claim
-from redisq.operations import limits_of
-from redisq.worker import policy
+from redisq import AsyncRedisQ, Credentials, RedisQ, Settings
+from redisq.body import codec
+from redisq.claims import policy
+from redisq.link.sync import Link
+from redisq.model.delivery import Claim
+from redisq.operations.caller import limits_of
+from redisq.store import calls
+from redisq.store.keys import partition_keys
 from tests.benchmarks.adapters import MESSAGE
 
 _TIMES = 100  # one by one

@@ -12,12 +12,14 @@ from contextlib import closing
 from statistics import median
 from typing import Any
 
-from redisq import Credentials, Settings, calls, codec
-from redisq.calls import BATCH, Call, NewMessage
-from redisq.connection import Link
-from redisq.keys import PartitionKeys, new_id, partition_keys
-from redisq.model import Claimed
-from redisq.operations import limits_of
+from redisq import Credentials, Settings
+from redisq.body import codec
+from redisq.link.sync import Link
+from redisq.model.delivery import Claimed
+from redisq.operations.caller import limits_of
+from redisq.store import calls
+from redisq.store.calls import BATCH, Call, NewMessage
+from redisq.store.keys import PartitionKeys, new_id, partition_keys
 from tests.benchmarks.adapters import MESSAGE
 from tests.benchmarks.figures import Samples
 from tests.benchmarks.peers import OURS

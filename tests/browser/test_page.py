@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from redisq import Status, calls, codec, embedded
+from redisq import Status, embedded
+from redisq.body import codec
 from redisq.gateway.page.session import COOKIE
-from redisq.keys import partition_keys
-from redisq.model import Failure
+from redisq.model.delivery import Failure
+from redisq.store import calls
+from redisq.store.keys import partition_keys
 from tests.browser.conftest import DESKTOP, PHONE, MakeVisit, Visit, serving
 from tests.conftest import settings_for
 from tests.gateway.conftest import QUEUE, Gateway

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from redisq import Message, MessageNotFound, QueueStats, RedisQ, RedisQError, Settings, Status, calls
-from redisq.connection import Link
-from redisq.keys import given_id, partition_keys
+from redisq import Message, MessageNotFound, QueueStats, RedisQ, RedisQError, Settings, Status
+from redisq.link.sync import Link
+from redisq.store import calls
+from redisq.store.keys import given_id, partition_keys
 from tests.chaos.checker import Final, Verdict
 from tests.chaos.history import Log, by_message
 from tests.chaos.messages import QUEUES

@@ -34,11 +34,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from redisq import AsyncRedisQ, MessageNotFound, RedisQ, RedisQError, Settings, calls, codec
-from redisq.connection import Link
-from redisq.keys import id_text, partition_keys
-from redisq.model import Receipt
-from redisq.operations import limits_of
+from redisq import AsyncRedisQ, MessageNotFound, RedisQ, RedisQError, Settings
+from redisq.body import codec
+from redisq.link.sync import Link
+from redisq.model.delivery import Receipt
+from redisq.operations.caller import limits_of
+from redisq.store import calls
+from redisq.store.keys import id_text, partition_keys
 from tests.chaos.__main__ import name, servers
 from tests.chaos.model import Model
 from tests.chaos.processes import end_with_parent

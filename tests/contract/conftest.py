@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from redisq import RedisQError, Settings, codec, embedded
-from redisq import calls as calls_of
-from redisq.connection import Link
-from redisq.endpoint import Endpoint
-from redisq.keys import given_id, partition_keys
-from redisq.model import Claimed, Failure
-from redisq.operations import limits_of
+from redisq import RedisQError, Settings, embedded
+from redisq.body import codec
+from redisq.link.endpoint import Endpoint
+from redisq.link.sync import Link
+from redisq.model.delivery import Claimed, Failure
+from redisq.operations.caller import limits_of
+from redisq.store import calls as calls_of
+from redisq.store.keys import given_id, partition_keys
 from tests.proxy import Proxy, Trap
 
 QUEUE = "orders"

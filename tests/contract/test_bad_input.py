@@ -29,11 +29,10 @@ from redisq import (
     Settings,
     TokenExpired,
     Unavailable,
-    keys,
-    operations,
-    scripts,
     tokens,
 )
+from redisq.operations import caller
+from redisq.store import keys, scripts
 from tests.proxy import Proxy, Trap, script
 
 QUEUE = "orders"
@@ -428,7 +427,7 @@ def test_a_token_that_expires_during_a_wait_ends_it(
             monotonic=time.monotonic,
             time=lambda: time.time() + (86_400 if proxy.count(script("get")) >= 2 else 0),
         )
-        monkeypatch.setattr(operations, "time", late)
+        monkeypatch.setattr(caller, "time", late)
         with pytest.raises(TokenExpired):
             mq.get_message(QUEUE, id, token, wait=60)
 
@@ -486,7 +485,7 @@ class Clock:
 
 def test_the_own_token_is_made_once_and_again_before_it_expires(mq: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, expiries, sign = Clock(), [], tokens.sign
-    monkeypatch.setattr(operations, "time", clock)
+    monkeypatch.setattr(caller, "time", clock)
 
     def counting(*args: Any, **kwargs: Any) -> str:
         expiries.append(kwargs["now"] + kwargs["ttl"])

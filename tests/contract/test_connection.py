@@ -30,14 +30,14 @@ from redisq import (
     Settings,
     Status,
     Unavailable,
-    calls,
 )
-from redisq.batches import _CHUNK
-from redisq.conversation import Failed, converse
-from redisq.endpoint import Endpoint
-from redisq.faults import classify
-from redisq.keys import partition_keys
-from redisq.server import Server
+from redisq.link.conversation import Failed, converse
+from redisq.link.endpoint import Endpoint
+from redisq.link.faults import classify
+from redisq.link.server import Server
+from redisq.operations.batches import _CHUNK
+from redisq.store import calls
+from redisq.store.keys import partition_keys
 from tests.proxy import Proxy, script, until
 
 QUEUE = "orders"

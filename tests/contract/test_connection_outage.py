@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from redisq import AsyncRedisQ, RedisQ, Settings, Unavailable
-from redisq.aconnection import AsyncLink
-from redisq.doorbell import Doorbell
-from redisq.keys import partition_keys
+from redisq.link.aio import AsyncLink
+from redisq.link.doorbell import Doorbell
+from redisq.store.keys import partition_keys
 from tests.contract.test_connection import run_program
 from tests.proxy import Proxy, until
 
@@ -220,7 +220,7 @@ def test_a_doorbell_whose_connection_breaks_shuts_the_gate_and_then_starts_afres
 FORK = """
 import os, sys, threading
 from redisq import RedisQ, Settings, Unavailable
-from redisq.endpoint import Endpoint
+from redisq.link.endpoint import Endpoint
 settings = Settings(url=sys.argv[1], namespace=sys.argv[2], auth="none", retry_deadline=0)
 mq = RedisQ(settings=settings)
 server = Endpoint.of(settings).known()

@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from redisq import AsyncRedisQ, Indeterminate, RedisQ, Settings, Unavailable, doorbell
-from redisq.aconnection import AsyncLink
-from redisq.doorbell import Doorbell
-from redisq.endpoint import Endpoint
-from redisq.keys import partition_keys
+from redisq import AsyncRedisQ, Indeterminate, RedisQ, Settings, Unavailable
+from redisq.link import doorbell
+from redisq.link.aio import AsyncLink
+from redisq.link.doorbell import Doorbell
+from redisq.link.endpoint import Endpoint
+from redisq.store.keys import partition_keys
 from tests.contract.test_connection import run_program
 from tests.proxy import Proxy, script, until
 
@@ -340,8 +341,8 @@ def test_a_storm_is_not_noticed(raw_real: Any, storm: str) -> None:
 MANY_FILES = """
 import asyncio, os, resource, sys
 from redisq import AsyncRedisQ, RedisQ, Settings
-from redisq.aconnection import AsyncLink
-from redisq.doorbell import Doorbell
+from redisq.link.aio import AsyncLink
+from redisq.link.doorbell import Doorbell
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (2048, hard))
 held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from redisq import AsyncRedisQ, RedisQ, RedisQError, Settings, Unavailable
-from redisq.aconnection import AsyncLink
-from redisq.connection import Link
+from redisq.link.aio import AsyncLink
+from redisq.link.sync import Link
 from tests.contract.test_connection import OPERATIONS, QUEUE, operation, run_program
 from tests.proxy import Proxy, script, until
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import redis
 
-from redisq import AsyncRedisQ, Delivery, RedisQ, Reject, Settings, Status, Worker, calls, embedded
-from redisq.aconnection import AsyncLink
-from redisq.keys import id_text, partition_keys
-from redisq.operations import limits_of
-from redisq.worker.claiming import Claimer, Request, Taken
+from redisq import AsyncRedisQ, Delivery, RedisQ, Reject, Settings, Status, Worker, embedded
+from redisq.claims.claimer import Claimer, Request, Taken
+from redisq.link.aio import AsyncLink
+from redisq.operations.caller import limits_of
+from redisq.store import calls
+from redisq.store.keys import id_text, partition_keys
 from tests.conftest import settings_for
 
 LIMIT = 65_536  # bytes of a reply

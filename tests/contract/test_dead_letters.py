@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from redisq import BatchError, Delivery, MessageConflict, MessageNotFound, Reject, Settings, Status
-from redisq import calls as calls_of
-from redisq import dead_letters as flows
-from redisq.dead_letters import Selection
-from redisq.keys import given_id, id_text
-from redisq.model import DeadLetter, DeadPage
-from redisq.operations import Operations
+from redisq.model.listing import DeadLetter, DeadPage
+from redisq.operations import dead_letters as flows
+from redisq.operations.caller import Operations
+from redisq.operations.dead_letters import Selection
+from redisq.store import calls as calls_of
+from redisq.store.keys import given_id, id_text
 from tests.conftest import CREDENTIALS
 from tests.contract.test_worker import Bench, bench
 from tests.proxy import Proxy, Trap, script, until

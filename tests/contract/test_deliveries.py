@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
-from redisq import InvalidMessage, LeaseLost, MessageTooLarge, Status, aclient, calls, deliveries, tokens
-from redisq.deliveries import Delivered
+from redisq import InvalidMessage, LeaseLost, MessageTooLarge, Status, async_client, tokens
 from redisq.errors import Forbidden, MessageNotFound
-from redisq.operations import Flow, Operations
+from redisq.operations import deliveries
+from redisq.operations.caller import Operations
+from redisq.operations.deliveries import Delivered
+from redisq.operations.flow import Flow
+from redisq.store import calls
 from tests.conftest import CREDENTIALS, Async, Raw
 
 QUEUE = "orders"
@@ -29,7 +32,7 @@ def run(make_client: Any, raw: Raw) -> Run:
             return operation(operations, QUEUE, *args, options.pop("token", None), **options)
 
         if isinstance(shell, Async):
-            return shell.runner.run(aclient.run(shell.client, make))
+            return shell.runner.run(async_client.run(shell.client, make))
         return shell.client._run(make(shell.client._operations))
 
     run.mq = shell  # type: ignore[attr-defined]

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from redisq import Forbidden, LeaseLost, MessageNotFound, RedisQ, RedisQError, Unavailable, tokens
-from redisq import doctor as flows
-from redisq.keys import given_id
-from redisq.model import Finding
+from redisq.model.audit import Finding
+from redisq.operations import doctor as flows
+from redisq.store.keys import given_id
 from tests.conftest import CREDENTIALS, Raw
 from tests.scripts.conftest import Orders, Record
 

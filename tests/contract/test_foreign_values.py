@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from redisq import Definition, InvalidMessage, RedisQError, Unavailable, keys
-from redisq.model import Status
+from redisq import Definition, InvalidMessage, RedisQError, Unavailable
+from redisq.model.message import Status
+from redisq.store import keys
 from tests.scripts.conftest import Orders
 
 QUEUE = "orders"

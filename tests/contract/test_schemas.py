@@ -18,9 +18,9 @@ from redisq import (
     MessageTooLarge,
     QueueFull,
     SchemaViolation,
-    schemas,
 )
-from redisq.operations import Operations
+from redisq.body import schemas
+from redisq.operations.caller import Operations
 from tests.conftest import Async, Raw, Sync, settings_for
 
 QUEUE = "orders"

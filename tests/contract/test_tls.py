@@ -18,7 +18,7 @@ import pytest
 import trustme
 
 from redisq import InvalidSettings, RedisQError, Unavailable, embedded
-from redisq.server import known
+from redisq.link.server import known
 from tests.conftest import settings_for
 
 

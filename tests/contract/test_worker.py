@@ -24,7 +24,7 @@ from redisq import (
     Worker,
     embedded,
 )
-from redisq.keys import partition_keys
+from redisq.store.keys import partition_keys
 from tests.conftest import settings_for
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from redisq import RedisQ, Status, Worker, calls, embedded
+from redisq import RedisQ, Status, Worker, embedded
+from redisq.store import calls
 from tests.conftest import settings_for
 
 

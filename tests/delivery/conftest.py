@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import pytest
 import redis
 
-from redisq import Message, RedisQError, calls, embedded, scripts
-from redisq.connection import Link
-from redisq.keys import given_id, partition_keys
+from redisq import Message, RedisQError, embedded
+from redisq.link.sync import Link
+from redisq.store import calls, scripts
+from redisq.store.keys import given_id, partition_keys
 from tests.conftest import REAL_SERVERS, Raw, settings_for
 from tests.delivery.dam import ARGUMENTS, Dam
 from tests.delivery.servers import OwnServer, binary_of

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from redisq import Delivery, Message, RedisQ, Status, Unavailable, Worker, calls, codec
-from redisq.model import Failure
-from redisq.operations import limits_of
+from redisq import Delivery, Message, RedisQ, Status, Unavailable, Worker
+from redisq.body import codec
+from redisq.model.delivery import Failure
+from redisq.operations.caller import limits_of
+from redisq.store import calls
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, look_up, messages, spread
 from tests.delivery.invariants import broken

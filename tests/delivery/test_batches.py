@@ -27,12 +27,12 @@ from redisq import (
     Settings,
     Status,
     Worker,
-    calls,
-    codec,
 )
-from redisq.calls import BATCH
-from redisq.keys import given_id, id_text, new_id
-from redisq.operations import limits_of
+from redisq.body import codec
+from redisq.operations.caller import limits_of
+from redisq.store import calls
+from redisq.store.calls import BATCH
+from redisq.store.keys import given_id, id_text, new_id
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, messages
 from tests.delivery.dam import Dam

@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
 
-from redisq import RedisQ, RedisQError, calls, codec, doctor, scripts
-from redisq.calls import NewMessage
-from redisq.keys import new_id
-from redisq.model import Failure, Receipt
-from redisq.operations import limits_of
+from redisq import RedisQ, RedisQError
+from redisq.body import codec
+from redisq.model.delivery import Failure, Receipt
+from redisq.operations import doctor
+from redisq.operations.caller import limits_of
+from redisq.store import calls, scripts
+from redisq.store.calls import NewMessage
+from redisq.store.keys import new_id
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, batches
 from tests.delivery.servers import OwnServer

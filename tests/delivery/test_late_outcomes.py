@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from redisq import Delivery, LeaseLost, RedisQ, Status, Worker, calls, codec, embedded
-from redisq.calls import Limits
-from redisq.keys import PartitionKeys
-from redisq.model import Failure, Receipt
-from redisq.operations import limits_of
+from redisq import Delivery, LeaseLost, RedisQ, Status, Worker, embedded
+from redisq.body import codec
+from redisq.model.delivery import Failure, Receipt
+from redisq.operations.caller import limits_of
+from redisq.store import calls
+from redisq.store.calls import Limits
+from redisq.store.keys import PartitionKeys
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, batches, messages
 from tests.delivery.staff import PATIENCE, Nursery, working

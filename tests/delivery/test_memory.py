@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from redisq import BatchError, Delivery, QueueFull, RedisQ, Reject, Status, Worker, calls, codec
-from redisq.calls import NewMessage
-from redisq.keys import given_id, new_id
-from redisq.model import Failure
-from redisq.operations import limits_of
+from redisq import BatchError, Delivery, QueueFull, RedisQ, Reject, Status, Worker
+from redisq.body import codec
+from redisq.model.delivery import Failure
+from redisq.operations.caller import limits_of
+from redisq.store import calls
+from redisq.store.calls import NewMessage
+from redisq.store.keys import given_id, new_id
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, look_up
 from tests.delivery.servers import OwnServer

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from redisq import Unavailable, scripts
-from redisq.aconnection import AsyncLink
-from redisq.connection import Link
-from redisq.doorbell import Doorbell
+from redisq import Unavailable
+from redisq.link.aio import AsyncLink
+from redisq.link.doorbell import Doorbell
+from redisq.link.sync import Link
+from redisq.store import scripts
 from tests.conftest import Raw, settings_for
 from tests.delivery.servers import OwnServer
 from tests.scripts.cases import CASES, everything

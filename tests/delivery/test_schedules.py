@@ -9,10 +9,12 @@ from collections.abc import Callable
 
 import pytest
 
-from redisq import Delivery, RedisQ, Worker, calls, codec
-from redisq.calls import NewMessage
-from redisq.keys import id_text, new_id
-from redisq.operations import limits_of
+from redisq import Delivery, RedisQ, Worker
+from redisq.body import codec
+from redisq.operations.caller import limits_of
+from redisq.store import calls
+from redisq.store.calls import NewMessage
+from redisq.store.keys import id_text, new_id
 from tests.conftest import Raw
 from tests.contract.test_worker_schedules import Ticks, play
 from tests.contract.test_worker_schedules import until as until_at_ease

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from redisq import BatchError, MessageTooLarge, QueueFull, RedisQ, calls, codec
-from redisq.keys import id_text
-from redisq.operations import limits_of
+from redisq import BatchError, MessageTooLarge, QueueFull, RedisQ
+from redisq.body import codec
+from redisq.operations.caller import limits_of
+from redisq.store import calls
+from redisq.store.keys import id_text
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, messages
 

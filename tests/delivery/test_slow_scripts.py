@@ -7,11 +7,12 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any, TypeVar
 
-from redisq import calls, codec
-from redisq.calls import NewMessage
-from redisq.keys import new_id
-from redisq.model import Failure
-from redisq.operations import limits_of
+from redisq.body import codec
+from redisq.model.delivery import Failure
+from redisq.operations.caller import limits_of
+from redisq.store import calls
+from redisq.store.calls import NewMessage
+from redisq.store.keys import new_id
 from tests.conftest import Raw
 from tests.delivery.conftest import batches
 from tests.delivery.servers import OwnServer

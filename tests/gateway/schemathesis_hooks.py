@@ -17,7 +17,7 @@ from schemathesis import Case, CheckContext, DeserializationContext, HookContext
 from schemathesis.core.failures import AcceptedNegativeData, Failure
 from schemathesis.openapi.checks import EnsureResourceAvailability, RejectedPositiveData
 
-from redisq.options import LONGEST
+from redisq.operations.options import LONGEST
 
 NDJSON = "application/x-ndjson"
 #: Operations that change what a queue takes. Theirs are other queues, or all others would be refused for that.

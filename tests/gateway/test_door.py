@@ -131,7 +131,7 @@ def test_the_token_is_checked_again_when_a_wait_returns(gateway: Gateway, monkey
     token = gateway.token(ttl=60)
     assert gateway.call("GET", f"/orders/{id}?wait=0.01", token=token).status_code == 200
     times = iter([time.time(), time.time()])
-    monkeypatch.setattr("redisq.gateway.door.time.time", lambda: next(times, time.time_ns() / 1e9 + 3600))
+    monkeypatch.setattr("redisq.gateway.access.guard.time.time", lambda: next(times, time.time_ns() / 1e9 + 3600))
     refused = gateway.call("GET", f"/orders/{id}?wait=0.01", token=token)
     assert (refused.status_code, refused.json()["error"]["code"]) == (401, "token_expired")
     assert "request" not in refused.json()

@@ -12,10 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
-from redisq import Credentials, directory, tokens
+from redisq import Credentials, tokens
 from redisq.gateway.document.operations import OPERATIONS
 from redisq.gateway.page.actions import OF_MESSAGE, OF_QUEUE
 from redisq.gateway.page.session import COOKIE
+from redisq.operations import applications
 from redisq.tokens import OPS
 from tests.gateway.conftest import QUEUE, Gateway, Office
 
@@ -119,7 +120,7 @@ class Bearer:
     def revoked(self) -> str:
         token = self.sign()
         settings = self.office.gateway.context.settings
-        self.office.change(directory.revoke(settings, self.good.app, token))
+        self.office.change(applications.revoke(settings, self.good.app, token))
         return token
 
     def rotated(self) -> str:
@@ -127,7 +128,7 @@ class Bearer:
         settings = self.office.gateway.context.settings
         name = f"r{uuid.uuid4().hex[:8]}"
         token = self.sign(self.office.create(name, f"{','.join(sorted(OPS))}:*"))
-        self.office.change(directory.rotate(settings, name, 0))
+        self.office.change(applications.rotate(settings, name, 0))
         return token
 
 
@@ -135,7 +136,7 @@ class Bearer:
 def bearer(office: Office) -> Bearer:
     everything = f"{','.join(sorted(OPS))}:*"
     good, disabled = office.create("good", everything), office.create("disabled", everything)
-    office.change(directory.switch(office.gateway.context.settings, "disabled", disabled=True))
+    office.change(applications.switch(office.gateway.context.settings, "disabled", disabled=True))
     poor = office.create("poor", f"{','.join(sorted(OPS))}:other")
     return Bearer(office, good, disabled, poor, Credentials.generate("good"))
 

@@ -13,7 +13,7 @@ import msgpack
 import pytest
 
 from redisq import Status
-from redisq.keys import derived_id, id_text
+from redisq.store.keys import derived_id, id_text
 from tests.conftest import CREDENTIALS, settings_for
 from tests.gateway.conftest import QUEUE, Gateway, MakeGateway
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from redisq import Definition, calls, codec
-from redisq.connection import Link
-from redisq.keys import partition_keys
-from redisq.model import Failure
-from redisq.operations import limits_of
+from redisq import Definition
+from redisq.body import codec
+from redisq.link.sync import Link
+from redisq.model.delivery import Failure
+from redisq.operations.caller import limits_of
+from redisq.store import calls
+from redisq.store.keys import partition_keys
 from tests.gateway.conftest import QUEUE, Gateway
 
 NONE = asdict(Definition())

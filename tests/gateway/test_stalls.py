@@ -11,11 +11,12 @@ import httpx
 import pytest
 import redis
 
-from redisq import codec
+from redisq.body import codec
 from redisq.errors import InvalidMessage
-from redisq.gateway import bells, bodies
-from redisq.gateway.bodies import JSON, MSGPACK
-from redisq.gateway.desks import Desks
+from redisq.gateway.requests import bodies
+from redisq.gateway.requests.bodies import JSON, MSGPACK
+from redisq.gateway.work import bells
+from redisq.gateway.work.dispatchers import Desks
 from tests.conftest import settings_for
 from tests.gateway.conftest import QUEUE, Gateway, MakeGateway
 

@@ -18,8 +18,9 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from redisq import Credentials, Settings, Status, directory, tokens
+from redisq import Credentials, Settings, Status, tokens
 from redisq.errors import InvalidCredentials, InvalidSettings
+from redisq.operations import applications as directory
 from redisq.tokens import OPS
 from tests.conftest import REAL_SERVERS, settings_for, started
 from tests.gateway.conftest import MASTER

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from redisq import calls
-from redisq.calls import Call
-from redisq.keys import apps_key, queues_key, rate_key
-from redisq.model import DeadPage, Failure, Receipt
+from redisq.model.delivery import Failure, Receipt
+from redisq.model.listing import DeadPage
+from redisq.store import calls
+from redisq.store.calls import Call
+from redisq.store.keys import apps_key, queues_key, rate_key
 from tests.scripts.conftest import DEAD, ERROR, YEAR, Orders, new
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from redisq import calls, codec
-from redisq.calls import Call, Limits, NewMessage
-from redisq.keys import new_id
-from redisq.model import Claim, DeadLetter, DeadPage, Failure, Receipt
+from redisq.body import codec
+from redisq.model.delivery import Claim, Failure, Receipt
+from redisq.model.listing import DeadLetter, DeadPage
+from redisq.store import calls
+from redisq.store.calls import Call, Limits, NewMessage
+from redisq.store.keys import new_id
 from tests.conftest import Raw
 
 LIMITS = Limits(

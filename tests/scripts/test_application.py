@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from redisq import calls
 from redisq.errors import ApplicationConflict, InvalidApplication
-from redisq.keys import apps_key
+from redisq.store import calls
+from redisq.store.keys import apps_key
 from tests.scripts.conftest import Orders
 
 

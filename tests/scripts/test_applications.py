@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls
 from redisq.errors import Unavailable
-from redisq.keys import apps_key
-from redisq.model import Records
+from redisq.model.application import Records
+from redisq.store import calls
+from redisq.store.keys import apps_key
 from tests.scripts.conftest import Orders
 
 

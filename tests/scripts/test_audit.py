@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from redisq import RedisQ, calls
-from redisq.doctor import JUDGED
-from redisq.keys import new_id
-from redisq.model import Judgement
+from redisq import RedisQ
+from redisq.model.audit import Judgement
+from redisq.operations.doctor import JUDGED
+from redisq.store import calls
+from redisq.store.keys import new_id
 from tests.scripts.cases import everything
 from tests.scripts.conftest import YEAR, Orders
 

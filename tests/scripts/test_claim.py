@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls
-from redisq.model import Claim, Status
+from redisq.model.delivery import Claim
+from redisq.model.message import Status
+from redisq.store import calls
 from tests.scripts.conftest import RETENTION, YEAR, Orders, new
 
 ODD_IDS = [b"\0" * 16, b" " * 16, b"\n" * 16, b"\r\n" * 8, b"\xff" * 16, b"%-^$().[]*+?%d%s", b"- 1-1 I 2 n 0 0 "]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls, codec
+from redisq.body import codec
 from redisq.errors import MessageTooLarge
-from redisq.model import Status
+from redisq.model.message import Status
+from redisq.store import calls
 from tests.scripts.conftest import RETENTION, Orders
 
 

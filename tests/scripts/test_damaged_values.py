@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from redisq import embedded
 from redisq.errors import QueueFull, RedisQError, Unavailable
-from redisq.model import Definition
+from redisq.model.queue import Definition
 from tests.conftest import REAL_SERVERS, start
 from tests.scripts.cases import BRING_IN, CASES
 from tests.scripts.conftest import Orders

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import RedisQError, calls
+from redisq import RedisQError
+from redisq.store import calls
 from tests.scripts.conftest import Orders
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from redisq import calls
 from redisq.errors import LeaseLost, MessageNotFound
+from redisq.store import calls
 from tests.scripts.cases import everything
 from tests.scripts.conftest import Orders
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from redisq import calls
-from redisq.calls import BATCH
-from redisq.model import Receipt
+from redisq.model.delivery import Receipt
+from redisq.store import calls
+from redisq.store.calls import BATCH
 from tests.scripts.conftest import Orders
 
 

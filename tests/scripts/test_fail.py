@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from redisq import calls
 from redisq.errors import LeaseLost
-from redisq.model import Receipt, Status
+from redisq.model.delivery import Receipt
+from redisq.model.message import Status
+from redisq.store import calls
 from tests.scripts.conftest import ERROR, RETENTION, Orders
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from redisq import calls
-from redisq.calls import Call
+from redisq.store import calls
+from redisq.store.calls import Call
 from tests.scripts.cases import BRING_IN, CASES, READING, everything
 from tests.scripts.conftest import RETENTION, Orders, new
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from redisq import calls, embedded
+from redisq import embedded
 from redisq.errors import QueueFull
-from redisq.keys import apps_key, queues_key, rate_key
-from redisq.model import Status
+from redisq.model.message import Status
+from redisq.store import calls
+from redisq.store.keys import apps_key, queues_key, rate_key
 from tests.conftest import REAL_SERVERS, start
 from tests.scripts.cases import CASES, Everything, everything
 from tests.scripts.conftest import RETENTION, Orders, new

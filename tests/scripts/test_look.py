@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from redisq import calls
-from redisq.doctor import HASHES, LISTS
-from redisq.keys import new_id
-from redisq.model import Look
+from redisq.model.audit import Look
+from redisq.operations.doctor import HASHES, LISTS
+from redisq.store import calls
+from redisq.store.keys import new_id
 from tests.scripts.cases import everything
 from tests.scripts.conftest import YEAR, Orders, place
 

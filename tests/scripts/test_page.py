@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from redisq import calls
 from redisq.errors import RedisQError
-from redisq.keys import id_text
-from redisq.model import Listed, Page
+from redisq.model.listing import Listed, Page
+from redisq.store import calls
+from redisq.store.keys import id_text
 from tests.scripts.cases import everything
 from tests.scripts.conftest import Orders
 

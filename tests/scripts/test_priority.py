@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls
-from redisq.keys import id_text, new_id
-from redisq.model import Listed
+from redisq.model.listing import Listed
+from redisq.store import calls
+from redisq.store.keys import id_text, new_id
 from tests.scripts.conftest import Orders, new, place
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from redisq import calls
-from redisq.calls import BATCH
 from redisq.errors import MessageNotFound
+from redisq.store import calls
+from redisq.store.calls import BATCH
 from tests.scripts.conftest import WINDOW, YEAR, Orders, new
 
 

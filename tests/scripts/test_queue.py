@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls
 from redisq.errors import MessageConflict, MessageTooLarge, QueueFull
-from redisq.keys import new_id
+from redisq.store import calls
+from redisq.store.keys import new_id
 from tests.scripts.conftest import DEAD, RETENTION, WINDOW, YEAR, Orders, new
 
 

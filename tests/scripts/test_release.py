@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redisq import codec
+from redisq.body import codec
 from redisq.errors import LeaseLost
 from tests.scripts.conftest import RETENTION, Orders
 

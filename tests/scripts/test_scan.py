@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from redisq import calls
-from redisq.keys import keys_pattern, queues_key
+from redisq.store import calls
+from redisq.store.keys import keys_pattern, queues_key
 from tests.scripts.conftest import Orders
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redisq import calls
+from redisq.store import calls
 from tests.scripts.conftest import Orders
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls
-from redisq.model import QueueStats
+from redisq.model.queue import QueueStats
+from redisq.store import calls
 from tests.scripts.conftest import YEAR, Orders
 
 

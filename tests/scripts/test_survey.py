@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls
-from redisq.model import Survey
+from redisq.model.audit import Survey
+from redisq.store import calls
 from tests.scripts.conftest import DEAD, RETENTION, YEAR, Orders
 
 HOUR = 3600.0

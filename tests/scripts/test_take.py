@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls
-from redisq.keys import rate_key
+from redisq.store import calls
+from redisq.store.keys import rate_key
 from tests.scripts.conftest import Orders
 
 SLOW = 1000.0  # seconds until a token comes: none does while a test runs

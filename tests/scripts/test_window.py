@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls
+from redisq.store import calls
 from tests.scripts.conftest import WINDOW, Orders, new
 
 

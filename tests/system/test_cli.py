@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 import pytest
 
 import redisq
-from redisq import Credentials, extras
+from redisq import Credentials
+from redisq.runtime import extras
 from tests.conftest import CREDENTIALS
 from tests.system.conftest import eventually
 from tests.system.shell import TIMEOUT, UUID, Shell, alive

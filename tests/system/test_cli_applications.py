@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 import redis
 
-from redisq import RedisQ, Unavailable, acl, calls, embedded, scripts, tokens
-from redisq.applications import MasterKey
-from redisq.connection import Link
-from redisq.keys import partition_keys, queues_key
-from redisq.operations import limits_of
-from redisq.scopes import EVERYTHING, OPS, Scopes
+from redisq import RedisQ, Unavailable, embedded, tokens
+from redisq.link.sync import Link
+from redisq.operations.caller import limits_of
 from redisq.settings import Settings
+from redisq.store import acl, calls, scripts
+from redisq.store.keys import partition_keys, queues_key
 from redisq.tokens import Credentials
+from redisq.tokens.applications import MasterKey
+from redisq.tokens.scopes import EVERYTHING, OPS, Scopes
 from tests.conftest import REAL_SERVERS, settings_for, start
 from tests.scripts.conftest import new
 from tests.system.shell import Shell
@@ -306,7 +307,7 @@ def test_such_a_user_can_work_on_its_queue_alone(
 
 
 def _final(receipt: Any) -> Any:
-    from redisq.model import Failure
+    from redisq.model.delivery import Failure
     from tests.scripts.conftest import ERROR
 
     return Failure(receipt, ERROR, final=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from redisq import RedisQ
-from redisq.keys import given_id, partition_keys, queues_key
+from redisq.store.keys import given_id, partition_keys, queues_key
 from tests.system.shell import Shell
 
 pytestmark = pytest.mark.system

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from redisq.keys import derived_id, id_text
+from redisq.store.keys import derived_id, id_text
 from tests.conftest import CREDENTIALS
 from tests.system.conftest import eventually
 from tests.system.shell import Shell

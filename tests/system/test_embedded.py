@@ -25,9 +25,9 @@ import pytest
 import redis
 
 from redisq import RedisQ, Settings, embedded
-from redisq.connection import Link
 from redisq.errors import InvalidSettings, Unavailable
-from redisq.keys import partition_keys
+from redisq.link.sync import Link
+from redisq.store.keys import partition_keys
 from tests.conftest import CANDIDATES, REAL_SERVERS, SERVERS, Raw, settings_for, start
 from tests.delivery.conftest import QUEUE
 from tests.delivery.invariants import broken

@@ -18,9 +18,9 @@ import pytest
 import redis
 
 from redisq import RedisQ, Settings, embedded
-from redisq.embedded_folder import LOCK_FILE, LOG_FILE, STATE_FILE, Folder
+from redisq.embedded.folder import LOCK_FILE, LOG_FILE, STATE_FILE, Folder
 from redisq.errors import InvalidSettings, RedisQError, Unavailable
-from redisq.private import NotPrivate
+from redisq.runtime.private import NotPrivate
 from tests.conftest import CANDIDATES, REAL, REAL_SERVERS, start
 from tests.system.test_embedded import REAL_KINDS, client, needs_real
 
@@ -263,7 +263,7 @@ def test_a_port_has_a_random_password_that_no_process_shows(name: str, tmp_path:
 def test_options_are_not_on_the_command_line(tmp_path: Path) -> None:
     with start(str(REAL), options={"requirepass": "a-password-of-mine"}):
         shown = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
-        assert "redisq.supervisor" in shown
+        assert "redisq.embedded.supervisor" in shown
         assert "a-password-of-mine" not in shown
 
 

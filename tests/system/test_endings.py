@@ -168,10 +168,10 @@ def test_a_script_says_which_threads_it_waits_for(held: Shell) -> None:
 
 GATEWAY = """
 import asyncio, sys, threading
-from redisq.gateway import server
+from redisq.gateway.server import server
 from redisq.gateway.settings import GatewaySettings
-from redisq.gateway.stopping import Stopping
-from redisq import process
+from redisq.gateway.shutdown import Stopping
+from redisq.runtime import process
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":

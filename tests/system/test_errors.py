@@ -14,7 +14,7 @@ import redis
 
 from redisq import Credentials, RedisQ, RedisQError, errors, tokens
 from redisq.errors import BatchError
-from redisq.keys import others, partition_keys
+from redisq.store.keys import others, partition_keys
 from tests.conftest import CREDENTIALS, REAL, start
 from tests.system.shell import Shell
 

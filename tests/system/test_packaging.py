@@ -253,8 +253,8 @@ import asyncio, urllib.request
 from redisq import AsyncRedisQ, Settings
 from redisq.gateway.app import create_app
 from redisq.gateway.context import Context
-from redisq.gateway.nobody import Nobody
-from redisq.gateway.server import running
+from redisq.gateway.access.nobody import Nobody
+from redisq.gateway.server.server import running
 from redisq.gateway.settings import GatewaySettings
 
 async def main():

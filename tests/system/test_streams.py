@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from redisq import RedisQ
-from redisq.applications import MasterKey
 from redisq.cli import main
+from redisq.tokens.applications import MasterKey
 from tests.system.shell import TIMEOUT, UUID, Shell, _process
 
 pytestmark = pytest.mark.system

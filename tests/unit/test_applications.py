@@ -13,18 +13,11 @@ from typing import Any
 
 import pytest
 
-from redisq import applications, lineage, tokens
-from redisq.applications import (
-    MAX_RECORD_BYTES,
-    MOST_DENIED,
-    Application,
-    MasterKey,
-    MasterKeys,
-    Registry,
-)
+from redisq import tokens
 from redisq.errors import Forbidden, InvalidApplication, InvalidCredentials, InvalidToken, TokenExpired
-from redisq.scopes import EVERYTHING, Scopes
-from redisq.tokens import LEEWAY, Credentials, Grant
+from redisq.tokens import LEEWAY, Credentials, Grant, applications, lineage
+from redisq.tokens.applications import MAX_RECORD_BYTES, MOST_DENIED, Application, MasterKey, MasterKeys, Registry
+from redisq.tokens.scopes import EVERYTHING, Scopes
 from tests.unit.test_tokens import WEAK_KEYS, WEAK_SECRETS, b64
 
 NOW = 1_800_000_000
@@ -572,7 +565,7 @@ def test_records_that_do_not_verify_are_told_of() -> None:
 def test_what_did_not_change_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     first = registry(made("a"), made("b"))
     read: list[str] = []
-    monkeypatch.setattr("redisq.applications._read", lambda namespace, name, *_: read.append(name))
+    monkeypatch.setattr("redisq.tokens.applications._read", lambda namespace, name, *_: read.append(name))
     records = {name: entry.record for name, entry in first._entries.items()}
     again = Registry("ns", MASTERS, {**records, "c": b"new"}, first)
     assert (read, list(again.applications)) == (["c"], ["a", "b"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from redisq import batches
+from redisq.operations import batches
 
 
 def test_chunks_keep_nothing_of_a_message_that_the_collector_goes_through() -> None:

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redisq import calls, codec, scripts
-from redisq.calls import Limits, NewMessage, milliseconds
+from redisq.body import codec
 from redisq.errors import (
     InvalidMessage,
     LeaseLost,
@@ -20,8 +19,12 @@ from redisq.errors import (
     QueueFull,
     RedisQError,
 )
-from redisq.keys import given_id, partition_keys
-from redisq.model import Claim, Claimed, Failure, Message, QueueStats, Receipt, Status, Transition
+from redisq.model.delivery import Claim, Claimed, Failure, Receipt
+from redisq.model.message import Message, Status, Transition
+from redisq.model.queue import QueueStats
+from redisq.store import calls, scripts
+from redisq.store.calls import Limits, NewMessage, milliseconds
+from redisq.store.keys import given_id, partition_keys
 
 KEYS = partition_keys("ns", "orders")
 LIMITS = Limits(1, 2, 3, 9, 4, 10, 5, 6, 7, 8)

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from redisq import calls, codec
-from redisq.calls import BATCH, Call, NewMessage
-from redisq.coalescing import Coalescer
+from redisq.body import codec
 from redisq.errors import MessageConflict, MessageNotFound, Unavailable
-from redisq.keys import new_id, partition_keys
-from redisq.operations import limits_of
+from redisq.link.coalescer import Coalescer
+from redisq.operations.caller import limits_of
 from redisq.settings import Settings
+from redisq.store import calls
+from redisq.store.calls import BATCH, Call, NewMessage
+from redisq.store.keys import new_id, partition_keys
 
 LIMITS = limits_of(Settings(auth="none"))
 KEYS = partition_keys("ns", "orders")
@@ -201,7 +202,7 @@ async def test_who_came_much_later_does_not_pay_for_the_first(server: Server, co
         later = time.monotonic() + 9
         begin_now = begin(coalescer, [queueing(new_id())])
         await turns()
-        patch.setattr("redisq.coalescing.time.monotonic", lambda: later)
+        patch.setattr("redisq.link.coalescer.time.monotonic", lambda: later)
         tasks = begin(coalescer, [queueing(new_id())])
         await turns()
         server.let_go(0)
@@ -318,7 +319,7 @@ def test_it_serves_one_loop_after_another() -> None:
 
 @pytest.mark.parametrize("count", [1, 7])
 def test_what_is_idle_is_forgotten(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redisq.coalescing._MANY_LANES", 3)
+    monkeypatch.setattr("redisq.link.coalescer._MANY_LANES", 3)
 
     async def main() -> int:
         server = Server()

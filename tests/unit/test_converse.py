@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from redis import exceptions
 
-from redisq import calls, conversation, scripts
-from redisq.calls import Call
-from redisq.conversation import WITHHELD, Command, Conversation, Failed, Pause, Tried, converse, opening
 from redisq.errors import Indeterminate, MessageConflict, QueueFull, Unavailable
-from redisq.gate import LONGEST_PAUSE
-from redisq.replies import nothing, outcomes
-from redisq.server import Server
+from redisq.link import conversation
+from redisq.link.circuit import LONGEST_PAUSE
+from redisq.link.conversation import WITHHELD, Command, Conversation, Failed, Pause, Tried, converse, opening
+from redisq.link.server import Server
+from redisq.store import calls, scripts
+from redisq.store.calls import Call
+from redisq.store.replies import nothing, outcomes
 
 CALL = calls.unregister("ns:1:queues", "orders")
 LOST = Failed(exceptions.ConnectionError("Connection closed by server."), sent=True)

@@ -34,7 +34,7 @@ from redisq import (
     TokenExpired,
     Transition,
 )
-from redisq.model import Receipt
+from redisq.model.delivery import Receipt
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CREDENTIALS = Credentials.generate("shop")

@@ -20,14 +20,15 @@ from redis import _parsers as parsers
 from redis import exceptions
 from redis._parsers.encoders import Encoder
 
-from redisq import QueueFull, Settings, Unavailable, calls
-from redisq.connection import Link
-from redisq.conversation import Failed, report
-from redisq.endpoint import Endpoint
+from redisq import QueueFull, Settings, Unavailable
 from redisq.errors import Indeterminate, RedisQError
-from redisq.faults import classify
-from redisq.keys import partition_keys
-from redisq.server import Server
+from redisq.link.conversation import Failed, report
+from redisq.link.endpoint import Endpoint
+from redisq.link.faults import classify
+from redisq.link.server import Server
+from redisq.link.sync import Link
+from redisq.store import calls
+from redisq.store.keys import partition_keys
 
 SHA = "69b0eae4950c2cac1f4cc3bb50d54cdc9fe27c11"
 IN_62 = f"ERR Error running script (call to f_{SHA}): @user_script:3: "  # what redis.call raises
@@ -293,7 +294,7 @@ def test_a_process_without_descriptors_tells_nothing_of_the_server(monkeypatch: 
         assert (fault.retry, fault.away, fault.here) == (True, False, True)
         assert "ulimit -n" in str(fault.error)
     assert classify(unresolved, "here:6379").away
-    monkeypatch.setattr("redisq.faults.os.open", raising(full))
+    monkeypatch.setattr("redisq.link.faults.os.open", raising(full))
     assert classify(unresolved, "here:6379").here
     assert not classify(OSError(errno.ECONNREFUSED, "refused"), "here:6379").here
 

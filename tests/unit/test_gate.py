@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redisq import gate as module
-from redisq.gate import FIRST_PAUSE, LONGEST_PAUSE, Gate, Leave
+from redisq.link import circuit as module
+from redisq.link.circuit import FIRST_PAUSE, LONGEST_PAUSE, Gate, Leave
 
 
 def entered(gate: Gate, now: float) -> Leave:

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from redisq import AsyncRedisQ, Credentials, InvalidMessage, MessageConflict, RedisQ, Settings, calls
-from redisq.calls import Call, NewMessage
-from redisq.keys import derived_id, given_id
-from redisq.operations import Operations
-from redisq.options import LONGEST, delay_of, id_of, life_of, priority_of
+from redisq import AsyncRedisQ, Credentials, InvalidMessage, MessageConflict, RedisQ, Settings
+from redisq.operations.caller import Operations
+from redisq.operations.options import LONGEST, delay_of, id_of, life_of, priority_of
+from redisq.store import calls
+from redisq.store.calls import Call, NewMessage
+from redisq.store.keys import derived_id, given_id
 
 NOW = datetime(2026, 12, 24, 17, 0, 0, 250_000, tzinfo=UTC)
 BERLIN = timezone(timedelta(hours=1))

@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redisq import InvalidQueueName, MessageConflict, QueueFull, Settings, Unavailable, Worker
-from redisq.keys import derived_id
-from redisq.operations import Operations
+from redisq.operations.caller import Operations
+from redisq.store.keys import derived_id
 from redisq.worker import schedule as module
 from redisq.worker.schedule import Cron, Schedule, Scheduler
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from redisq import calls, replies, scripts
 from redisq.errors import RedisQError
-from redisq.keys import apps_key, partition_keys, queues_key, rate_key
+from redisq.store import calls, replies, scripts
+from redisq.store.keys import apps_key, partition_keys, queues_key, rate_key
 
 lua = pytest.importorskip("lupa.lua51", reason="lupa comes with fakeredis[lua]")
 

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from rich.pretty import pretty_repr
 
 from redisq import AsyncRedisQ, Credentials, InvalidCredentials, InvalidSettings, RedisQ, Settings
-from redisq.applications import MasterKey
 from redisq.gateway.settings import GatewaySettings
+from redisq.tokens.applications import MasterKey
 
 CREDENTIALS = Credentials.generate("billing")
 MASTER_KEY, OLD_MASTER_KEY = MasterKey.generate().text(), MasterKey.generate().text()

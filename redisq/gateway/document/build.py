@@ -8,7 +8,7 @@ from redisq import __version__
 from redisq.gateway.document.failures import HEADERS, headers_of, oauth_responses, responses
 from redisq.gateway.document.operations import OPERATIONS, Answer, Operation
 from redisq.gateway.document.schemas import SCHEMAS
-from redisq.scopes import OPS
+from redisq.tokens.scopes import OPS
 
 _ABOUT = """Queue messages, look them up, delete them, and work on them.
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from redisq.dead_letters import REASONS
-from redisq.gateway.bodies import JSON, MSGPACK, NDJSON
 from redisq.gateway.document.schemas import ID, Schema
-from redisq.gateway.health import METRICS_TYPE
-from redisq.gateway.token import FORM
-from redisq.options import HIGHEST
+from redisq.gateway.requests.bodies import JSON, MSGPACK, NDJSON
+from redisq.gateway.routes.health import METRICS_TYPE
+from redisq.gateway.routes.token import FORM
+from redisq.operations.dead_letters import REASONS
+from redisq.operations.options import HIGHEST
 
 _FORBIDDEN = ("invalid_token", "token_expired", "forbidden")
 _ALWAYS = ("bad_request", "too_many_requests", "internal_error", "unavailable")

@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from redisq.gateway.bodies import JSON, NDJSON
 from redisq.gateway.document.build import document
-from redisq.gateway.queries import query
+from redisq.gateway.requests.bodies import JSON, NDJSON
+from redisq.gateway.requests.queries import query
 
 
 def routes(root_path: str) -> list[Route]:

@@ -2,6 +2,8 @@
 
 It reads and acts through the same door and the same client as every other route. It works without scripts; the script
 asks for the same pages again and puts new figures in place of old ones.
+
+Beside it: access, context, middleware, requests, shutdown.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from redisq.errors import InvalidToken, TokenExpired
+from redisq.gateway.access.guard import Door
 from redisq.gateway.context import Context
-from redisq.gateway.door import Door
 from redisq.gateway.page.actions import OF_MESSAGE, OF_QUEUE, Actions
 from redisq.gateway.page.history import History
 from redisq.gateway.page.responses import HEADERS, NO_SUCH_PAGE, Pages, static_file, version_of

@@ -12,13 +12,14 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
-from redisq import aclient, existence
-from redisq.aclient import AsyncRedisQ
+from redisq import async_client
+from redisq.async_client import AsyncRedisQ
 from redisq.errors import BatchError
 from redisq.gateway.context import Context
 from redisq.gateway.page.responses import Pages
 from redisq.gateway.page.session import ROOT, form_of
-from redisq.keys import check_queue_name
+from redisq.operations import existence
+from redisq.store.keys import check_queue_name
 
 Do = Callable[[AsyncRedisQ, str, str], Awaitable[int]]
 
@@ -131,7 +132,7 @@ class Actions:
         mq = self._context.acting_for(visitor.application)
         if not id:
             may = partial(visitor.allows, "stats")
-            await aclient.run(mq, lambda known: existence.check(known, queue, action.op, None, may))
+            await async_client.run(mq, lambda known: existence.check(known, queue, action.op, None, may))
         count = await action.do(mq, queue, id)
         return self._pages.go(request, f"{ROOT}/queues/{queue}" if action.grave else there, action.done, count)
 

@@ -17,8 +17,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from redisq.errors import RedisQError
-from redisq.gateway.stopping import Stopping
-from redisq.model import QueueStats
+from redisq.gateway.shutdown import Stopping
+from redisq.model.queue import QueueStats
 
 EVERY = 2.0  # seconds between samples
 MOST = 100  # queues that are sampled; of more, those looked at last

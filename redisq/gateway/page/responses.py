@@ -25,9 +25,9 @@ from redisq.errors import (
     TokenExpired,
     Unavailable,
 )
-from redisq.gateway.errors import TooManyRequests
-from redisq.gateway.page import shown
+from redisq.gateway.page import formats
 from redisq.gateway.page.session import NOTICE, ROOT, BadForm, Sessions, Visitor
+from redisq.gateway.requests.errors import TooManyRequests
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -118,7 +118,7 @@ class Pages:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._templates.filters.update(shown.FILTERS)
+        self._templates.filters.update(formats.FILTERS)
         self._templates.globals["static"] = self._static_address
 
     def read_all(self) -> None:

@@ -21,13 +21,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from redisq.errors import InvalidToken, MissingCredentials, RedisQError
+from redisq.gateway.access.guard import Door, address_of
+from redisq.gateway.access.sites import why_foreign
 from redisq.gateway.context import Context
-from redisq.gateway.door import Door, address_of
-from redisq.gateway.edge import APPLICATION
-from redisq.gateway.errors import TooManyRequests
-from redisq.gateway.sites import why_foreign
-from redisq.strict import MAX_TOKEN_BYTES
-from redisq.tokens import Grant
+from redisq.gateway.middleware import APPLICATION
+from redisq.gateway.requests.errors import TooManyRequests
+from redisq.tokens.encoding import MAX_TOKEN_BYTES
+from redisq.tokens.token import Grant
 
 ROOT = "/_ui"
 COOKIE = "redisq_token"

@@ -10,15 +10,18 @@ from typing import Any, NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
-from redisq import aclient, existence
+from redisq import async_client
 from redisq.gateway.context import Context
-from redisq.gateway.page import charts, shown
+from redisq.gateway.page import charts, formats
 from redisq.gateway.page.history import EVERY, History, Rates, Sample, rates_of
 from redisq.gateway.page.responses import Pages
 from redisq.gateway.page.session import ROOT, Visitor
-from redisq.keys import check_queue_name, known_id
-from redisq.model import Message, Page, QueueStats, Status
-from redisq.scopes import is_queue
+from redisq.model.listing import Page
+from redisq.model.message import Message, Status
+from redisq.model.queue import QueueStats
+from redisq.operations import existence
+from redisq.store.keys import check_queue_name, known_id
+from redisq.tokens.scopes import is_queue
 
 _QUEUES = 50  # on one page; so many are asked about at once
 _LISTED = 25  # messages on one page
@@ -33,16 +36,16 @@ _LISTS = {
 }
 _DEPTHS = (("Ready", "a", 1), ("In progress", "e", 3), ("Scheduled", "c", 2))
 _SETTINGS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
-    "lease": ("Lease", shown.duration),
-    "max_attempts": ("Attempts at most", shown.number),
-    "max_lost": ("Lost leases at most", shown.number),
-    "backoff_base": ("First backoff", shown.duration),
-    "backoff_cap": ("Longest backoff", shown.duration),
-    "max_bytes": ("Largest message", shown.size),
-    "max_length": ("Waiting at most", lambda most: shown.number(most) if most else "no limit"),
-    "retention": ("Retention", shown.duration),
-    "dead_retention": ("Retention of dead letters", shown.duration),
-    "dedup_window": ("Deduplication window", shown.duration),
+    "lease": ("Lease", formats.duration),
+    "max_attempts": ("Attempts at most", formats.number),
+    "max_lost": ("Lost leases at most", formats.number),
+    "backoff_base": ("First backoff", formats.duration),
+    "backoff_cap": ("Longest backoff", formats.duration),
+    "max_bytes": ("Largest message", formats.size),
+    "max_length": ("Waiting at most", lambda most: formats.number(most) if most else "no limit"),
+    "retention": ("Retention", formats.duration),
+    "dead_retention": ("Retention of dead letters", formats.duration),
+    "dedup_window": ("Deduplication window", formats.duration),
 }
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _STYLES = dict.fromkeys(("failed", "rejected", "unreadable", "lost", "expired"), "bad")
@@ -91,7 +94,7 @@ class Views:
         span = request.query_params.get("range", "5")
         span = span if span in _RANGES else "5"
         may = partial(visitor.allows, "stats")  # of now: something may just have been done
-        stats = await aclient.run(self._mq, lambda known: existence.stats(known, queue, None, may))
+        stats = await async_client.run(self._mq, lambda known: existence.stats(known, queue, None, may))
         await self._history.look([queue])
         chosen = request.query_params.get("list", "")
         chosen = chosen if chosen in _LISTS else _fullest(stats)

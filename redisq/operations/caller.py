@@ -1,0 +1,355 @@
+"""Who calls, what they may do, and what is known of queues; operations on one message or one queue. Pure."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from redisq import tokens
+from redisq.body import codec, schemas
+from redisq.errors import (
+    Forbidden,
+    Indeterminate,
+    InvalidCredentials,
+    InvalidDefinition,
+    InvalidToken,
+    MessageConflict,
+    MissingCredentials,
+)
+from redisq.model.bounds import check_definition
+from redisq.model.queue import MAX_BYTES_CEILING, Definition, QueueStats
+from redisq.operations import options
+from redisq.operations.flow import Aside, Flow, settled
+from redisq.settings import Settings
+from redisq.store import calls, definitions, keys
+from redisq.store.calls import BATCH, Limits, NewMessage, milliseconds
+from redisq.store.keys import PartitionKeys
+from redisq.store.portions import Portion
+
+_REGISTER_AGAIN = 10.0  # seconds; a registry that was lost comes back, for one more call in this time
+_READ_SCHEMA_AGAIN = 5.0  # seconds; a changed schema is in force everywhere after this time
+_MANY_QUEUES = 10_000  # names from strangers must not grow a process without end
+_RENEW_TOKEN = 60.0  # seconds before its expiry
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a queue's schema, and until when."""
+
+    text: str | None
+    schema: schemas.Schema | None
+    until: float
+
+
+class Operations:
+    """What both clients do: check, authorise, find the partition, build calls, read outcomes."""
+
+    def __init__(self, settings: Settings, credentials: tokens.Credentials | None = None) -> None:
+        if credentials is not None and not isinstance(credentials, tokens.Credentials):
+            raise InvalidCredentials(
+                "credentials= takes redisq.Credentials: Credentials.parse(app_id, secret) reads them"
+            )
+        self.settings = settings
+        self.credentials = credentials or settings.credentials()
+        self._application: str | None = None  # in whose name it acts, if that was settled elsewhere
+        self.limits = limits_of(settings)
+        self._user = _user_of(settings.url)
+        self._own: tokens.Grant | None = None
+        self._allowed: set[tuple[str, str]] = set()  # what the own grant was found to allow
+        self._partitions: dict[str, PartitionKeys] = {}
+        self._registered: dict[str, float] = {}
+        self.waits: Counter[str] = Counter()  # how many wait for a message of a queue
+        self._known: dict[str, _Known] = {}
+        self._portions: dict[str, Portion] = {}
+
+    @property
+    def application(self) -> str:
+        """Who this process is, or acts for; "" when it has no credentials."""
+        if self._application is not None:
+            return self._application
+        return "" if self.credentials is None else self.credentials.app
+
+    def acting_for(self, application: str) -> Operations:
+        """Give operations in the name of an application whose grant was checked elsewhere: they check no token."""
+        other = copy.copy(self)  # it shares what is known of queues
+        other.settings = self.settings.model_copy(update={"auth": "none"})
+        other._application = application
+        return other
+
+    def portion(self, script: str, most: int) -> Portion:
+        """Give how many messages a reply of a script that reads several may hold, at `most` unless it was learned."""
+        return self._portions.setdefault(script, Portion(most))
+
+    # --- Checks ---
+
+    def keys_of(self, queue: str) -> PartitionKeys:
+        """Give the keys of a queue's only partition, its name checked."""
+        found = self._partitions.get(queue) if isinstance(queue, str) else None
+        if found is None:
+            name = keys.check_queue_name(queue)
+            found = self._partitions[name] = keys.partition_keys(self.settings.namespace, name)
+            if len(self._partitions) > _MANY_QUEUES:
+                self._partitions.clear()
+        return found
+
+    def authorise(self, op: str, queue: str, token: str | None) -> None:
+        """Check that the token, or this process' own, allows `op` on `queue`.
+
+        Raises:
+            MissingCredentials, InvalidToken, TokenExpired, Forbidden.
+        """
+        now = time.time()
+        grant = self._grant(token, now)
+        if grant is None or (token is None and (op, queue) in self._allowed):
+            return
+        grant.require(op, queue, now)
+        if token is None and len(self._allowed) < _MANY_QUEUES:
+            self._allowed.add((op, queue))
+
+    def authorise_all(self, op: str, token: str | None) -> None:
+        """Check that the token, or this process' own, allows `op` on every queue; raises as `authorise` does."""
+        grant = self._grant(token, time.time())
+        if grant is not None and not grant.allows_everywhere(op):
+            raise Forbidden(f"The token does not allow {op} on every queue. Name one queue, or use one that does.")
+
+    def visible(self, token: str | None) -> Callable[[str], bool]:
+        """Give what tells whether a queue's name may be known to who has the token; raises as `authorise` does."""
+        grant = self._grant(token, time.time())
+        return lambda queue: grant is None or grant.allows("stats", queue)
+
+    def _grant(self, token: str | None, now: float) -> tokens.Grant | None:
+        """Verify the token, or make an own one unless it will do for a while; None when tokens are off."""
+        if self.settings.auth == "none":
+            return None
+        if token is not None:
+            return self.verify(token, now)
+        if self._own is None or now > self._own.expires_at - _RENEW_TOKEN:
+            self._own, self._allowed = self.verify(self.own_token(now), now), set()
+        return self._own
+
+    def verify(self, token: str, now: float) -> tokens.Grant:
+        """Verify a token of this process' own application; direct mode knows no other application's key."""
+        if self.credentials is None:
+            raise InvalidToken(
+                "This process has no credentials to verify a token with: set REDISQ_APP_ID and REDISQ_APP_SECRET of "
+                "the token's application, or send it to the HTTP gateway.",
+                reason="unknown_key",
+            )
+        known = {self.credentials.kid: self.credentials}
+        grant = tokens.verify(token, known, audience=self.settings.token_audience, now=now)
+        if grant.addresses:
+            raise Forbidden(
+                "The token is bound to addresses, and this process cannot see whose call it is: only the HTTP gateway "
+                "can. Use a token that is bound to none."
+            )
+        return grant
+
+    def own_token(self, now: float) -> str:
+        """Sign a token for everything this application may do, for `token_ttl` seconds."""
+        if self.credentials is None:
+            raise MissingCredentials
+        return tokens.sign(
+            self.credentials,
+            audience=self.settings.token_audience,
+            ops=tokens.OPS,
+            queues=["*"],
+            ttl=self.settings.token_ttl,
+            now=now,
+        )
+
+    # --- Queueing ---
+
+    def queue_message(
+        self,
+        queue: str,
+        message: object,
+        token: str | None,
+        *,
+        id: str | uuid.UUID | None = None,
+        delay: float = 0.0,
+        at: datetime | None = None,
+        expires_in: float | None = None,
+        idempotency_key: str | None = None,
+        priority: int = 0,
+    ) -> Flow[tuple[str, bool]]:
+        """Queue one message; the answer is its id, and whether it is new: False for a repeat.
+
+        When the reply to a first sending was lost, and the call sent again, that counts as a repeat.
+        """
+        where = self.keys_of(queue)
+        self.authorise("queue", queue, token)
+        chosen = options.id_of(id, idempotency_key, self.application, queue)
+        wait, life = options.delay_of(delay, at, time.time()), options.life_of(expires_in)
+        urgency = options.priority_of(priority)
+        body = codec.encode_request(message, MAX_BYTES_CEILING)
+        new, name = NewMessage(chosen, codec.digest(body), body, wait, life, urgency), keys.id_text(chosen)
+        try:
+            schema = yield from self.prepare(queue, len(body))
+            if schema is not None and schema.is_quick(len(body)):
+                schema.check(message, len(body))
+            elif schema is not None:  # what was encoded, as the message may be changed meanwhile
+                yield Aside(partial(_check, schema, body))
+            (outcome,) = yield calls.put(where, self.limits, new)
+            return name, settled(outcome)
+        except Indeterminate as error:
+            raise Indeterminate(str(error), id=name) from error
+        except MessageConflict:
+            if idempotency_key is None:
+                raise
+            raise MessageConflict(
+                "This idempotency_key was used in this queue before, with another body. A new body takes a new key."
+            ) from None
+
+    def prepare(self, queue: str, smallest: int) -> Flow[schemas.Schema | None]:
+        """Enter a queue in the registry as `register` does; the answer is the schema that its messages have to fit.
+
+        Raises:
+            InvalidDefinition: its schema is none; another program stored it.
+            InvalidSettings: it has one, and what checks it is not installed.
+        """
+        now = time.monotonic()
+        known = self._known.get(queue)
+        if known is not None and now < known.until:
+            return known.schema
+        yield from self.register(queue, smallest)
+        text: str | None = yield calls.schema(self.keys_of(queue))
+        try:
+            if text is None:
+                schema = None
+            elif known is not None and known.text == text:
+                schema = known.schema
+            else:
+                schema = yield Aside(partial(schemas.load, text))
+        except InvalidDefinition as error:
+            raise InvalidDefinition(f"The definition of {queue} is damaged; define its schema anew. {error}") from None
+        if queue in self._registered:
+            if len(self._known) > _MANY_QUEUES:
+                self._known.clear()
+            self._known[queue] = _Known(text, schema, now + _READ_SCHEMA_AGAIN)
+        return schema
+
+    def register(self, queue: str, smallest: int = 0) -> Flow[None]:
+        """Enter a queue in the registry, unless not even the smallest of the bodies (in bytes) will be accepted.
+
+        A Redis user who may not touch the queue finds out before: its definition is read first.
+        """
+        now = time.monotonic()
+        if now < self._registered.get(queue, -math.inf) + _REGISTER_AGAIN:
+            return
+        if self._user or smallest > self.limits.max_bytes:
+            own = definitions.read((yield calls.define(self.keys_of(queue), self.limits, [])))
+            if smallest > (own.max_bytes or self.limits.max_bytes):
+                return
+        yield calls.register(keys.queues_key(self.settings.namespace), queue, 1)
+        if len(self._registered) > _MANY_QUEUES:
+            self._registered.clear()
+        self._registered[queue] = now
+
+    # --- Deleting ---
+
+    def delete_message(self, queue: str, id: str | uuid.UUID, token: str | None) -> Flow[None]:
+        """Delete one message, whatever its status."""
+        where = self.keys_of(queue)
+        self.authorise("delete", queue, token)
+        (outcome,) = yield calls.delete(where, self.limits, [keys.known_id(id)], calls.new_nonce())
+        settled(outcome)
+
+    # --- Queues ---
+
+    def stats(self, queue: str, token: str | None) -> Flow[QueueStats]:
+        """Count what a queue holds; one that was never used is empty, and stays unknown."""
+        where = self.keys_of(queue)
+        self.authorise("stats", queue, token)
+        found: QueueStats = yield calls.stats(where)
+        return found
+
+    def queues(self, token: str | None) -> Flow[list[str]]:
+        """List the names of all queues."""
+        self.authorise_all("stats", token)
+        found: Mapping[str, int] = yield calls.registry(keys.queues_key(self.settings.namespace))
+        return sorted(found)
+
+    def define(self, queue: str, token: str | None, changes: Mapping[str, Any]) -> Flow[Definition]:
+        """Change a queue's definition; the answer is the whole of it."""
+        where = self.keys_of(queue)
+        self.authorise("admin", queue, token)
+        checked = check_definition(changes)
+        if checked.get("schema") is not None:
+            yield Aside(partial(schemas.stored, checked["schema"]))  # it is remembered
+        stored = [(name, definitions.stored(name, value)) for name, value in checked.items()]
+        if stored:
+            yield from self.register(queue)
+            self._known.pop(queue, None)
+        return definitions.read((yield calls.define(where, self.limits, stored)))
+
+    def purge(self, queue: str, token: str | None) -> Flow[int]:
+        """Remove what waits now; the answer is how much that was. What is queued meanwhile may stay."""
+        where = self.keys_of(queue)
+        self.authorise("admin", queue, token)
+        stats: QueueStats = yield calls.stats(where)
+        total, waiting = 0, stats.ready + stats.scheduled
+        while total < waiting:
+            removed: int = yield calls.purge(where, self.limits)
+            total += removed
+            if removed < BATCH:
+                break
+        return total
+
+    def drop(self, queue: str, token: str | None) -> Flow[None]:
+        """Remove a queue; if the process dies half-way an empty queue stays in the registry."""
+        where = self.keys_of(queue)
+        self.authorise("admin", queue, token)
+        yield calls.drop(where)
+        yield calls.unregister(keys.queues_key(self.settings.namespace), queue)
+        self._registered.pop(queue, None)
+        self._known.pop(queue, None)
+
+    def sweep(self, queue: str, token: str | None) -> Flow[int]:
+        """Forget all that is due; the answer is how much that was."""
+        where = self.keys_of(queue)
+        self.authorise("admin", queue, token)
+        total, more = 0, True
+        while more:
+            forgotten: int
+            forgotten, more, _ = yield calls.sweep(where, self.limits)
+            total += forgotten
+        return total
+
+
+def _user_of(url: str) -> str:
+    """Read the name of the Redis user that a URL holds; "" for that of everybody, or a URL that cannot be read."""
+    try:
+        name = urlsplit(url).username or ""
+    except ValueError:
+        return ""
+    return "" if name == "default" else name
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Turn the settings' defaults into what scripts take."""
+    return Limits(
+        lease_ms=milliseconds(settings.lease),
+        retention_ms=milliseconds(settings.retention),
+        window_ms=milliseconds(settings.dedup_window),
+        dead_ms=milliseconds(settings.dead_retention),
+        max_attempts=settings.max_attempts,
+        max_lost=settings.max_lost,
+        backoff_base_ms=milliseconds(settings.backoff_base),
+        backoff_cap_ms=milliseconds(settings.backoff_cap),
+        max_bytes=settings.max_bytes,
+        max_length=settings.max_length,
+    )
+
+
+def _check(schema: schemas.Schema, body: bytes) -> None:
+    request, _ = codec.decode_request(body)
+    schema.check(request, len(body))

@@ -1,0 +1,52 @@
+"""Whether a queue exists, as a flow like those of `operations`: who names one that does not is told so. Pure.
+
+A queue exists from its first message, or its definition, until it is dropped. Queueing makes one, and so does defining
+it; looking up a message of one that does not exist finds no message. Everything else that names a queue asks here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from redisq.errors import QueueNotFound
+from redisq.model.queue import QueueStats
+from redisq.operations.caller import Operations
+from redisq.operations.flow import Flow
+from redisq.store import calls, keys
+
+
+def check(
+    operations: Operations, queue: str, op: str, token: str | None, visible: Callable[[str], bool] | None = None
+) -> Flow[None]:
+    """Return if a queue exists. `op` is what its caller wants to do; `visible` tells which names the caller may know.
+
+    Raises:
+        QueueNotFound: there is none; the text names the nearest of those that the caller may see.
+    """
+    where = operations.keys_of(queue)
+    operations.authorise(op, queue, token)
+    known: Mapping[str, int] = yield calls.registry(keys.queues_key(operations.settings.namespace))
+    if queue in known:
+        return
+    found: QueueStats = yield calls.stats(where)
+    if found == QueueStats(queue):  # else it exists, though another program took it out of the registry
+        may = visible or operations.visible(token)
+        raise QueueNotFound(f"There is no queue {queue}. {_nearest(queue, list(known), may)}".rstrip())
+
+
+def stats(
+    operations: Operations, queue: str, token: str | None, visible: Callable[[str], bool] | None = None
+) -> Flow[QueueStats]:
+    """Count what a queue holds, in one call as a rule; raises as `check` does."""
+    where = operations.keys_of(queue)
+    operations.authorise("stats", queue, token)
+    found: QueueStats = yield calls.stats(where)
+    if found == QueueStats(queue):
+        yield from check(operations, queue, "stats", token, visible)
+    return found
+
+
+def _nearest(queue: str, known: list[str], visible: Callable[[str], bool]) -> str:
+    """Name those that resemble it; that there are others is told to nobody who may see none of them."""
+    seen = [name for name in known if visible(name)]
+    return keys.others(queue, seen) if seen or not known else ""
