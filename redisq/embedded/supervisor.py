@@ -8,7 +8,7 @@ the server. It has a session of its own, so Ctrl-C in a terminal reaches your pr
 lines of JSON: the running server, or {"error"}; and {"kept"} when the server has to outlive your process.
 
 The order comes as the first line on stdin, not on the command line, which every user of the machine may read: it may
-hold a password. The server's data lies in its directory; see `embedded_folder.py`.
+hold a password. The server's data lies in its directory; see `folder.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What links say to a server, once for threads and asyncio: generators that yield what to do and are sent what came.
 
-`converse` decides what to send, when to send it again and what an answer means; the links in `connection` only send,
+`converse` decides what to send, when to send it again and what an answer means; the links in `sync` and `aio` only send,
 receive and sleep. redis-py's own retries are off: it would send a script again after a lost reply without anybody
 knowing. Ours may, because every script recognises a repeat. Pure.
 """

@@ -1,4 +1,4 @@
-"""The registry of applications, as flows like those of `operations`: read it, and change one application. Pure.
+"""The registry of applications, as flows: read it, and change one application. Pure.
 
 Whoever has a master key and may write to Redis may do all of this; no token is asked for. A change is written only if
 the record is still the one that was read, else it is made anew from what is there then. `tell` is told what was there

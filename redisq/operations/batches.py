@@ -1,4 +1,4 @@
-"""Queueing, looking up and deleting many messages, as flows like those of `operations`. Pure.
+"""Queueing, looking up and deleting many messages, as flows. Pure.
 
 They take any iterable as it comes, a chunk at a time, so that beside what they answer memory is bounded.
 """

@@ -1,4 +1,4 @@
-"""The operations on dead letters, as flows like those of `operations`: list them, redrive them, purge them. Pure.
+"""The operations on dead letters, as flows: list them, redrive them, purge them. Pure.
 
 They walk over the dead letters page by page, oldest first, so that memory is bounded however many there are.
 """

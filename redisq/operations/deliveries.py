@@ -1,4 +1,4 @@
-"""The operations of workers that speak through another program, as flows like those of `operations`. Pure.
+"""The operations of workers that speak through another program, as flows. Pure.
 
 A worker gets deliveries, each with a receipt, and settles each of them: it completes, fails or releases it, and renews
 its lease meanwhile. A receipt is text here, `<attempt>.<nonce>`, and is worth nothing without its message's id. The

@@ -1,4 +1,4 @@
-"""The audit of a live Redis, as flows like those of `operations`: of one queue, and of the server. Pure.
+"""The audit of a live Redis, as flows: of one queue, and of the server. Pure.
 
 First all structures of a queue are looked over, page by page: some tell where each message belongs, the others where it
 is. Where the two differ a message is in doubt. In a busy queue most of those have only moved on meanwhile, so each is

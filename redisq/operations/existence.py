@@ -1,4 +1,4 @@
-"""Whether a queue exists, as a flow like those of `operations`: who names one that does not is told so. Pure.
+"""Whether a queue exists, as a flow: who names one that does not is told so. Pure.
 
 A queue exists from its first message, or its definition, until it is dropped. Queueing makes one, and so does defining
 it; looking up a message of one that does not exist finds no message. Everything else that names a queue asks here.

@@ -1,4 +1,4 @@
-"""Listing a queue's messages page by page, as a flow like those of `operations`. Pure.
+"""Listing a queue's messages page by page, as a flow. Pure.
 
 Whoever may look any message up by its id, and may know how many there are, may list them: ops `get` and `stats`.
 """

@@ -1,4 +1,4 @@
-"""Looking one message up, and waiting for it, as a flow like those of `operations`. Pure.
+"""Looking one message up, and waiting for it, as a flow. Pure.
 
 Nobody is told when a message ends, so who waits looks again and again, ever more rarely. What all looks of a process
 cost Redis is bounded: all who wait for messages of one queue ask together whether any has ended meanwhile, in one call,

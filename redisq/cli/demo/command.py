@@ -1,4 +1,4 @@
-"""The command `demo`; what it does is in `demo_run`."""
+"""The command `demo`; what it does is in `run`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `dev`; what it does is in `dev_run`."""
+"""The command `dev`; what it does is in `run`."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ credentials     of the development application, and the master key that they com
 dev.lock        locked (flock) as long as a `redisq dev` runs here
 dev.json        what that one shows, about once a second; gone when it has ended
 redis.sock      a link to the socket of the server that runs now, so that its address stays when it is replaced
-and the server's own data: see `embedded_folder.py`. Nobody else reads any of it, and no link is followed.
+and the server's own data: see `redisq.embedded.folder`. Nobody else reads any of it, and no link is followed.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Where one runs already, it is the view alone.
 
 Every process hangs on this one: the server ends when this process ends and nobody else uses it, and so do the workers,
-whose stdin is a socket from here. See `supervisor.py` and `dev_crew.py`.
+whose stdin is a socket from here. See `redisq.embedded.supervisor` and `crew.py`.
 """
 
 from __future__ import annotations
