@@ -23,7 +23,7 @@ from redisq.operations.dead_letters import Selection
 from redisq.operations.flow import Aside, Begin, Finish, Flow, Pause
 from redisq.runtime.aside import aside
 from redisq.settings import Settings
-from redisq.store.calls import Call
+from redisq.store.call import Call
 from redisq.tokens.token import Credentials
 
 T = TypeVar("T")

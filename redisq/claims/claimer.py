@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from redisq import store
 from redisq.claims.policy import beat_after, hold_after_outage, hold_after_start, patience_with
 from redisq.claims.server_time import ServerTime
 from redisq.errors import Indeterminate, RedisQError
 from redisq.link.aio import AsyncLink
 from redisq.model.delivery import Claim, Claimed
 from redisq.runtime import failpoints, logs
-from redisq.store import calls
-from redisq.store.calls import BATCH, Limits
+from redisq.store.call import BATCH, Limits
 from redisq.store.keys import PartitionKeys
 from redisq.store.portions import Portion
 
@@ -25,7 +25,7 @@ _TRIES = 8  # of a message that is asked for by itself: a network that loses ans
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One claim to make, and to repeat just so until it is answered; see `calls.claim`."""
+    """One claim to make, and to repeat just so until it is answered; see `store.deliveries.claim`."""
 
     worker: str
     nonce: str
@@ -133,7 +133,7 @@ class Claimer:
         while deliveries and (doubtful or time.monotonic() >= sent + fresh_for):
             sent, at, doubtful, fresh_for = time.monotonic(), datetime.now(UTC), False, 2 * beat_after(claim.lease)
             leases = [(claimed.receipt, b"") for claimed in deliveries]
-            outcomes = await self._link.call(calls.renew(self._keys, self._limits, leases))
+            outcomes = await self._link.call(store.deliveries.renew(self._keys, self._limits, leases))
             held = zip(deliveries, outcomes, strict=True)
             deliveries = [claimed for claimed, outcome in held if not isinstance(outcome, RedisQError)]
         return Taken(claim, deliveries, at + timedelta(seconds=claim.lease), sent)
@@ -145,7 +145,9 @@ class Claimer:
         parts = self._parts
         if parts.lost:
             await self._ask_for_less(parts, min(request.count, self._portion.most))
-        make = partial(calls.claim, self._keys, self._limits, request.worker, request.nonce, lapsed_by=lapsed_by)
+        make = partial(
+            store.deliveries.claim, self._keys, self._limits, request.worker, request.nonce, lapsed_by=lapsed_by
+        )
         while True:
             count = min(request.count, self._portion.most)
             try:
@@ -165,7 +167,7 @@ class Claimer:
         Raises:
             Unavailable: it was not, or cannot be known yet: the server does not answer at all.
         """
-        await self._link.call(calls.ended(self._keys))
+        await self._link.call(store.messages.ended(self._keys))
         queue = self._keys.queue
         if parts.lost > 1 and asked > 1:
             self._portion.cut(asked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redisq.store.calls import BATCH
+from redisq.store.call import BATCH
 
 #: An idle worker looks again after this long even when nothing rang: it bounds what a lost ring can cost. Seconds.
 LONGEST_BLOCK = 5.0

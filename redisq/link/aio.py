@@ -31,7 +31,7 @@ from redisq.link.packing import pack
 from redisq.runtime import failpoints
 from redisq.runtime.per_loop import PerLoop
 from redisq.settings import Settings
-from redisq.store.calls import Call
+from redisq.store.call import Call
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from redisq.link.faults import is_cut
 from redisq.runtime.per_loop import PerLoop
-from redisq.store.calls import BATCH, Argument, Call
+from redisq.store.call import BATCH, Argument, Call
 from redisq.store.portions import Portion
 
 T = TypeVar("T")

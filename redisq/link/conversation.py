@@ -1,7 +1,7 @@
 """What links say to a server, once for threads and asyncio: generators that yield what to do and are sent what came.
 
-`converse` decides what to send, when to send it again and what an answer means; the links in `sync` and `aio` only send,
-receive and sleep. redis-py's own retries are off: it would send a script again after a lost reply without anybody
+`converse` decides what to send, when to send it again and what an answer means; the links only send, receive
+and sleep. redis-py's own retries are off: it would send a script again after a lost reply without anybody
 knowing. Ours may, because every script recognises a repeat. Pure.
 """
 
@@ -17,7 +17,7 @@ from redisq.link.circuit import FIRST_PAUSE, LONGEST_PAUSE, Leave
 from redisq.link.faults import Fault, classify, is_timeout, word_of
 from redisq.link.server import Server
 from redisq.store import scripts
-from redisq.store.calls import Call
+from redisq.store.call import Call
 
 T = TypeVar("T")
 Clock: TypeAlias = Callable[[], float]

@@ -37,7 +37,7 @@ from redisq.link.idle import is_quiet
 from redisq.link.packing import pack
 from redisq.runtime import failpoints
 from redisq.settings import Settings
-from redisq.store.calls import Call
+from redisq.store.call import Call
 
 T = TypeVar("T")
 #: a conversation that stops whenever it has sent something, so that its caller may do something else meanwhile

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from redisq import tokens
+from redisq import store, tokens
 from redisq.errors import (
     ApplicationConflict,
     ApplicationNotFound,
@@ -27,7 +27,7 @@ from redisq.errors import (
 from redisq.model.application import Records
 from redisq.operations.flow import Flow
 from redisq.settings import Settings
-from redisq.store import calls, keys
+from redisq.store import keys
 from redisq.tokens.applications import AppKey, Application, MasterKeys, Registry
 from redisq.tokens.scopes import Scopes
 from redisq.tokens.token import MAX_TTL, Credentials
@@ -75,7 +75,7 @@ def masters_of(settings: Settings) -> MasterKeys:
 def read(settings: Settings) -> Flow[Registry]:
     """Read and verify the records of all applications."""
     masters = masters_of(settings)
-    found: Records = yield calls.applications(keys.apps_key(settings.namespace))
+    found: Records = yield store.applications.applications(keys.apps_key(settings.namespace))
     return Registry(settings.namespace, masters, found.records)
 
 
@@ -219,7 +219,7 @@ def _write(
     masters, apps = masters_of(settings), keys.apps_key(settings.namespace)
     told: Application | None = None
     for _ in range(_TRIES):
-        found: Records = yield calls.applications(apps)
+        found: Records = yield store.applications.applications(apps)
         before = found.records.get(name, b"")
         there = Application.from_record(settings.namespace, name, before, masters)
         changed = change(there, there is None and before != b"")
@@ -228,7 +228,9 @@ def _write(
         if there is not None and there != told:
             tell(there)
             told = there
-        outcome = yield calls.application(apps, name, before, changed.to_record(settings.namespace, masters), MOST)
+        outcome = yield store.applications.application(
+            apps, name, before, changed.to_record(settings.namespace, masters), MOST
+        )
         if outcome is None:
             return changed
         if not isinstance(outcome, ApplicationConflict):

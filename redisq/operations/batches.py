@@ -12,6 +12,7 @@ from functools import partial
 from itertools import islice, repeat
 from typing import Any, TypeVar
 
+from redisq import store
 from redisq.body import codec
 from redisq.body.schemas import Schema
 from redisq.errors import (
@@ -29,10 +30,11 @@ from redisq.model.queue import MAX_BYTES_CEILING
 from redisq.operations import options
 from redisq.operations.caller import Operations
 from redisq.operations.flow import Aside, Begin, Finish, Flow
-from redisq.store import calls, keys
-from redisq.store.calls import BATCH, LOOKED_UP, Plain
+from redisq.store import keys
+from redisq.store.call import BATCH, new_nonce
 from redisq.store.keys import PartitionKeys
-from redisq.store.replies import Outcome
+from redisq.store.messages import LOOKED_UP, Plain
+from redisq.store.reply import Outcome
 
 T = TypeVar("T")
 
@@ -80,7 +82,7 @@ def queue_messages(
             if given_up is not None:
                 made.refuse(fitting, given_up)
             elif fitting.numbers:
-                call = calls.queue(where, operations.limits, fitting.messages())
+                call = store.messages.queue(where, operations.limits, fitting.messages())
                 before = fitting, (yield Begin(call))
     except Exception:  # the iterable's own: what came before is in the queue
         yield from made.settle(before)
@@ -220,7 +222,7 @@ def _look_up(operations: Operations, where: PartitionKeys, names: Sequence[bytes
     portion, found = operations.portion("get", LOOKED_UP), list[Outcome[Message]]()
     while some := names[len(found) : len(found) + portion.most]:
         try:
-            answers: list[Outcome[Message]] = yield calls.get(where, some)
+            answers: list[Outcome[Message]] = yield store.messages.get(where, some)
         except Indeterminate as error:
             if not is_cut(error):
                 raise
@@ -249,7 +251,7 @@ def delete_messages(
             try:
                 if given_up:
                     raise given_up
-                answers = yield calls.delete(where, operations.limits, asked, calls.new_nonce())
+                answers = yield store.messages.delete(where, operations.limits, asked, new_nonce())
                 outcomes = dict(zip(asked, answers, strict=True))
             except RedisQError as error:
                 outcomes = dict.fromkeys(asked, error)

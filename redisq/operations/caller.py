@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from redisq import tokens
+from redisq import store, tokens
 from redisq.body import codec, schemas
 from redisq.errors import (
     Forbidden,
@@ -30,9 +30,10 @@ from redisq.model.queue import MAX_BYTES_CEILING, Definition, QueueStats
 from redisq.operations import options
 from redisq.operations.flow import Aside, Flow, settled
 from redisq.settings import Settings
-from redisq.store import calls, definitions, keys
-from redisq.store.calls import BATCH, Limits, NewMessage, milliseconds
+from redisq.store import keys
+from redisq.store.call import BATCH, Limits, milliseconds, new_nonce
 from redisq.store.keys import PartitionKeys
+from redisq.store.messages import NewMessage
 from redisq.store.portions import Portion
 
 _REGISTER_AGAIN = 10.0  # seconds; a registry that was lost comes back, for one more call in this time
@@ -198,7 +199,7 @@ class Operations:
                 schema.check(message, len(body))
             elif schema is not None:  # what was encoded, as the message may be changed meanwhile
                 yield Aside(partial(_check, schema, body))
-            (outcome,) = yield calls.put(where, self.limits, new)
+            (outcome,) = yield store.messages.put(where, self.limits, new)
             return name, settled(outcome)
         except Indeterminate as error:
             raise Indeterminate(str(error), id=name) from error
@@ -221,7 +222,7 @@ class Operations:
         if known is not None and now < known.until:
             return known.schema
         yield from self.register(queue, smallest)
-        text: str | None = yield calls.schema(self.keys_of(queue))
+        text: str | None = yield store.queues.schema(self.keys_of(queue))
         try:
             if text is None:
                 schema = None
@@ -246,10 +247,10 @@ class Operations:
         if now < self._registered.get(queue, -math.inf) + _REGISTER_AGAIN:
             return
         if self._user or smallest > self.limits.max_bytes:
-            own = definitions.read((yield calls.define(self.keys_of(queue), self.limits, [])))
+            own = store.queues.read_definition((yield store.queues.define(self.keys_of(queue), self.limits, [])))
             if smallest > (own.max_bytes or self.limits.max_bytes):
                 return
-        yield calls.register(keys.queues_key(self.settings.namespace), queue, 1)
+        yield store.queues.register(keys.queues_key(self.settings.namespace), queue, 1)
         if len(self._registered) > _MANY_QUEUES:
             self._registered.clear()
         self._registered[queue] = now
@@ -260,7 +261,7 @@ class Operations:
         """Delete one message, whatever its status."""
         where = self.keys_of(queue)
         self.authorise("delete", queue, token)
-        (outcome,) = yield calls.delete(where, self.limits, [keys.known_id(id)], calls.new_nonce())
+        (outcome,) = yield store.messages.delete(where, self.limits, [keys.known_id(id)], new_nonce())
         settled(outcome)
 
     # --- Queues ---
@@ -269,13 +270,13 @@ class Operations:
         """Count what a queue holds; one that was never used is empty, and stays unknown."""
         where = self.keys_of(queue)
         self.authorise("stats", queue, token)
-        found: QueueStats = yield calls.stats(where)
+        found: QueueStats = yield store.queues.stats(where)
         return found
 
     def queues(self, token: str | None) -> Flow[list[str]]:
         """List the names of all queues."""
         self.authorise_all("stats", token)
-        found: Mapping[str, int] = yield calls.registry(keys.queues_key(self.settings.namespace))
+        found: Mapping[str, int] = yield store.queues.registry(keys.queues_key(self.settings.namespace))
         return sorted(found)
 
     def define(self, queue: str, token: str | None, changes: Mapping[str, Any]) -> Flow[Definition]:
@@ -285,20 +286,20 @@ class Operations:
         checked = check_definition(changes)
         if checked.get("schema") is not None:
             yield Aside(partial(schemas.stored, checked["schema"]))  # it is remembered
-        stored = [(name, definitions.stored(name, value)) for name, value in checked.items()]
+        stored = [(name, store.queues.stored_setting(name, value)) for name, value in checked.items()]
         if stored:
             yield from self.register(queue)
             self._known.pop(queue, None)
-        return definitions.read((yield calls.define(where, self.limits, stored)))
+        return store.queues.read_definition((yield store.queues.define(where, self.limits, stored)))
 
     def purge(self, queue: str, token: str | None) -> Flow[int]:
         """Remove what waits now; the answer is how much that was. What is queued meanwhile may stay."""
         where = self.keys_of(queue)
         self.authorise("admin", queue, token)
-        stats: QueueStats = yield calls.stats(where)
+        stats: QueueStats = yield store.queues.stats(where)
         total, waiting = 0, stats.ready + stats.scheduled
         while total < waiting:
-            removed: int = yield calls.purge(where, self.limits)
+            removed: int = yield store.queues.purge(where, self.limits)
             total += removed
             if removed < BATCH:
                 break
@@ -308,8 +309,8 @@ class Operations:
         """Remove a queue; if the process dies half-way an empty queue stays in the registry."""
         where = self.keys_of(queue)
         self.authorise("admin", queue, token)
-        yield calls.drop(where)
-        yield calls.unregister(keys.queues_key(self.settings.namespace), queue)
+        yield store.queues.drop(where)
+        yield store.queues.unregister(keys.queues_key(self.settings.namespace), queue)
         self._registered.pop(queue, None)
         self._known.pop(queue, None)
 
@@ -320,7 +321,7 @@ class Operations:
         total, more = 0, True
         while more:
             forgotten: int
-            forgotten, more, _ = yield calls.sweep(where, self.limits)
+            forgotten, more, _ = yield store.deliveries.sweep(where, self.limits)
             total += forgotten
         return total
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
+from redisq import store
 from redisq.errors import BatchError, Indeterminate, InvalidArgument, MessageNotFound, RedisQError
 from redisq.link.faults import is_cut
 from redisq.model.listing import DeadLetter, DeadPage
@@ -20,10 +21,10 @@ from redisq.model.message import Message, Status
 from redisq.operations import options
 from redisq.operations.caller import Operations
 from redisq.operations.flow import Flow
-from redisq.store import calls, keys
-from redisq.store.calls import BATCH, Call
+from redisq.store import keys
+from redisq.store.call import BATCH, Call, new_nonce
 from redisq.store.keys import PartitionKeys
-from redisq.store.replies import Outcome
+from redisq.store.reply import Outcome
 
 #: Why a message is dead.
 REASONS = ("failed", "lost", "expired", "unreadable", "rejected")
@@ -90,7 +91,9 @@ class _Walk:
             self._page = replace(self._page, limit=min(self._size, self._portion.most))
             min_age = (self._chosen.min_age or 0.0) + time.monotonic() - self._began
             try:
-                seen: Sequence[DeadLetter] = yield calls.dead(self._where, replace(self._page, min_age=min_age))
+                seen: Sequence[DeadLetter] = yield store.dead_letters.dead(
+                    self._where, replace(self._page, min_age=min_age)
+                )
             except Indeterminate as error:
                 if not is_cut(error):
                     raise
@@ -134,7 +137,7 @@ def redrive(
     who = operations.application or "-"
     return (
         yield from _change(
-            operations, where, ids, chosen, lambda some: calls.redrive(where, operations.limits, who, some)
+            operations, where, ids, chosen, lambda some: store.dead_letters.redrive(where, operations.limits, who, some)
         )
     )
 
@@ -146,7 +149,7 @@ def purge(
     where = _permitted(operations, queue, token)
 
     def delete(some: Sequence[bytes]) -> Call[list[Outcome[None]]]:
-        return calls.delete(where, operations.limits, some, calls.new_nonce(), letters_only=True)
+        return store.messages.delete(where, operations.limits, some, new_nonce(), letters_only=True)
 
     return (yield from _change(operations, where, ids, chosen, delete))
 

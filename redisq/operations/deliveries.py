@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from redisq import store
 from redisq.body import codec
 from redisq.errors import InvalidMessage, LeaseLost, MessageTooLarge
 from redisq.model.delivery import Claimed, Failure, Receipt
@@ -22,7 +23,7 @@ from redisq.model.queue import MAX_BYTES_CEILING
 from redisq.operations.caller import Operations
 from redisq.operations.flow import Flow, settled
 from redisq.operations.options import LONGEST
-from redisq.store import calls, keys
+from redisq.store import keys
 from redisq.store.keys import PartitionKeys
 
 T = TypeVar("T")
@@ -102,20 +103,20 @@ def complete(
     where, proof = _permitted(operations, queue, id, receipt, token)
     try:
         encoded = codec.encode(result, MAX_BYTES_CEILING)
-        (outcome,) = yield calls.complete(where, operations.limits, [(proof, encoded)])
+        (outcome,) = yield store.deliveries.complete(where, operations.limits, [(proof, encoded)])
         if isinstance(outcome, LeaseLost):
             yield from _refuse_again(where, proof)
         settled(outcome)
     except InvalidMessage as error:
         failure = Failure(proof, _rejection(error), cause="rejected", final=True)
-        (outcome,) = yield calls.fail(where, operations.limits, [failure])
+        (outcome,) = yield store.deliveries.fail(where, operations.limits, [failure])
         settled(outcome)
         raise
 
 
 def _refuse_again(where: PartitionKeys, proof: Receipt) -> Flow[None]:
     """Raise what was raised before, if this delivery ended by a result that Redis found too large."""
-    (found,) = yield calls.get(where, [proof.id])
+    (found,) = yield store.messages.get(where, [proof.id])
     error = found.error if isinstance(found, Message) and found.attempts == proof.attempt else None
     if error is not None and (error["reason"], error["type"]) == ("rejected", MessageTooLarge.__name__):
         raise MessageTooLarge(error["message"])
@@ -148,7 +149,7 @@ def fail(
     kind, text = error
     encoded = codec.encode({"type": _valid(kind, _TYPE_TEXT), "message": _valid(text, _ERROR_TEXT)})
     failure = Failure(proof, encoded, cause="rejected" if final else "failed", delay=retry_after, final=final)
-    (outcome,) = yield calls.fail(where, operations.limits, [failure])
+    (outcome,) = yield store.deliveries.fail(where, operations.limits, [failure])
     delay: float | None = settled(outcome)
     return delay
 
@@ -163,7 +164,7 @@ def renew(
     """
     where, proof = _permitted(operations, queue, id, receipt, token)
     at = datetime.now(UTC)
-    (outcome,) = yield calls.renew(where, operations.limits, [(proof, progress)])
+    (outcome,) = yield store.deliveries.renew(where, operations.limits, [(proof, progress)])
     lease: float = settled(outcome)
     return Renewed(at + timedelta(seconds=lease), lease)
 
@@ -175,7 +176,7 @@ def release(operations: Operations, queue: str, id: str | uuid.UUID, receipt: ob
         LeaseLost: the delivery no longer holds the message.
     """
     where, proof = _permitted(operations, queue, id, receipt, token)
-    (outcome,) = yield calls.release(where, operations.limits, [proof])
+    (outcome,) = yield store.deliveries.release(where, operations.limits, [proof])
     settled(outcome)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
+from redisq import store
 from redisq.body import schemas
 from redisq.errors import InvalidDefinition, InvalidSettings, Unavailable
 from redisq.model.audit import Finding, Judgement, Look, Survey
@@ -20,7 +21,7 @@ from redisq.model.queue import QueueStats
 from redisq.operations import findings, options
 from redisq.operations.caller import Operations
 from redisq.operations.flow import Flow
-from redisq.store import calls, keys
+from redisq.store import keys
 from redisq.store.keys import PartitionKeys
 from redisq.tokens.scopes import is_queue
 
@@ -121,7 +122,9 @@ class _Audit:
     def _look(self, doubts: _Doubts, structure: str, slices: int, slice: int) -> Flow[None]:
         count, cursor = _PAGES[structure], None
         while cursor != b"0":
-            look: Look = yield calls.look(self._where, structure, cursor or b"0", count, _PAGE_BYTES, slices, slice)
+            look: Look = yield store.audit.look(
+                self._where, structure, cursor or b"0", count, _PAGE_BYTES, slices, slice
+            )
             doubts.take(structure, look)
             cursor = look.cursor
 
@@ -130,7 +133,7 @@ class _Audit:
         judged = 0
         while judged < len(doubts):
             some = doubts[judged : judged + _DOUBTS]
-            judgement: Judgement = yield calls.audit(
+            judgement: Judgement = yield store.audit.audit(
                 self._where, limits, structure, some, _PAGE_BYTES, fix=self._fix, who=who
             )
             for problem in judgement.problems:
@@ -154,14 +157,14 @@ def examine(operations: Operations, queue: str, token: str | None, *, fix: bool)
     where = operations.keys_of(queue)
     operations.authorise("admin", queue, token)
     options.switch_of("fix=", fix)
-    survey: Survey = yield calls.survey(where, operations.limits)
+    survey: Survey = yield store.audit.survey(where, operations.limits)
     found = list(findings.of_survey(queue, survey))
     found += _of_schema(queue, survey)
     if survey.sound:
         audit = _Audit(operations, where, fix=fix)
         yield from audit.run(survey)
         problems = list(audit.findings())
-        stats: QueueStats = yield calls.stats(where)
+        stats: QueueStats = yield store.queues.stats(where)
         sound = not any(finding.remains for finding in problems)
         found += [*problems, *findings.of_stats(queue, survey, stats, sound=sound)]
     return _sorted(found)
@@ -184,11 +187,13 @@ def examine_server(operations: Operations, token: str | None, *, scan: bool, fix
     options.switch_of("scan=", scan)
     options.switch_of("fix=", fix)
     registry = keys.queues_key(operations.settings.namespace)
-    known: Mapping[str, int] = yield calls.registry(registry)  # when this is answered and INFO is not, INFO is refused
+    known: Mapping[str, int] = yield store.queues.registry(
+        registry
+    )  # when this is answered and INFO is not, INFO is refused
     found: list[Finding] = yield from _entries(registry, known, fix)
     sent = time.time()
     try:
-        server_time, told = yield calls.info(registry)
+        server_time, told = yield store.audit.info(registry)
     except Unavailable:
         found.append(findings.found("server-silent"))
     else:
@@ -205,8 +210,8 @@ def _entries(registry: str, known: Mapping[str, int], fix: bool) -> Flow[list[Fi
     broken = sorted(name for name, partitions in known.items() if is_queue(name) and not partitions)
     for queue in broken:
         if fix:
-            yield calls.unregister(registry, queue)
-            yield calls.register(registry, queue, 1)
+            yield store.queues.unregister(registry, queue)
+            yield store.queues.register(registry, queue, 1)
         found.append(findings.found("entry-broken", queue, fixed=int(fix)))
     if strange := sorted(name for name in known if not is_queue(name)):
         shown = tuple(repr(name[:40]) for name in strange[:_EXAMPLES])
@@ -222,20 +227,20 @@ def _search(operations: Operations, registry: str, fix: bool) -> Flow[list[Findi
     cursor: bytes | None = None
     while cursor != b"0":
         names: list[str]
-        cursor, names = yield calls.scan(registry, keys.keys_pattern(namespace), cursor or b"0")
+        cursor, names = yield store.audit.scan(registry, keys.keys_pattern(namespace), cursor or b"0")
         for name in names:
             if read := keys.read_key(namespace, name):
                 queues.add(read[0])
             elif name != registry and not name.startswith(rates):
                 strange.add(name)
     found = list[Finding]()
-    known: Mapping[str, int] = yield calls.registry(registry)  # now: a queue is entered before it has a key
+    known: Mapping[str, int] = yield store.queues.registry(registry)  # now: a queue is entered before it has a key
     for queue in sorted(queues - known.keys()):
-        survey: Survey = yield calls.survey(operations.keys_of(queue), operations.limits)
+        survey: Survey = yield store.audit.survey(operations.keys_of(queue), operations.limits)
         if set(survey.types.values()) == {"none"}:
             continue  # it was dropped meanwhile
         if fix:
-            yield calls.register(registry, queue, 1)
+            yield store.queues.register(registry, queue, 1)
         found.append(findings.found("queue-unregistered", queue, fixed=int(fix)))
     if strange:
         shown = tuple(sorted(strange)[:_EXAMPLES])

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from redisq import store
 from redisq.errors import QueueNotFound
 from redisq.model.queue import QueueStats
 from redisq.operations.caller import Operations
 from redisq.operations.flow import Flow
-from redisq.store import calls, keys
+from redisq.store import keys
 
 
 def check(
@@ -25,10 +26,10 @@ def check(
     """
     where = operations.keys_of(queue)
     operations.authorise(op, queue, token)
-    known: Mapping[str, int] = yield calls.registry(keys.queues_key(operations.settings.namespace))
+    known: Mapping[str, int] = yield store.queues.registry(keys.queues_key(operations.settings.namespace))
     if queue in known:
         return
-    found: QueueStats = yield calls.stats(where)
+    found: QueueStats = yield store.queues.stats(where)
     if found == QueueStats(queue):  # else it exists, though another program took it out of the registry
         may = visible or operations.visible(token)
         raise QueueNotFound(f"There is no queue {queue}. {_nearest(queue, list(known), may)}".rstrip())
@@ -40,7 +41,7 @@ def stats(
     """Count what a queue holds, in one call as a rule; raises as `check` does."""
     where = operations.keys_of(queue)
     operations.authorise("stats", queue, token)
-    found: QueueStats = yield calls.stats(where)
+    found: QueueStats = yield store.queues.stats(where)
     if found == QueueStats(queue):
         yield from check(operations, queue, "stats", token, visible)
     return found

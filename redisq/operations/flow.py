@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from redisq.errors import RedisQError
-from redisq.store.calls import Call
+from redisq.store.call import Call
 
 T = TypeVar("T")
 

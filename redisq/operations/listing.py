@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from redisq import store
 from redisq.errors import Indeterminate, InvalidArgument
 from redisq.link.faults import is_cut
 from redisq.model.listing import Listed, Page
 from redisq.operations import options
 from redisq.operations.caller import Operations
 from redisq.operations.flow import Flow
-from redisq.store import calls
-from redisq.store.calls import BATCH
+from redisq.store.call import BATCH
 from redisq.store.keys import PartitionKeys
 
 #: what can be listed, by the names of `QueueStats` -> the structure it is read from
@@ -56,7 +56,7 @@ def _read(operations: Operations, where: PartitionKeys, structure: str, cursor: 
         wanted = limit - len(found)
         asked = min(wanted, portion.most)
         try:
-            part: Page = yield calls.page(where, structure, cursor, asked, _SHORT)
+            part: Page = yield store.listing.page(where, structure, cursor, asked, _SHORT)
         except Indeterminate as error:
             if not is_cut(error):
                 raise

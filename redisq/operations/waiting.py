@@ -11,13 +11,14 @@ from __future__ import annotations
 import time
 import uuid
 
+from redisq import store
 from redisq.errors import RedisQError
 from redisq.model.message import Message
 from redisq.operations import options
 from redisq.operations.caller import Operations
 from redisq.operations.flow import Flow, Pause
-from redisq.store import calls, keys
-from redisq.store.replies import Outcome
+from redisq.store import keys
+from redisq.store.reply import Outcome
 
 _FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.25  # seconds between looks
 _FEW_QUEUES = 6  # with more than these the looks get rarer
@@ -36,7 +37,7 @@ def get_message(
     name, seconds = keys.known_id(id), 0.0 if wait is None else options.seconds_of("wait=", wait)
     end = time.monotonic() + seconds
     if not seconds:
-        return _read((yield calls.get(where, [name])))
+        return _read((yield store.messages.get(where, [name])))
     operations.waits[queue] += 1
     try:
         return (yield from _wait(operations, queue, name, token, end))
@@ -50,7 +51,7 @@ def _wait(operations: Operations, queue: str, name: bytes, token: str | None, en
     where, pause, began = operations.keys_of(queue), _FIRST_LOOK, time.monotonic()
     ended: bytes | None = None
     while True:
-        message = _read((yield calls.get(where, [name])))
+        message = _read((yield store.messages.get(where, [name])))
         while True:
             left = end - time.monotonic()
             if message.finished or left <= 0:
@@ -60,10 +61,12 @@ def _wait(operations: Operations, queue: str, name: bytes, token: str | None, en
             if pause < _LONGEST_LOOK:  # most waits are short
                 pause = min(pause * 1.5, _LONGEST_LOOK)
                 if pause == _LONGEST_LOOK:
-                    ended = yield calls.ended(where)  # before the look that follows: what ends after it shows later
+                    ended = yield store.messages.ended(
+                        where
+                    )  # before the look that follows: what ends after it shows later
                 break
             pause = _pause_of(len(operations.waits), time.monotonic() - began)
-            before, ended = ended, (yield calls.ended(where))
+            before, ended = ended, (yield store.messages.ended(where))
             if ended is None or ended != before or time.monotonic() >= end:
                 break
 

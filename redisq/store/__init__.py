@@ -2,3 +2,7 @@
 
 Imports: body, errors, model, tokens.
 """
+
+from redisq.store import applications, audit, dead_letters, deliveries, listing, messages, queues, rates
+
+__all__ = ["applications", "audit", "dead_letters", "deliveries", "listing", "messages", "queues", "rates"]

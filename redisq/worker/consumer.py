@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from redisq import store
 from redisq.body import codec
 from redisq.claims.bell import Bell
 from redisq.claims.claimer import Claimer, Request, Taken
@@ -19,8 +20,7 @@ from redisq.errors import InvalidMessage, RedisQError, Unavailable
 from redisq.link.aio import AsyncLink
 from redisq.model.delivery import Claim, Claimed
 from redisq.runtime import failpoints, logs
-from redisq.store import calls
-from redisq.store.calls import Limits
+from redisq.store.call import Limits, new_nonce
 from redisq.store.keys import PartitionKeys, id_text
 from redisq.worker.burst import Burst
 from redisq.worker.handlers.delivery import Delivery
@@ -99,7 +99,7 @@ class Consumer:
 
     async def run(self, burst: Burst | None) -> None:
         """Claim and run until stopped, or until the burst is over."""
-        nonce, failures, asked = calls.new_nonce(), 0, 0
+        nonce, failures, asked = new_nonce(), 0, 0
         self._burst = burst
         self._claimer.start()
         while not (self._stopped.is_set() or (burst is not None and burst.is_over)):
@@ -117,7 +117,7 @@ class Consumer:
                 self.fetches.succeeded()
                 if failures:
                     self._claimer.hold()
-                failures, nonce = 0, calls.new_nonce()
+                failures, nonce = 0, new_nonce()
                 if self._seat is not None:
                     self._seat.claimed(len(claim.deliveries), claim.wait == 0)
                 if claim.wait == 0:
@@ -244,7 +244,7 @@ class Consumer:
             try:
                 more = True
                 while more:
-                    _, more, wait = await self._link.call(calls.sweep(self._keys, self._limits))
+                    _, more, wait = await self._link.call(store.deliveries.sweep(self._keys, self._limits))
             except RedisQError as error:
                 log.debug("queue %s: not swept: %s", self._keys.queue, error, extra=self._about())
             except Exception:  # a fault of ours may not stop the sweeping
@@ -372,7 +372,7 @@ class Consumer:
     async def leave(self) -> None:
         """Send what is left, and be forgotten by Redis."""
         await self._outbox.drained()
-        await self._link.call(calls.leave(self._keys, self._limits, self._worker))
+        await self._link.call(store.deliveries.leave(self._keys, self._limits, self._worker))
 
     async def close(self) -> None:
         """End threads and tasks, close connections."""

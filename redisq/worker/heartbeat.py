@@ -11,14 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from redisq import store
 from redisq.claims.identity import about
 from redisq.claims.policy import beat_after
 from redisq.errors import LeaseLost, RedisQError
 from redisq.link.sync import Link
 from redisq.runtime import logs
 from redisq.settings import Settings
-from redisq.store import calls
-from redisq.store.calls import BATCH, Limits
+from redisq.store.call import BATCH, Limits
 from redisq.store.keys import PartitionKeys
 from redisq.worker.handlers.delivery import Delivery
 
@@ -121,7 +121,7 @@ class Heartbeat(threading.Thread):
         progress = [delivery._progress for delivery in due]
         batch = [(delivery._receipt, value) for delivery, value in zip(due, progress, strict=True)]
         try:
-            outcomes = self._link.call(calls.renew(leases.keys, leases.limits, batch))
+            outcomes = self._link.call(store.deliveries.renew(leases.keys, leases.limits, batch))
         except RedisQError as error:
             queue = leases.keys.queue
             log.warning("queue %s: leases not renewed: %s", queue, error, extra=about(self._worker, queue))

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from redisq import store
 from redisq.body import codec
 from redisq.claims.identity import about
 from redisq.claims.policy import pause_after
@@ -15,8 +16,7 @@ from redisq.errors import MessageTooLarge, RedisQError, Unavailable
 from redisq.link.aio import AsyncLink
 from redisq.model.delivery import Failure
 from redisq.runtime import failpoints, logs
-from redisq.store import calls
-from redisq.store.calls import BATCH, Call, Limits
+from redisq.store.call import BATCH, Call, Limits
 from redisq.store.keys import PartitionKeys
 from redisq.worker.handlers.delivery import Delivery
 
@@ -112,16 +112,20 @@ class Outbox:
             results = _take(self._completions, lambda item: len(item[1]))
             done = [(delivery._receipt, result) for delivery, result in results]
             deliveries = [delivery for delivery, _ in results]
-            await self._send(lambda: calls.complete(keys, limits, done), self._completions, results, deliveries)
+            await self._send(
+                lambda: store.deliveries.complete(keys, limits, done), self._completions, results, deliveries
+            )
         if self._failures:
             errors = _take(self._failures, lambda item: len(item[1].error))
             failed = [failure for _, failure in errors]
             deliveries = [delivery for delivery, _ in errors]
-            await self._send(lambda: calls.fail(keys, limits, failed), self._failures, errors, deliveries)
+            await self._send(lambda: store.deliveries.fail(keys, limits, failed), self._failures, errors, deliveries)
         if self._releases:
             released = _take(self._releases, lambda _: 0)
             receipts = [delivery._receipt for delivery in released]
-            await self._send(lambda: calls.release(keys, limits, receipts), self._releases, released, released)
+            await self._send(
+                lambda: store.deliveries.release(keys, limits, receipts), self._releases, released, released
+            )
 
     async def _send(
         self, make: Callable[[], Call[Any]], source: deque[Any], items: list[Any], deliveries: Sequence[Delivery]

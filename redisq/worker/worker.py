@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
-from redisq import preload
+from redisq import preload, store
 from redisq.claims.identity import about, process_name
 from redisq.claims.suspects import Suspects
 from redisq.errors import InvalidArgument, RedisQError, Unavailable, WorkerError
@@ -20,7 +20,7 @@ from redisq.operations import options
 from redisq.operations.caller import Operations, limits_of
 from redisq.runtime import logs, loops, process
 from redisq.settings import Settings
-from redisq.store import calls, keys
+from redisq.store import keys
 from redisq.tokens.token import Credentials
 from redisq.worker.burst import Burst
 from redisq.worker.consumer import Consumer
@@ -297,7 +297,7 @@ class Worker:
     async def _look_around(self, link: AsyncLink, namespace: str) -> None:
         """Warn of handlers whose queue does not exist: so look slips in its name, the namespace and the server."""
         try:
-            registry = await link.call(calls.registry(keys.queues_key(namespace)))
+            registry = await link.call(store.queues.registry(keys.queues_key(namespace)))
             server = (await link.endpoint()).server
         except RedisQError as error:
             log.debug("queues not listed: %s", error, extra=about(self._name))

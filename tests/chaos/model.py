@@ -11,7 +11,7 @@ from typing import Any
 
 from redisq import LeaseLost, MessageConflict, MessageNotFound, RedisQError
 from redisq.model.delivery import Receipt
-from redisq.store.calls import Limits
+from redisq.store.call import Limits
 
 Refusal = type[RedisQError] | None
 

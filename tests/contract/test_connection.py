@@ -30,13 +30,14 @@ from redisq import (
     Settings,
     Status,
     Unavailable,
+    store,
 )
 from redisq.link.conversation import Failed, converse
 from redisq.link.endpoint import Endpoint
 from redisq.link.faults import classify
 from redisq.link.server import Server
 from redisq.operations.batches import _CHUNK
-from redisq.store import calls
+from redisq.store.call import Call
 from redisq.store.keys import partition_keys
 from tests.proxy import Proxy, script, until
 
@@ -350,7 +351,7 @@ def test_a_call_that_is_answered_at_once_begins_no_conversation(
     """Beginning one is most of what a link does in Python. See `opening`."""
     mq, begun = through(), []
 
-    def spy(call: calls.Call[Any], *args: Any, **how: Any) -> Any:
+    def spy(call: Call[Any], *args: Any, **how: Any) -> Any:
         begun.append(call.script.name)
         return converse(call, *args, **how)
 
@@ -458,7 +459,7 @@ def test_an_error_of_tls_counts_as_a_lost_connection() -> None:
 
 
 def test_a_lost_reply_stays_in_doubt_when_no_connection_is_free_for_the_repeat() -> None:
-    call, server = calls.get(partition_keys("ns", QUEUE), [b"x" * 16]), Server("host:6379")
+    call, server = store.messages.get(partition_keys("ns", QUEUE), [b"x" * 16]), Server("host:6379")
     server.judge("", strict=False)
     server.permitted.add(call.script.sha)
     conversation = converse(call, server, 60.0, lambda: 0.0)

@@ -14,7 +14,7 @@ from redisq import AsyncRedisQ, Delivery, RedisQ, Reject, Settings, Status, Work
 from redisq.claims.claimer import Claimer, Request, Taken
 from redisq.link.aio import AsyncLink
 from redisq.operations.caller import limits_of
-from redisq.store import calls
+from redisq.store.call import new_nonce
 from redisq.store.keys import id_text, partition_keys
 from tests.conftest import settings_for
 
@@ -104,7 +104,7 @@ class Claims:
         self.claimer = Claimer(partition_keys(settings.namespace, "orders"), limits_of(settings), self._link)
 
     async def take(self, count: int) -> tuple[Taken, int]:
-        request, failures = Request("w-1", calls.new_nonce(), count, count, alone=True), 0
+        request, failures = Request("w-1", new_nonce(), count, count, alone=True), 0
         async with asyncio.timeout(30):
             while True:
                 try:

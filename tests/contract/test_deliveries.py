@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from redisq import InvalidMessage, LeaseLost, MessageTooLarge, Status, async_client, tokens
+from redisq import InvalidMessage, LeaseLost, MessageTooLarge, Status, async_client, store, tokens
 from redisq.errors import Forbidden, MessageNotFound
 from redisq.operations import deliveries
 from redisq.operations.caller import Operations
 from redisq.operations.deliveries import Delivered
 from redisq.operations.flow import Flow
-from redisq.store import calls
+from redisq.store.call import new_nonce
 from tests.conftest import CREDENTIALS, Async, Raw
 
 QUEUE = "orders"
@@ -43,7 +43,7 @@ def delivered(raw: Raw, mq: Any, *requests: Any) -> list[Delivered]:
     for request in requests:
         mq.queue_message(QUEUE, request)
     limits = Operations(raw.settings).limits
-    claim = raw.link.call(calls.claim(raw.keys, limits, "w", calls.new_nonce(), len(requests)))
+    claim = raw.link.call(store.deliveries.claim(raw.keys, limits, "w", new_nonce(), len(requests)))
     opened, unreadable = deliveries.open_claimed(QUEUE, claim.deliveries, datetime.now(UTC))
     assert unreadable == []
     return opened

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from redisq import RedisQ, Status, Worker, embedded
-from redisq.store import calls
+from redisq import RedisQ, Status, Worker, embedded, store
 from tests.conftest import settings_for
 
 
@@ -24,7 +23,7 @@ def test_one_fault_stops_no_background_work(
 ) -> None:
     settings = settings_for(real_server.url, namespace, lease=0.6, grace=5)
     worker = Worker(settings=settings)
-    works, faults = getattr(calls, broken), []
+    works, faults = getattr(store.deliveries, broken), []
 
     def faulty(*args: Any, **options: Any) -> Any:
         if not faults:
@@ -32,7 +31,7 @@ def test_one_fault_stops_no_background_work(
             raise ZeroDivisionError("a fault of our own")
         return works(*args, **options)
 
-    monkeypatch.setattr(calls, broken, faulty)
+    monkeypatch.setattr(store.deliveries, broken, faulty)
 
     @worker.handler("orders")
     async def work(delivery: Any) -> str:

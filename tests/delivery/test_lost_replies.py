@@ -11,11 +11,11 @@ from collections.abc import Callable
 import pytest
 
 from redisq import AsyncRedisQ, Delivery, RedisQ, Settings, Status, Worker, embedded
+from redisq.store.record import Record
 from tests.conftest import Raw, settings_for
 from tests.delivery.conftest import QUEUE, messages, spread
 from tests.delivery.staff import PATIENCE, working
 from tests.proxy import Proxy, script, until
-from tests.scripts.conftest import Record
 
 _NONCE = re.compile(rb"\$12\r\n([\w-]{12})\r\n")  # of a claim, among its arguments; a repeat has the same
 SIDE_BY_SIDE = 20

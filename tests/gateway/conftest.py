@@ -17,7 +17,7 @@ import uvicorn
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
-from redisq import AsyncRedisQ, Credentials, RedisQ, Settings, embedded, tokens
+from redisq import AsyncRedisQ, Credentials, RedisQ, Settings, embedded, store, tokens
 from redisq.body import codec
 from redisq.errors import InvalidCredentials
 from redisq.gateway.access.registry import LiveRegistry
@@ -28,7 +28,7 @@ from redisq.link.sync import Link
 from redisq.operations import applications
 from redisq.operations.caller import limits_of
 from redisq.operations.flow import Flow
-from redisq.store import calls
+from redisq.store.call import new_nonce
 from redisq.store.keys import id_text, partition_keys
 from redisq.tokens import Grant
 from redisq.tokens.applications import Application, MasterKey
@@ -208,9 +208,11 @@ def finish(gateway: Gateway) -> Callable[[str], None]:
         keys, limits = partition_keys(settings.namespace, QUEUE), limits_of(settings)
         link = Link(settings)
         try:
-            (delivery,) = link.call(calls.claim(keys, limits, "w", calls.new_nonce(), 1)).deliveries
+            (delivery,) = link.call(store.deliveries.claim(keys, limits, "w", new_nonce(), 1)).deliveries
             assert id_text(delivery.receipt.id) == id
-            assert link.call(calls.complete(keys, limits, [(delivery.receipt, codec.encode("done"))])) == [None]
+            assert link.call(store.deliveries.complete(keys, limits, [(delivery.receipt, codec.encode("done"))])) == [
+                None
+            ]
         finally:
             link.close()
 

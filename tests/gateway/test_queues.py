@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from redisq import Definition
+from redisq import Definition, store
 from redisq.body import codec
 from redisq.link.sync import Link
 from redisq.model.delivery import Failure
 from redisq.operations.caller import limits_of
-from redisq.store import calls
+from redisq.store.call import new_nonce
 from redisq.store.keys import partition_keys
 from tests.gateway.conftest import QUEUE, Gateway
 
@@ -131,9 +131,9 @@ def die(gateway: Gateway) -> None:
     link = Link(settings)
     keys, limits = partition_keys(settings.namespace, QUEUE), limits_of(settings)
     try:
-        claimed = link.call(calls.claim(keys, limits, "w", calls.new_nonce(), 10)).deliveries
+        claimed = link.call(store.deliveries.claim(keys, limits, "w", new_nonce(), 10)).deliveries
         error = codec.encode({"type": "Broken", "message": "it is broken"})
         failures = [Failure(one.receipt, error, final=True) for one in claimed]
-        assert link.call(calls.fail(keys, limits, failures)) == [None] * len(failures)
+        assert link.call(store.deliveries.fail(keys, limits, failures)) == [None] * len(failures)
     finally:
         link.close()

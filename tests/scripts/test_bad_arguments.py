@@ -13,7 +13,7 @@ import pytest
 
 from redisq import embedded
 from redisq.errors import RedisQError
-from redisq.store.calls import Call
+from redisq.store.call import Call
 from tests.conftest import REAL_SERVERS, start
 from tests.scripts.cases import CASES
 from tests.scripts.conftest import Orders

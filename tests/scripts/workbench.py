@@ -13,7 +13,7 @@ from typing import Any
 from redisq import RedisQ
 from redisq.errors import RedisQError
 from redisq.store import scripts
-from redisq.store.calls import Call
+from redisq.store.call import Call
 from tests.scripts.cases import CASES, everything
 from tests.scripts.conftest import Orders
 from tests.scripts.frozen import FULL, ROOMY, Command, Freezer, Frozen, malformed

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import redis
 
-from redisq import RedisQ, Unavailable, embedded, tokens
+from redisq import RedisQ, Unavailable, embedded, store, tokens
 from redisq.link.sync import Link
 from redisq.operations.caller import limits_of
 from redisq.settings import Settings
-from redisq.store import acl, calls, scripts
+from redisq.store import acl, scripts
+from redisq.store.call import new_nonce
 from redisq.store.keys import partition_keys, queues_key
 from redisq.tokens import Credentials
 from redisq.tokens.applications import MasterKey
@@ -264,7 +265,9 @@ def test_such_a_user_can_work_on_its_queue_alone(
     link, limits = Link(settings), limits_of(settings)
 
     def claim(name: str) -> Any:
-        return link.call(calls.claim(partition_keys(namespace, name), limits, "w", calls.new_nonce(), 9)).deliveries
+        return link.call(
+            store.deliveries.claim(partition_keys(namespace, name), limits, "w", new_nonce(), 9)
+        ).deliveries
 
     with RedisQ(settings=settings) as mq:
         for name, id in ids.items():
@@ -289,18 +292,18 @@ def test_such_a_user_can_work_on_its_queue_alone(
             id, other = mq.queue_messages(name, [1, 2])
             keys = partition_keys(namespace, name)
             one, two = claim(name)
-            assert link.call(calls.renew(keys, limits, [(one.receipt, b"")]))
-            assert link.call(calls.complete(keys, limits, [(one.receipt, b"\x01")])) == [None]
-            assert link.call(calls.release(keys, limits, [two.receipt])) == [None]
+            assert link.call(store.deliveries.renew(keys, limits, [(one.receipt, b"")]))
+            assert link.call(store.deliveries.complete(keys, limits, [(one.receipt, b"\x01")])) == [None]
+            assert link.call(store.deliveries.release(keys, limits, [two.receipt])) == [None]
             (two,) = claim(name)
-            link.call(calls.fail(keys, limits, [_final(two.receipt)]))
+            link.call(store.deliveries.fail(keys, limits, [_final(two.receipt)]))
             assert mq.get_message(name, id).result == 1
             assert (mq.stats(name).dead, mq.redrive(name), mq.get_message(name, other).status) == (1, 1, "PENDING")
             mq.delete_message(name, other)
             mq.define(name, paused=True)
             mq.sweep(name)
             assert [finding for finding in mq.doctor(name) if finding.severity == "error"] == []
-            link.call(calls.leave(keys, limits, "w"))
+            link.call(store.deliveries.leave(keys, limits, "w"))
             mq.drop(name)
     link.close()
     assert everything(below, namespace) == before
@@ -329,10 +332,10 @@ def test_partitions_are_within_the_rules(user: Callable[..., Settings], own: emb
     settings = user("shop", "queue:orders")
     link, limits = Link(settings), limits_of(settings)
     where = partition_keys(settings.namespace, "orders", 3, 8)
-    assert link.call(calls.queue(where, limits, [new()])) == [None]
+    assert link.call(store.messages.queue(where, limits, [new()])) == [None]
     for name in ("orders2", "mail"):
         with pytest.raises(Unavailable, match=REFUSED):
-            link.call(calls.queue(partition_keys(settings.namespace, name, 3, 8), limits, [new()]))
+            link.call(store.messages.queue(partition_keys(settings.namespace, name, 3, 8), limits, [new()]))
     link.close()
 
 

@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 from redis import exceptions
 
+from redisq import store
 from redisq.errors import Indeterminate, MessageConflict, QueueFull, Unavailable
 from redisq.link import conversation
 from redisq.link.circuit import LONGEST_PAUSE
 from redisq.link.conversation import WITHHELD, Command, Conversation, Failed, Pause, Tried, converse, opening
 from redisq.link.server import Server
-from redisq.store import calls, scripts
-from redisq.store.calls import Call
-from redisq.store.replies import nothing, outcomes
+from redisq.store import scripts
+from redisq.store.call import Call
+from redisq.store.reply import nothing, outcomes
 
-CALL = calls.unregister("ns:1:queues", "orders")
+CALL = store.queues.unregister("ns:1:queues", "orders")
 LOST = Failed(exceptions.ConnectionError("Connection closed by server."), sent=True)
 REFUSED = Failed(exceptions.ConnectionError("Error 111 connecting to host:6379. Connection refused."), sent=False)
 LATE = Failed(exceptions.TimeoutError("Timeout reading from socket"), sent=True)
@@ -136,7 +137,7 @@ def test_a_script_is_called_by_its_hash() -> None:
 
 
 def test_the_reply_is_decoded() -> None:
-    call = calls.register("ns:1:queues", "orders", 1)
+    call = store.queues.register("ns:1:queues", "orders", 1)
     server = sound()
     server.permitted.add(call.script.sha)
     talk = converse(call, server, 1.0, lambda: 0.0)
@@ -502,7 +503,7 @@ def test_before_its_first_call_a_script_is_asked_about_once() -> None:
 def test_each_script_is_asked_about() -> None:
     server = stranger()
     Talk([], b"OK", server=server).run()
-    other = calls.registry("ns:1:queues")
+    other = store.queues.registry("ns:1:queues")
     step = next(converse(other, server, 1.0, lambda: 0.0))
     assert isinstance(step, Command)
     assert step.parts[0] == b"EVAL"

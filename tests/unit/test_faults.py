@@ -20,14 +20,13 @@ from redis import _parsers as parsers
 from redis import exceptions
 from redis._parsers.encoders import Encoder
 
-from redisq import QueueFull, Settings, Unavailable
+from redisq import QueueFull, Settings, Unavailable, store
 from redisq.errors import Indeterminate, RedisQError
 from redisq.link.conversation import Failed, report
 from redisq.link.endpoint import Endpoint
 from redisq.link.faults import classify
 from redisq.link.server import Server
 from redisq.link.sync import Link
-from redisq.store import calls
 from redisq.store.keys import partition_keys
 
 SHA = "69b0eae4950c2cac1f4cc3bb50d54cdc9fe27c11"
@@ -249,7 +248,7 @@ def error_of_a_call(port: int) -> Unavailable:
     url = f"redis://someone:{PASSWORD}@127.0.0.1:{port}/0"
     link = Link(Settings(url=url, auth="none", retry_deadline=0, command_timeout=0.05, connect_timeout=0.05))
     with closing(link), pytest.raises(Unavailable) as raised:
-        link.call(calls.stats(partition_keys("ns", "orders")))
+        link.call(store.queues.stats(partition_keys("ns", "orders")))
     return raised.value
 
 

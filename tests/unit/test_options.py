@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from redisq import AsyncRedisQ, Credentials, InvalidMessage, MessageConflict, RedisQ, Settings
+from redisq import AsyncRedisQ, Credentials, InvalidMessage, MessageConflict, RedisQ, Settings, store
 from redisq.operations.caller import Operations
 from redisq.operations.options import LONGEST, delay_of, id_of, life_of, priority_of
-from redisq.store import calls
-from redisq.store.calls import Call, NewMessage
+from redisq.store.call import Call, milliseconds
 from redisq.store.keys import derived_id, given_id
+from redisq.store.messages import NewMessage
 
 NOW = datetime(2026, 12, 24, 17, 0, 0, 250_000, tzinfo=UTC)
 BERLIN = timezone(timedelta(hours=1))
@@ -86,7 +86,7 @@ def test_a_life_is_never_so_short_that_it_is_for_ever() -> None:
     assert [life_of(value) for value in (None, 60, 0.5, LONGEST)] == [None, 60, 0.5, LONGEST]
     shortest = life_of(1e-12)
     assert shortest is not None
-    assert calls.milliseconds(shortest) == 1
+    assert milliseconds(shortest) == 1
 
 
 @pytest.mark.parametrize("key", ["", "x" * 513, b"key", 5, ["key"], "\ud800", True], ids=ascii)
@@ -113,8 +113,8 @@ def test_a_key_and_an_id_together_are_refused() -> None:
 def sent(monkeypatch: pytest.MonkeyPatch, operations: Operations, **options: Any) -> NewMessage:
     """Give the message that a flow wants to send."""
     made: list[NewMessage] = []
-    build = calls.put
-    monkeypatch.setattr(calls, "put", lambda where, limits, new: made.append(new) or build(where, limits, new))
+    build = store.messages.put
+    monkeypatch.setattr(store.messages, "put", lambda where, limits, new: made.append(new) or build(where, limits, new))
     flow = operations.queue_message("orders", {"sku": "A-1"}, None, **options)
     assert isinstance(next(flow), Call)  # the registry
     assert isinstance(flow.send(1), Call)  # the schema

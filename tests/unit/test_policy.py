@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redisq.claims.policy import claimable, sweep_after
-from redisq.store.calls import BATCH
+from redisq.store.call import BATCH
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from redisq import store
 from redisq.errors import RedisQError
-from redisq.store import calls, replies, scripts
+from redisq.store import scripts
 from redisq.store.keys import apps_key, partition_keys, queues_key, rate_key
+from redisq.store.reply import refusal
 
 lua = pytest.importorskip("lupa.lua51", reason="lupa comes with fakeredis[lua]")
 
@@ -147,12 +149,13 @@ def test_refusals_are_documented_and_understood(name: str) -> None:
     code, errors = code_of(source_of(name)), header_of(name).errors
     assert set(re.findall(r"\{'([A-Z_]+)'", code)) == errors
     for word in errors:
-        assert type(replies._refusal([word.encode(), b"1"])) is not RedisQError
+        assert type(refusal([word.encode(), b"1"])) is not RedisQError
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_call_and_tests_go_with_it(name: str) -> None:
-    assert name == PERMITTED or callable(getattr(calls, name))
+    nouns = [getattr(store, noun) for noun in store.__all__]
+    assert name == PERMITTED or [noun for noun in nouns if callable(getattr(noun, name, None))]
     assert (TESTS / f"test_{name}.py").is_file()
 
 

@@ -109,7 +109,7 @@ def define(
     """
     from redisq.client import RedisQ
     from redisq.model.bounds import check_definition
-    from redisq.store.definitions import stored
+    from redisq.store.queues import stored_setting
 
     given = {
         "max_length": max_length,
@@ -133,7 +133,7 @@ def define(
     if not changes:
         raise typer.BadParameter("Say what to change, for example --lease 60. `redisq queues show` prints what is set.")
     for name, value in check_definition(changes).items():
-        stored(name, value)
+        stored_setting(name, value)
     with RedisQ(url) as mq:
         new = not exists(mq, queue, token)
         before = mq.define(queue, token)

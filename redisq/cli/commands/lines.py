@@ -16,7 +16,7 @@ from redisq.cli import documents, output, streams
 from redisq.client import RedisQ
 from redisq.errors import BatchError, Indeterminate, InvalidMessage, MessageConflict, RedisQError
 from redisq.model.queue import MAX_BYTES_CEILING
-from redisq.store.calls import BATCH
+from redisq.store.call import BATCH
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

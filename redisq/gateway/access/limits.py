@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from redisq import store
 from redisq.errors import RedisQError
 from redisq.gateway.addresses import neighbourhood
 from redisq.gateway.requests.errors import TooManyRequests
 from redisq.gateway.settings import GatewaySettings
 from redisq.link.aio import AsyncLink
 from redisq.settings import Settings
-from redisq.store import calls
 from redisq.store.keys import rate_key
 
 log = logging.getLogger("redisq.gateway.limits")
@@ -133,7 +133,9 @@ class Rates:
             return
         if now < share.empty_until:
             raise TooManyRequests(share.empty_until - now)
-        call = calls.take(rate_key(self._settings.namespace, application), 1 / self._rate, self._burst, self._share)
+        call = store.rates.take(
+            rate_key(self._settings.namespace, application), 1 / self._rate, self._burst, self._share
+        )
         try:
             async with asyncio.timeout(_PATIENCE):
                 share.tokens, wait = await self._link.call(call, waited=self._settings.retry_deadline)  # one try

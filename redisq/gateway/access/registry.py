@@ -9,13 +9,14 @@ import math
 import time
 from collections.abc import Callable, Mapping
 
+from redisq import store
 from redisq.async_client import AsyncRedisQ
 from redisq.errors import Unavailable
 from redisq.gateway.settings import GatewaySettings
 from redisq.model.application import Records
 from redisq.operations.applications import masters_of
 from redisq.operations.flow import Flow
-from redisq.store import calls, keys
+from redisq.store import keys
 from redisq.tokens.applications import Application, Registry
 from redisq.tokens.token import Grant
 
@@ -116,7 +117,7 @@ class LiveRegistry:
 
     def _read(self, known: bytes | None) -> Flow[None]:
         settings = self._mq.settings
-        found: Records | None = yield calls.applications(keys.apps_key(settings.namespace), known)
+        found: Records | None = yield store.applications.applications(keys.apps_key(settings.namespace), known)
         if found is None:
             return
         self._generation, before = found.generation, self._registry

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
+from redisq import store
 from redisq.claims.bell import Bell
 from redisq.claims.claimer import Claimer, Request, Taken
 from redisq.claims.identity import about
@@ -23,8 +24,7 @@ from redisq.gateway.work.bells import Bells
 from redisq.link.aio import AsyncLink
 from redisq.model.delivery import Claimed, Receipt
 from redisq.operations.deliveries import Delivered, open_claimed
-from redisq.store import calls
-from redisq.store.calls import BATCH, Call, Limits
+from redisq.store.call import BATCH, Call, Limits, new_nonce
 from redisq.store.keys import PartitionKeys
 
 log = logging.getLogger("redisq.gateway")
@@ -215,7 +215,7 @@ class Desk:
         """Make a claim, again and again while Redis is away: what was lost of the first one's answer is held for us."""
         count = min(waiter.count, self._most)
         request = Request(
-            waiter.worker or self._worker, waiter.nonce or calls.new_nonce(), count, share_of(count), alone=True
+            waiter.worker or self._worker, waiter.nonce or new_nonce(), count, share_of(count), alone=True
         )
         loop, failures, since = asyncio.get_running_loop(), 0, 0.0
         while True:
@@ -241,7 +241,7 @@ class Desk:
         held = self._fitting(taken.held)
         opened, unreadable = open_claimed(self._keys.queue, held, taken.deadline)
         if unreadable:
-            self._send(calls.fail(self._keys, self._limits, unreadable))
+            self._send(store.deliveries.fail(self._keys, self._limits, unreadable))
         lost = {failure.receipt.id for failure in unreadable}
         receipts = [claimed.receipt for claimed in held if claimed.receipt.id not in lost]
         if not receipts:
@@ -299,7 +299,7 @@ class Desk:
         if rang:
             self._rang = False
             try:
-                await self._link.call(calls.leave(self._keys, self._limits, self._worker))
+                await self._link.call(store.deliveries.leave(self._keys, self._limits, self._worker))
             except RedisQError as error:
                 log.debug("queue %s: leaving: %s", self._keys.queue, error, extra=about(self._worker))
 
@@ -347,10 +347,10 @@ class Desk:
         now = time.monotonic()
         if now >= self._swept_at + _SWEEP_AFTER:
             self._swept_at = now
-            self._send(calls.sweep(self._keys, self._limits))
+            self._send(store.deliveries.sweep(self._keys, self._limits))
 
     def _release(self, receipts: Sequence[Receipt]) -> None:
-        self._send(calls.release(self._keys, self._limits, receipts))
+        self._send(store.deliveries.release(self._keys, self._limits, receipts))
 
     def _send(self, call: Call[Any]) -> None:
         task = asyncio.create_task(self._insist(call))
