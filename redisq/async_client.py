@@ -7,9 +7,8 @@ import copy
 import math
 import uuid
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from redisq.link.aio import AsyncLink
 from redisq.link.coalescer import Coalescer
@@ -17,10 +16,11 @@ from redisq.model.audit import Finding
 from redisq.model.listing import Page
 from redisq.model.message import Message
 from redisq.model.queue import Definition, QueueStats
-from redisq.operations import batches, dead_letters, doctor, listing, waiting
-from redisq.operations.caller import Operations
+from redisq.operations import dead_letters, deletion, doctor, listing, lookup, queueing, queues
+from redisq.operations.caller import Caller
 from redisq.operations.dead_letters import Selection
 from redisq.operations.flow import Aside, Begin, Finish, Flow, Pause
+from redisq.operations.options import Options
 from redisq.runtime.aside import aside
 from redisq.settings import Settings
 from redisq.store.call import Call
@@ -46,41 +46,24 @@ class AsyncRedisQ:
         credentials: Credentials | None = None,
     ) -> None:
         settings = Settings.merged(settings, url)
-        self._operations = Operations(settings, credentials)
+        self._caller = Caller(settings, credentials)
         self._link = AsyncLink(settings)
         self._coalescer = Coalescer(self._link)
 
     @property
     def settings(self) -> Settings:
         """The settings in force."""
-        return self._operations.settings
+        return self._caller.settings
 
     async def queue_message(
         self,
         queue: str,
         message: Any,
         token: str | None = None,
-        *,
-        id: str | uuid.UUID | None = None,
-        delay: float = 0.0,
-        at: datetime | None = None,
-        expires_in: float | None = None,
-        idempotency_key: str | None = None,
-        priority: int = 0,
+        **options: Unpack[Options],
     ) -> str:
         """Queue a message and return its id. See `RedisQ.queue_message`."""
-        flow = self._operations.queue_message(
-            queue,
-            message,
-            token,
-            id=id,
-            delay=delay,
-            at=at,
-            expires_in=expires_in,
-            idempotency_key=idempotency_key,
-            priority=priority,
-        )
-        name, _ = await self._run(flow)
+        name, _ = await self._run(queueing.queue_message(self._caller, queue, message, token, options))
         return name
 
     async def queue_messages(
@@ -91,27 +74,27 @@ class AsyncRedisQ:
         ids: Iterable[str | uuid.UUID] | None = None,
     ) -> list[str]:
         """Queue many messages in few round trips and return their ids. See `RedisQ.queue_messages`."""
-        return await self._run(batches.queue_messages(self._operations, queue, messages, token, ids))
+        return await self._run(queueing.queue_messages(self._caller, queue, messages, token, ids))
 
     async def get_message(
         self, queue: str, id: str | uuid.UUID, token: str | None = None, *, wait: float | None = None
     ) -> Message:
         """Look a message up; with `wait`, when it has finished. See `RedisQ.get_message`."""
-        return await self._run(waiting.get_message(self._operations, queue, id, token, wait))
+        return await self._run(lookup.get_message(self._caller, queue, id, token, wait))
 
     async def delete_message(self, queue: str, id: str | uuid.UUID, token: str | None = None) -> None:
         """Delete a message. See `RedisQ.delete_message`."""
-        await self._run(self._operations.delete_message(queue, id, token))
+        await self._run(deletion.delete_message(self._caller, queue, id, token))
 
     async def get_messages(
         self, queue: str, ids: Iterable[str | uuid.UUID], token: str | None = None
     ) -> list[Message | None]:
         """Look many messages up in few round trips. See `RedisQ.get_messages`."""
-        return await self._run(batches.get_messages(self._operations, queue, ids, token))
+        return await self._run(lookup.get_messages(self._caller, queue, ids, token))
 
     async def delete_messages(self, queue: str, ids: Iterable[str | uuid.UUID], token: str | None = None) -> list[bool]:
         """Delete many messages in few round trips. See `RedisQ.delete_messages`."""
-        return await self._run(batches.delete_messages(self._operations, queue, ids, token))
+        return await self._run(deletion.delete_messages(self._caller, queue, ids, token))
 
     async def dead_letters(
         self,
@@ -125,7 +108,7 @@ class AsyncRedisQ:
     ) -> list[Message]:
         """List dead letters, oldest first. See `RedisQ.dead_letters`."""
         chosen = Selection(reason, min_age, max_age)
-        return await self._run(dead_letters.find(self._operations, queue, token, chosen, limit))
+        return await self._run(dead_letters.find(self._caller, queue, token, chosen, limit))
 
     async def redrive(
         self,
@@ -139,7 +122,7 @@ class AsyncRedisQ:
     ) -> int:
         """Queue dead letters anew and return how many. See `RedisQ.redrive`."""
         chosen = Selection(reason, min_age, max_age)
-        return await self._run(dead_letters.redrive(self._operations, queue, ids, token, chosen))
+        return await self._run(dead_letters.redrive(self._caller, queue, ids, token, chosen))
 
     async def purge_dead(
         self,
@@ -153,45 +136,45 @@ class AsyncRedisQ:
     ) -> int:
         """Delete dead letters and return how many. See `RedisQ.purge_dead`."""
         chosen = Selection(reason, min_age, max_age)
-        return await self._run(dead_letters.purge(self._operations, queue, ids, token, chosen))
+        return await self._run(dead_letters.purge(self._caller, queue, ids, token, chosen))
 
     async def list_messages(
         self, queue: str, which: str, token: str | None = None, *, cursor: str | None = None, limit: int = 100
     ) -> Page:
         """List a page of messages. See `RedisQ.list_messages`."""
-        return await self._run(listing.find(self._operations, queue, which, token, cursor, limit))
+        return await self._run(listing.find(self._caller, queue, which, token, cursor, limit))
 
     async def stats(self, queue: str, token: str | None = None) -> QueueStats:
         """Count what a queue holds. See `RedisQ.stats`."""
-        return await self._run(self._operations.stats(queue, token))
+        return await self._run(queues.stats(self._caller, queue, token))
 
     async def queues(self, token: str | None = None) -> list[str]:
         """List the names of all queues. See `RedisQ.queues`."""
-        return await self._run(self._operations.queues(token))
+        return await self._run(queues.names(self._caller, token))
 
     async def define(self, queue: str, token: str | None = None, **changes: Any) -> Definition:
         """Change settings of a queue. See `RedisQ.define`."""
-        return await self._run(self._operations.define(queue, token, changes))
+        return await self._run(queues.define(self._caller, queue, token, changes))
 
     async def purge(self, queue: str, token: str | None = None) -> int:
         """Remove all waiting messages. See `RedisQ.purge`."""
-        return await self._run(self._operations.purge(queue, token))
+        return await self._run(queues.purge(self._caller, queue, token))
 
     async def drop(self, queue: str, token: str | None = None) -> None:
         """Remove a queue with all that it holds. See `RedisQ.drop`."""
-        await self._run(self._operations.drop(queue, token))
+        await self._run(queues.drop(self._caller, queue, token))
 
     async def sweep(self, queue: str, token: str | None = None) -> int:
         """Forget what is due. See `RedisQ.sweep`."""
-        return await self._run(self._operations.sweep(queue, token))
+        return await self._run(queues.sweep(self._caller, queue, token))
 
     async def doctor(self, queue: str, token: str | None = None, *, fix: bool = False) -> list[Finding]:
         """Audit a queue. See `RedisQ.doctor`."""
-        return await self._run(doctor.examine(self._operations, queue, token, fix=fix))
+        return await self._run(doctor.examine(self._caller, queue, token, fix=fix))
 
     async def doctor_server(self, token: str | None = None, *, scan: bool = False, fix: bool = False) -> list[Finding]:
         """Audit the server and the registry. See `RedisQ.doctor_server`."""
-        return await self._run(doctor.examine_server(self._operations, token, scan=scan, fix=fix))
+        return await self._run(doctor.examine_server(self._caller, token, scan=scan, fix=fix))
 
     async def close(self) -> None:
         """Close idle connections. The client can be used again."""
@@ -218,18 +201,13 @@ def acting_for(mq: AsyncRedisQ, application: str) -> AsyncRedisQ:
     It checks no token: only for a program that has checked one itself, as the gateway does.
     """
     other = copy.copy(mq)
-    other._operations = mq._operations.acting_for(application)
+    other._caller = mq._caller.acting_for(application)
     return other
 
 
-async def run(mq: AsyncRedisQ, make: Callable[[Operations], Flow[T]]) -> T:
-    """Run an operation that is no method of the client: `make` takes its operations and gives the flow."""
-    return await mq._run(make(mq._operations))
-
-
-async def put(mq: AsyncRedisQ, queue: str, message: Any, **options: Any) -> tuple[str, bool]:
-    """Queue a message as `queue_message` does, and tell its id and whether it is new: False for a repeat."""
-    return await mq._run(mq._operations.queue_message(queue, message, None, **options))
+async def run(mq: AsyncRedisQ, make: Callable[[Caller], Flow[T]]) -> T:
+    """Run an operation that is no method of the client: `make` takes its caller and gives the flow."""
+    return await mq._run(make(mq._caller))
 
 
 async def drive(flow: Flow[T], link: AsyncLink | Coalescer) -> T:

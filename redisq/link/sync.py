@@ -11,9 +11,10 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import redis.connection as sync_redis
 from redis.exceptions import RedisError, ResponseError
@@ -40,8 +41,6 @@ from redisq.settings import Settings
 from redisq.store.call import Call
 
 T = TypeVar("T")
-#: a conversation that stops whenever it has sent something, so that its caller may do something else meanwhile
-Talk = Generator[None, None, T]
 
 
 class Link:
@@ -73,31 +72,48 @@ class Link:
         server, since = self.endpoint().known(), time.monotonic()
         command = opening(call, server, since, strict=self._settings.strict)
         if command is None:
-            return _answer(self._talk(self._about(call)))
-        outcome = _answer(self._exchange(command))
+            return self._hold(self._about(call))
+        outcome = self._exchange(command)
         if outcome is WITHHELD or isinstance(outcome, Failed):
-            return _answer(self._talk(self._about(call, Tried(command, outcome, since))))
+            return self._hold(self._about(call, Tried(command, outcome, since)))
         return call.decode(outcome)
 
     def command(self, *parts: bytes | str | int) -> Any:
         """Send one command of the server's administration, once. See `once` for what it raises."""
         deadline, server = self._settings.retry_deadline, self.endpoint().known()
-        return _answer(self._talk(once(parts, server, deadline, time.monotonic)))
+        return self._hold(once(parts, server, deadline, time.monotonic))
 
     def begin(self, call: Call[T]) -> Begun[T]:
         """Send a call, and leave its answer for later. What it raises is raised then."""
-        return Begun(self._talk(self._about(call)))
+        server, since = self.endpoint().known(), time.monotonic()
+        command = opening(call, server, since, strict=self._settings.strict)
+        sent = None if command is None else self._send(command)
+        if command is None or not isinstance(sent, _Sent):  # there is more to say: all of it now
+            tried = None if command is None else Tried(command, sent, since)
+            try:
+                answer = self._hold(self._about(call, tried))
+            except Exception as error:
+                return Begun(partial(_raise, error))
+            return Begun(lambda: answer)
+
+        def finish() -> T:
+            outcome = self._receive(sent)
+            if isinstance(outcome, Failed):
+                return self._hold(self._about(call, Tried(command, outcome, since)))
+            return call.decode(outcome)
+
+        return Begun(finish, sent)
 
     def _about(self, call: Call[T], tried: Tried | None = None) -> Conversation[T]:
         settings, server = self._settings, self.endpoint().known()
         return converse(call, server, settings.retry_deadline, time.monotonic, strict=settings.strict, tried=tried)
 
-    def _talk(self, conversation: Conversation[T]) -> Talk[T]:
+    def _hold(self, conversation: Conversation[T]) -> T:
         try:
             step = next(conversation)
             while True:
                 if isinstance(step, Command):
-                    step = conversation.send((yield from self._exchange(step)))
+                    step = conversation.send(self._exchange(step))
                 else:
                     time.sleep(step.seconds)
                     step = next(conversation)
@@ -107,54 +123,66 @@ class Link:
         finally:
             conversation.close()  # now, not when its traceback goes: it may hold the only leave there is
 
-    def _exchange(self, command: Command) -> Talk[Any]:
-        free = self._wait_for_slot()
-        try:
-            if not command.leave.stands:
-                return WITHHELD
-            if not free:
-                return busy(self._settings.max_connections)
-            if command.leave is not self._trusted:
-                self.close()
-                self._trusted = command.leave
-            return (yield from self._exchange_on(self._take(), command.parts))
-        finally:
-            if free:
-                self._slots.put(None)
+    def _exchange(self, command: Command) -> Any:
+        sent = self._send(command)
+        return self._receive(sent) if isinstance(sent, _Sent) else sent
 
-    def _wait_for_slot(self) -> bool:
+    def _send(self, command: Command) -> Any:
+        """Send a command on a connection that is held until its reply was received; or give what came instead."""
         try:
             self._slots.get(timeout=self._settings.command_timeout)
         except Empty:
-            return False
-        return True
+            return busy(self._settings.max_connections) if command.leave.stands else WITHHELD
+        sent = None
+        try:
+            if not command.leave.stands:
+                return WITHHELD
+            if command.leave is not self._trusted:
+                self.close()
+                self._trusted = command.leave
+            sent = self._sent(self._take(), command.parts)
+            return sent
+        finally:
+            if not isinstance(sent, _Sent):
+                self._slots.put(None)
 
-    def _exchange_on(self, idle: sync_redis.AbstractConnection | None, parts: Parts) -> Talk[Any]:
+    def _sent(self, idle: sync_redis.AbstractConnection | None, parts: Parts) -> _Sent | Failed:
         connection = idle or self.endpoint().connection()
-        sent = clean = starved = False
+        begun = done = starved = False
         try:
             if idle is None:  # an idle one is connected; to have redis-py find that out takes its time
                 connection.connect()
             failpoints.reach("client.before_send")
-            sent = True
+            begun = True
             connection.send_packed_command((pack(parts),), check_health=False)
             failpoints.reach("client.after_send")
-            yield
-            reply = connection.read_response(disable_decoding=True)
+            done = True
+            return _Sent(self, connection)
+        except (RedisError, OSError) as error:
+            starved = not begun and is_starved(error)
+            odd = not begun and self.endpoint().is_odd(error)
+            return Failed(self.endpoint().explained(error) if odd else error, begun)
+        finally:
+            if not done:
+                self._drop(connection, starved)
+
+    def _receive(self, sent: _Sent) -> Any:
+        """Give the reply to what was sent, or Failed."""
+        clean = False
+        try:
+            reply = sent.connection.read_response(disable_decoding=True)
             clean = True
             return reply
         except (RedisError, OSError) as error:
-            clean = sent and isinstance(error, ResponseError)
-            starved = not sent and is_starved(error)
-            odd = not sent and self.endpoint().is_odd(error)
-            return Failed(self.endpoint().explained(error) if odd else error, sent)
+            clean = isinstance(error, ResponseError)
+            return Failed(error, sent=True)
         finally:
-            if clean:
-                self._idle.append(connection)
-            else:
-                connection.disconnect()
-                if not starved:
-                    self.close()  # whatever broke this connection has likely broken the idle ones
+            sent.let_go(clean)
+
+    def _drop(self, connection: sync_redis.AbstractConnection, starved: bool = False) -> None:
+        connection.disconnect()
+        if not starved:
+            self.close()  # whatever broke this connection has likely broken the idle ones
 
     def _take(self) -> sync_redis.AbstractConnection | None:
         while connection := self._pop():
@@ -175,38 +203,46 @@ class Link:
             connection.disconnect()
 
 
+class _Sent:
+    """A command that was sent. It holds a connection, and one of the link's slots, until it is let go."""
+
+    __slots__ = ("_link", "connection")
+
+    def __init__(self, link: Link, connection: sync_redis.AbstractConnection) -> None:
+        self._link: Link | None = link
+        self.connection = connection
+
+    def let_go(self, clean: bool) -> None:
+        """Give the connection back if it is fit for the next command, else close it."""
+        link, self._link = self._link, None
+        if link is None:
+            return
+        if clean:
+            link._idle.append(self.connection)
+        else:
+            link._drop(self.connection)
+        link._slots.put(None)
+
+
 class Begun(Generic[T]):
     """A call that was sent, with its answer to come. It holds a connection until it is finished or closed."""
 
-    def __init__(self, talk: Talk[T]) -> None:
-        self._talk = talk
-        self._failed: Exception | None = None
-        try:
-            next(talk)
-        except Exception as error:  # StopIteration: it was answered without being sent
-            self._failed = error
+    def __init__(self, finish: Callable[[], T], sent: _Sent | None = None) -> None:
+        self._finish = finish
+        self._sent = sent
 
     def finish(self) -> T:
         """Wait for the answer; raises what `Link.call` does."""
-        if isinstance(self._failed, StopIteration):
-            value: T = self._failed.value
-            return value
-        if self._failed is not None:
-            raise self._failed
-        return _answer(self._talk)
+        return self._finish()
 
     def close(self) -> None:
         """Forget the answer, and the connection that it would come on."""
-        self._talk.close()
+        if self._sent is not None:
+            self._sent.let_go(clean=False)
 
 
-def _answer(talk: Talk[T]) -> T:
-    try:
-        while True:
-            next(talk)
-    except StopIteration as answer:
-        value: T = answer.value
-        return value
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 _links: weakref.WeakSet[Link] = weakref.WeakSet()

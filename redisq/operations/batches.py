@@ -1,287 +1,36 @@
-"""Queueing, looking up and deleting many messages, as flows. Pure.
-
-They take any iterable as it comes, a chunk at a time, so that beside what they answer memory is bounded.
-"""
+"""What operations on many messages share. Pure."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import islice, repeat
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
 
-from redisq import store
-from redisq.body import codec
-from redisq.body.schemas import Schema
 from redisq.errors import (
-    BatchError,
-    Indeterminate,
-    InvalidMessage,
     MessageNotFound,
     RedisQError,
-    SchemaViolation,
     Unavailable,
 )
-from redisq.link.faults import is_cut
-from redisq.model.message import Message
-from redisq.model.queue import MAX_BYTES_CEILING
-from redisq.operations import options
-from redisq.operations.caller import Operations
-from redisq.operations.flow import Aside, Begin, Finish, Flow
 from redisq.store import keys
-from redisq.store.call import BATCH, new_nonce
-from redisq.store.keys import PartitionKeys
-from redisq.store.messages import LOOKED_UP, Plain
-from redisq.store.reply import Outcome
 
 T = TypeVar("T")
 
-_CHUNK = 250  # messages in one call: while the server takes one chunk the next is made
-_CHUNK_BYTES = 1024 * 1024  # of bodies in one call
 
-
-def queue_messages(
-    operations: Operations,
-    queue: str,
-    messages: Iterable[object],
-    token: str | None,
-    ids: Iterable[str | uuid.UUID] | None,
-) -> Flow[list[str]]:
-    """Queue many messages, some in each call; the answer is their ids, in order."""
-    where = operations.keys_of(queue)
-    operations.authorise("queue", queue, token)
-    messages = options.several("messages", messages, InvalidMessage)
-    given: list[bytes] | None = None
-    if ids is not None:
-        if isinstance(ids, Set):
-            raise InvalidMessage("ids= takes a list, in the order of the messages: a set has none")
-        messages, ids = list(messages), list(options.several("ids", ids, InvalidMessage))
-        if len(ids) != len(messages):
-            raise InvalidMessage(f"ids= has {len(ids)} ids for {len(messages)} messages: give one for each.")
-        given = [keys.given_id(id) for id in ids]
-    made = _Made(messages, given)
-    given_up: RedisQError | None = None
-    before: tuple[_Chunk, Any] | None = None  # sent, and being answered while the next one is made
-    try:
-        for number, chunk in enumerate(made.chunks()):
-            schema: Schema | None = None
-            try:
-                schema = yield from operations.prepare(queue, min(map(len, chunk.bodies)))
-            except RedisQError as error:
-                if number == 0:
-                    raise
-                given_up = given_up or _not_sent(error)
-            if schema is None or schema.is_quick(chunk.size):
-                fitting = made.fitting(chunk, schema)
-            else:
-                fitting = yield Aside(partial(made.fitting_as_sent, chunk, schema))
-            sent, before = before, None
-            given_up = given_up or (yield from made.settle(sent))  # before the next is sent, which keeps their order
-            if given_up is not None:
-                made.refuse(fitting, given_up)
-            elif fitting.numbers:
-                call = store.messages.queue(where, operations.limits, fitting.messages())
-                before = fitting, (yield Begin(call))
-    except Exception:  # the iterable's own: what came before is in the queue
-        yield from made.settle(before)
-        raise
-    yield from made.settle(before)
-    texts = [keys.id_text(name) for name in made.names]
-    if made.errors:
-        raise BatchError(texts, dict(sorted(made.errors.items())))
-    return texts
-
-
-@dataclass(slots=True)
-class _Chunk:
-    """What fits into one call: messages' numbers, ids, encoded bodies, and requests as they came.
-
-    A tuple of each message is made only when it is sent, and is gone with the next: 10,000 of them that are kept for a
-    while have the garbage collector go through all that there is.
-    """
-
-    numbers: list[int] = field(default_factory=list)
-    ids: list[bytes] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
-    requests: list[object] = field(default_factory=list)
-    size: int = 0  # bytes of the bodies
-
-    def take(self, number: int, id: bytes, body: bytes, request: object) -> None:
-        self.numbers.append(number)
-        self.ids.append(id)
-        self.bodies.append(body)
-        self.requests.append(request)
-        self.size += len(body)
-
-    def messages(self) -> Iterator[Plain]:
-        nothing = repeat(0.0), repeat(None), repeat(0)  # neither delay nor life nor priority
-        return zip(self.ids, map(codec.digest, self.bodies), self.bodies, *nothing, strict=False)
-
-
-class _Made:
-    """Messages made of requests as these come, with the ids and errors of all so far."""
-
-    def __init__(self, requests: Iterable[object], ids: Sequence[bytes] | None) -> None:
-        self._requests = requests
-        self._ids = ids
-        self.names: list[bytes] = []
-        self.errors: dict[int, RedisQError] = {}
-
-    def chunks(self) -> Iterator[_Chunk]:
-        """Give what fits into one call, each message with its number."""
-        chunk = _Chunk()
-        ids = _new_ids() if self._ids is None else iter(self._ids)
-        for number, request in enumerate(self._requests):
-            id = next(ids)
-            self.names.append(id)
-            try:
-                body = codec.encode_request(request, MAX_BYTES_CEILING)
-            except InvalidMessage as error:
-                self.errors[number] = error
-                continue
-            held = len(chunk.numbers)
-            if held and (held == _CHUNK or chunk.size + len(body) > _CHUNK_BYTES):
-                yield chunk
-                chunk = _Chunk()
-            chunk.take(number, id, body, request)
-        if chunk.numbers:
-            yield chunk
-
-    def fitting(self, chunk: _Chunk, schema: Schema | None) -> _Chunk:
-        """Give what of a chunk fits the queue's schema, and note the errors of the rest."""
-        if schema is None:
-            return chunk
-        fitting = _Chunk()
-        for number, id, body, request in zip(chunk.numbers, chunk.ids, chunk.bodies, chunk.requests, strict=True):
-            try:
-                schema.check(request, len(body))
-            except SchemaViolation as error:
-                self.errors[number] = error
-            else:
-                fitting.take(number, id, body, request)
-        return fitting
-
-    def fitting_as_sent(self, chunk: _Chunk, schema: Schema) -> _Chunk:
-        """Do the same with the requests as they were encoded, which nobody can change meanwhile."""
-        return self.fitting(replace(chunk, requests=[codec.decode_request(body)[0] for body in chunk.bodies]), schema)
-
-    def settle(self, sent: tuple[_Chunk, Any] | None) -> Flow[RedisQError | None]:
-        """Note the outcomes of what was sent; the answer is why nothing more is to be sent, if so."""
-        if sent is None:
-            return None
-        chunk, handle = sent
-        try:
-            outcomes: Sequence[Outcome[None]] = yield Finish(handle)
-        except RedisQError as error:
-            self.refuse(chunk, error)
-            return _not_sent(error)
-        for number, outcome in zip(chunk.numbers, outcomes, strict=True):
-            if outcome is not None:
-                self.errors[number] = outcome
-        return None
-
-    def refuse(self, chunk: _Chunk, error: RedisQError) -> None:
-        """Note that none of a chunk was accepted, or that it is not known."""
-        self.errors.update(dict.fromkeys(chunk.numbers, error))
-
-
-def _new_ids() -> Iterator[bytes]:
-    """Give new ids without end. A batch has an iterator of its own, which no fork copies while it is used."""
-    while True:
-        yield from keys.new_ids(_CHUNK)
-
-
-def get_messages(
-    operations: Operations, queue: str, ids: Iterable[str | uuid.UUID], token: str | None
-) -> Flow[list[Message | None]]:
-    """Look many messages up; the answer has None for each that is not there."""
-    where = operations.keys_of(queue)
-    operations.authorise("get", queue, token)
-    found: list[Message | None] = []
-    errors: dict[int, RedisQError] = {}
-    texts: list[str] = []
-    for chunk in _chunks(options.several("ids", ids), LOOKED_UP):
-        names = [_known(id) for id in chunk]
-        asked = [name for name in names if name is not None]
-        answers = iter((yield from _look_up(operations, where, asked)))
-        for id, name in zip(chunk, names, strict=True):
-            outcome = next(answers) if name is not None else MessageNotFound()
-            if isinstance(outcome, RedisQError) and not isinstance(outcome, MessageNotFound):
-                errors[len(found)] = outcome
-            found.append(None if isinstance(outcome, RedisQError) else outcome)
-            texts.append(str(id))
-    if errors:
-        raise BatchError(texts, errors)
-    return found
-
-
-def _look_up(operations: Operations, where: PartitionKeys, names: Sequence[bytes]) -> Flow[list[Outcome[Message]]]:
-    """Look messages up in one call, or in several where a reply with all of them does not get through."""
-    portion, found = operations.portion("get", LOOKED_UP), list[Outcome[Message]]()
-    while some := names[len(found) : len(found) + portion.most]:
-        try:
-            answers: list[Outcome[Message]] = yield store.messages.get(where, some)
-        except Indeterminate as error:
-            if not is_cut(error):
-                raise
-            portion.cut(len(some))
-        else:
-            portion.passed()
-            found += answers
-    return found
-
-
-def delete_messages(
-    operations: Operations, queue: str, ids: Iterable[str | uuid.UUID], token: str | None
-) -> Flow[list[bool]]:
-    """Delete many messages; the answer says of each whether it was there."""
-    where = operations.keys_of(queue)
-    operations.authorise("delete", queue, token)
-    deleted: list[bool] = []
-    errors: dict[int, RedisQError] = {}
-    texts: list[str] = []
-    given_up: RedisQError | None = None
-    for chunk in _chunks(options.several("ids", ids), BATCH):
-        names = [_known(id) for id in chunk]
-        asked = list(dict.fromkeys(name for name in names if name is not None))
-        outcomes: dict[bytes, Outcome[None]] = {}
-        if asked:
-            try:
-                if given_up:
-                    raise given_up
-                answers = yield store.messages.delete(where, operations.limits, asked, new_nonce())
-                outcomes = dict(zip(asked, answers, strict=True))
-            except RedisQError as error:
-                outcomes = dict.fromkeys(asked, error)
-                given_up = given_up or _not_sent(error)
-        for id, name in zip(chunk, names, strict=True):
-            outcome = outcomes.get(name, MessageNotFound()) if name is not None else MessageNotFound()
-            if name is not None and outcome is None:
-                del outcomes[name]  # once: it was not there any more
-            if isinstance(outcome, RedisQError) and not isinstance(outcome, MessageNotFound):
-                errors[len(deleted)] = outcome
-            deleted.append(outcome is None)
-            texts.append(str(id))
-    if errors:
-        raise BatchError(texts, errors)
-    return deleted
-
-
-def _known(id: object) -> bytes | None:
+def known(id: object) -> bytes | None:
+    """Give the 16 bytes of an id; None for what can be the id of no message."""
     try:
         return keys.known_id(id)
     except MessageNotFound:
         return None
 
 
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Divide what an iterable gives, as it comes."""
     source = iter(items)
     while chunk := list(islice(source, size)):
         yield chunk
 
 
-def _not_sent(earlier: RedisQError) -> RedisQError:
+def not_sent(earlier: RedisQError) -> RedisQError:
     """Say why the rest of a batch stays behind: for each call of it to wait in vain would take far too long."""
     return Unavailable(f"Not sent, after this: {earlier}") if isinstance(earlier, Unavailable) else earlier

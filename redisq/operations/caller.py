@@ -1,39 +1,30 @@
-"""Who calls, what they may do, and what is known of queues; operations on one message or one queue. Pure."""
+"""Who calls an operation, what they may do, and what is known of queues. Pure."""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
 from redisq import store, tokens
-from redisq.body import codec, schemas
+from redisq.body import schemas
 from redisq.errors import (
     Forbidden,
-    Indeterminate,
     InvalidCredentials,
     InvalidDefinition,
     InvalidToken,
-    MessageConflict,
     MissingCredentials,
 )
-from redisq.model.bounds import check_definition
-from redisq.model.queue import MAX_BYTES_CEILING, Definition, QueueStats
-from redisq.operations import options
-from redisq.operations.flow import Aside, Flow, settled
+from redisq.operations.flow import Aside, Flow
 from redisq.settings import Settings
 from redisq.store import keys
-from redisq.store.call import BATCH, Limits, milliseconds, new_nonce
+from redisq.store.call import Limits, milliseconds
 from redisq.store.keys import PartitionKeys
-from redisq.store.messages import NewMessage
 from redisq.store.portions import Portion
 
 _REGISTER_AGAIN = 10.0  # seconds; a registry that was lost comes back, for one more call in this time
@@ -51,8 +42,8 @@ class _Known:
     until: float
 
 
-class Operations:
-    """What both clients do: check, authorise, find the partition, build calls, read outcomes."""
+class Caller:
+    """Who calls: in whose name, what it may do, and what it knows of queues. Every operation takes one first."""
 
     def __init__(self, settings: Settings, credentials: tokens.Credentials | None = None) -> None:
         if credentials is not None and not isinstance(credentials, tokens.Credentials):
@@ -79,8 +70,8 @@ class Operations:
             return self._application
         return "" if self.credentials is None else self.credentials.app
 
-    def acting_for(self, application: str) -> Operations:
-        """Give operations in the name of an application whose grant was checked elsewhere: they check no token."""
+    def acting_for(self, application: str) -> Caller:
+        """Give a caller in the name of an application whose grant was checked elsewhere: its tokens are not checked."""
         other = copy.copy(self)  # it shares what is known of queues
         other.settings = self.settings.model_copy(update={"auth": "none"})
         other._application = application
@@ -167,49 +158,6 @@ class Operations:
             now=now,
         )
 
-    # --- Queueing ---
-
-    def queue_message(
-        self,
-        queue: str,
-        message: object,
-        token: str | None,
-        *,
-        id: str | uuid.UUID | None = None,
-        delay: float = 0.0,
-        at: datetime | None = None,
-        expires_in: float | None = None,
-        idempotency_key: str | None = None,
-        priority: int = 0,
-    ) -> Flow[tuple[str, bool]]:
-        """Queue one message; the answer is its id, and whether it is new: False for a repeat.
-
-        When the reply to a first sending was lost, and the call sent again, that counts as a repeat.
-        """
-        where = self.keys_of(queue)
-        self.authorise("queue", queue, token)
-        chosen = options.id_of(id, idempotency_key, self.application, queue)
-        wait, life = options.delay_of(delay, at, time.time()), options.life_of(expires_in)
-        urgency = options.priority_of(priority)
-        body = codec.encode_request(message, MAX_BYTES_CEILING)
-        new, name = NewMessage(chosen, codec.digest(body), body, wait, life, urgency), keys.id_text(chosen)
-        try:
-            schema = yield from self.prepare(queue, len(body))
-            if schema is not None and schema.is_quick(len(body)):
-                schema.check(message, len(body))
-            elif schema is not None:  # what was encoded, as the message may be changed meanwhile
-                yield Aside(partial(_check, schema, body))
-            (outcome,) = yield store.messages.put(where, self.limits, new)
-            return name, settled(outcome)
-        except Indeterminate as error:
-            raise Indeterminate(str(error), id=name) from error
-        except MessageConflict:
-            if idempotency_key is None:
-                raise
-            raise MessageConflict(
-                "This idempotency_key was used in this queue before, with another body. A new body takes a new key."
-            ) from None
-
     def prepare(self, queue: str, smallest: int) -> Flow[schemas.Schema | None]:
         """Enter a queue in the registry as `register` does; the answer is the schema that its messages have to fit.
 
@@ -238,6 +186,12 @@ class Operations:
             self._known[queue] = _Known(text, schema, now + _READ_SCHEMA_AGAIN)
         return schema
 
+    def forget(self, queue: str, *, dropped: bool = False) -> None:
+        """Know a queue's schema no more, which has changed; nor that there is the queue, when it was `dropped`."""
+        self._known.pop(queue, None)
+        if dropped:
+            self._registered.pop(queue, None)
+
     def register(self, queue: str, smallest: int = 0) -> Flow[None]:
         """Enter a queue in the registry, unless not even the smallest of the bodies (in bytes) will be accepted.
 
@@ -254,76 +208,6 @@ class Operations:
         if len(self._registered) > _MANY_QUEUES:
             self._registered.clear()
         self._registered[queue] = now
-
-    # --- Deleting ---
-
-    def delete_message(self, queue: str, id: str | uuid.UUID, token: str | None) -> Flow[None]:
-        """Delete one message, whatever its status."""
-        where = self.keys_of(queue)
-        self.authorise("delete", queue, token)
-        (outcome,) = yield store.messages.delete(where, self.limits, [keys.known_id(id)], new_nonce())
-        settled(outcome)
-
-    # --- Queues ---
-
-    def stats(self, queue: str, token: str | None) -> Flow[QueueStats]:
-        """Count what a queue holds; one that was never used is empty, and stays unknown."""
-        where = self.keys_of(queue)
-        self.authorise("stats", queue, token)
-        found: QueueStats = yield store.queues.stats(where)
-        return found
-
-    def queues(self, token: str | None) -> Flow[list[str]]:
-        """List the names of all queues."""
-        self.authorise_all("stats", token)
-        found: Mapping[str, int] = yield store.queues.registry(keys.queues_key(self.settings.namespace))
-        return sorted(found)
-
-    def define(self, queue: str, token: str | None, changes: Mapping[str, Any]) -> Flow[Definition]:
-        """Change a queue's definition; the answer is the whole of it."""
-        where = self.keys_of(queue)
-        self.authorise("admin", queue, token)
-        checked = check_definition(changes)
-        if checked.get("schema") is not None:
-            yield Aside(partial(schemas.stored, checked["schema"]))  # it is remembered
-        stored = [(name, store.queues.stored_setting(name, value)) for name, value in checked.items()]
-        if stored:
-            yield from self.register(queue)
-            self._known.pop(queue, None)
-        return store.queues.read_definition((yield store.queues.define(where, self.limits, stored)))
-
-    def purge(self, queue: str, token: str | None) -> Flow[int]:
-        """Remove what waits now; the answer is how much that was. What is queued meanwhile may stay."""
-        where = self.keys_of(queue)
-        self.authorise("admin", queue, token)
-        stats: QueueStats = yield store.queues.stats(where)
-        total, waiting = 0, stats.ready + stats.scheduled
-        while total < waiting:
-            removed: int = yield store.queues.purge(where, self.limits)
-            total += removed
-            if removed < BATCH:
-                break
-        return total
-
-    def drop(self, queue: str, token: str | None) -> Flow[None]:
-        """Remove a queue; if the process dies half-way an empty queue stays in the registry."""
-        where = self.keys_of(queue)
-        self.authorise("admin", queue, token)
-        yield store.queues.drop(where)
-        yield store.queues.unregister(keys.queues_key(self.settings.namespace), queue)
-        self._registered.pop(queue, None)
-        self._known.pop(queue, None)
-
-    def sweep(self, queue: str, token: str | None) -> Flow[int]:
-        """Forget all that is due; the answer is how much that was."""
-        where = self.keys_of(queue)
-        self.authorise("admin", queue, token)
-        total, more = 0, True
-        while more:
-            forgotten: int
-            forgotten, more, _ = yield store.deliveries.sweep(where, self.limits)
-            total += forgotten
-        return total
 
 
 def _user_of(url: str) -> str:
@@ -349,8 +233,3 @@ def limits_of(settings: Settings) -> Limits:
         max_bytes=settings.max_bytes,
         max_length=settings.max_length,
     )
-
-
-def _check(schema: schemas.Schema, body: bytes) -> None:
-    request, _ = codec.decode_request(body)
-    schema.check(request, len(body))

@@ -19,7 +19,8 @@ from redisq.link.faults import is_cut
 from redisq.model.listing import DeadLetter, DeadPage
 from redisq.model.message import Message, Status
 from redisq.operations import options
-from redisq.operations.caller import Operations
+from redisq.operations.batches import known
+from redisq.operations.caller import Caller
 from redisq.operations.flow import Flow
 from redisq.store import keys
 from redisq.store.call import BATCH, Call, new_nonce
@@ -66,11 +67,9 @@ class _Walk:
     It ends with those that were dead when it began. So what is redriven and dies again meanwhile is not met again.
     """
 
-    def __init__(
-        self, operations: Operations, where: PartitionKeys, chosen: Selection, size: int, *, bodies: bool
-    ) -> None:
+    def __init__(self, caller: Caller, where: PartitionKeys, chosen: Selection, size: int, *, bodies: bool) -> None:
         self._where, self._chosen, self._size = where, chosen, size
-        self._portion = operations.portion("dead with bodies" if bodies else "dead", BATCH)
+        self._portion = caller.portion("dead with bodies" if bodies else "dead", BATCH)
         self._page = DeadPage(max_age=chosen.max_age, limit=size, bodies=bodies)
         self._seen: Sequence[DeadLetter] | None = None
         self._began = time.monotonic()
@@ -114,12 +113,12 @@ def _after(page: DeadPage, seen: Sequence[DeadLetter], gone: Collection[bytes]) 
 
 
 def find(
-    operations: Operations, queue: str, token: str | None, chosen: Selection, limit: int, room: float = math.inf
+    caller: Caller, queue: str, token: str | None, chosen: Selection, limit: int, room: float = math.inf
 ) -> Flow[list[Message]]:
     """List up to `limit` dead letters, oldest first; no more than have bodies of `room` bytes together, but one."""
-    where = _permitted(operations, queue, token)
+    where = _permitted(caller, queue, token)
     options.whole_of("limit=", limit, 1, MOST)
-    walk, found = _Walk(operations, where, chosen, min(limit, _WITH_BODIES), bodies=True), list[Message]()
+    walk, found = _Walk(caller, where, chosen, min(limit, _WITH_BODIES), bodies=True), list[Message]()
     while len(found) < limit and (letters := (yield from walk.next())):
         for letter in letters:
             room -= letter.size
@@ -130,38 +129,38 @@ def find(
 
 
 def redrive(
-    operations: Operations, queue: str, ids: Iterable[str | uuid.UUID] | None, token: str | None, chosen: Selection
+    caller: Caller, queue: str, ids: Iterable[str | uuid.UUID] | None, token: str | None, chosen: Selection
 ) -> Flow[int]:
     """Queue dead letters anew; the answer is how many."""
-    where = _permitted(operations, queue, token)
-    who = operations.application or "-"
+    where = _permitted(caller, queue, token)
+    who = caller.application or "-"
     return (
         yield from _change(
-            operations, where, ids, chosen, lambda some: store.dead_letters.redrive(where, operations.limits, who, some)
+            caller, where, ids, chosen, lambda some: store.dead_letters.redrive(where, caller.limits, who, some)
         )
     )
 
 
 def purge(
-    operations: Operations, queue: str, ids: Iterable[str | uuid.UUID] | None, token: str | None, chosen: Selection
+    caller: Caller, queue: str, ids: Iterable[str | uuid.UUID] | None, token: str | None, chosen: Selection
 ) -> Flow[int]:
     """Delete dead letters; the answer is how many."""
-    where = _permitted(operations, queue, token)
+    where = _permitted(caller, queue, token)
 
     def delete(some: Sequence[bytes]) -> Call[list[Outcome[None]]]:
-        return store.messages.delete(where, operations.limits, some, new_nonce(), letters_only=True)
+        return store.messages.delete(where, caller.limits, some, new_nonce(), letters_only=True)
 
-    return (yield from _change(operations, where, ids, chosen, delete))
+    return (yield from _change(caller, where, ids, chosen, delete))
 
 
-def _permitted(operations: Operations, queue: str, token: str | None) -> PartitionKeys:
-    where = operations.keys_of(queue)
-    operations.authorise("admin", queue, token)
+def _permitted(caller: Caller, queue: str, token: str | None) -> PartitionKeys:
+    where = caller.keys_of(queue)
+    caller.authorise("admin", queue, token)
     return where
 
 
 def _change(
-    operations: Operations,
+    caller: Caller,
     where: PartitionKeys,
     ids: Iterable[str | uuid.UUID] | None,
     chosen: Selection,
@@ -169,15 +168,15 @@ def _change(
 ) -> Flow[int]:
     """Change those with these ids, or else those of the selection."""
     if ids is None:
-        return (yield from _change_chosen(operations, where, chosen, change))
+        return (yield from _change_chosen(caller, where, chosen, change))
     if chosen != Selection():
         raise InvalidArgument("ids= goes with none of reason=, min_age= and max_age=")
     return (yield from _change_named(list(options.several("ids", ids)), change))
 
 
-def _change_chosen(operations: Operations, where: PartitionKeys, chosen: Selection, change: Change) -> Flow[int]:
+def _change_chosen(caller: Caller, where: PartitionKeys, chosen: Selection, change: Change) -> Flow[int]:
     """Change those of the selection, but leave those that refuse."""
-    walk, done, total = _Walk(operations, where, chosen, BATCH, bodies=False), set[bytes](), 0
+    walk, done, total = _Walk(caller, where, chosen, BATCH, bodies=False), set[bytes](), 0
     while letters := (yield from walk.next(done)):
         outcomes = yield change([letter.id for letter in letters])
         done = {letter.id for letter, outcome in zip(letters, outcomes, strict=True) if outcome is None}
@@ -191,7 +190,7 @@ def _change_named(ids: Sequence[str | uuid.UUID], change: Change) -> Flow[int]:
     Raises:
         BatchError: some are no dead letters; the others have been changed.
     """
-    names = [_known(id) for id in ids]
+    names = [known(id) for id in ids]
     wanted = list(dict.fromkeys(name for name in names if name is not None))
     refused: set[bytes | None] = {None}
     for first in range(0, len(wanted), BATCH):
@@ -206,13 +205,6 @@ def _change_named(ids: Sequence[str | uuid.UUID], change: Change) -> Flow[int]:
     if errors:
         raise BatchError([str(id) for id in ids], errors)
     return len(wanted)
-
-
-def _known(id: str | uuid.UUID) -> bytes | None:
-    try:
-        return keys.known_id(id)
-    except MessageNotFound:
-        return None
 
 
 def _unreadable(queue: str, letter: DeadLetter) -> Message:

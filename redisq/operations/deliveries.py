@@ -20,7 +20,7 @@ from redisq.errors import InvalidMessage, LeaseLost, MessageTooLarge
 from redisq.model.delivery import Claimed, Failure, Receipt
 from redisq.model.message import Message, json_ready
 from redisq.model.queue import MAX_BYTES_CEILING
-from redisq.operations.caller import Operations
+from redisq.operations.caller import Caller
 from redisq.operations.flow import Flow, settled
 from redisq.operations.options import LONGEST
 from redisq.store import keys
@@ -92,7 +92,7 @@ def open_claimed(queue: str, claimed: Sequence[Claimed], deadline: datetime) -> 
 
 
 def complete(
-    operations: Operations, queue: str, id: str | uuid.UUID, receipt: object, result: object, token: str | None
+    caller: Caller, queue: str, id: str | uuid.UUID, receipt: object, result: object, token: str | None
 ) -> Flow[None]:
     """End a message with its result. One that cannot be stored ends it as ERROR, reason `rejected`.
 
@@ -100,16 +100,16 @@ def complete(
         LeaseLost: the delivery no longer holds the message.
         MessageTooLarge, InvalidMessage: the result cannot be stored; the message has ended.
     """
-    where, proof = _permitted(operations, queue, id, receipt, token)
+    where, proof = _permitted(caller, queue, id, receipt, token)
     try:
         encoded = codec.encode(result, MAX_BYTES_CEILING)
-        (outcome,) = yield store.deliveries.complete(where, operations.limits, [(proof, encoded)])
+        (outcome,) = yield store.deliveries.complete(where, caller.limits, [(proof, encoded)])
         if isinstance(outcome, LeaseLost):
             yield from _refuse_again(where, proof)
         settled(outcome)
     except InvalidMessage as error:
         failure = Failure(proof, _rejection(error), cause="rejected", final=True)
-        (outcome,) = yield store.deliveries.fail(where, operations.limits, [failure])
+        (outcome,) = yield store.deliveries.fail(where, caller.limits, [failure])
         settled(outcome)
         raise
 
@@ -123,7 +123,7 @@ def _refuse_again(where: PartitionKeys, proof: Receipt) -> Flow[None]:
 
 
 def fail(
-    operations: Operations,
+    caller: Caller,
     queue: str,
     id: str | uuid.UUID,
     receipt: object,
@@ -141,7 +141,7 @@ def fail(
         LeaseLost: the delivery no longer holds the message.
         InvalidMessage: a parameter is not valid.
     """
-    where, proof = _permitted(operations, queue, id, receipt, token)
+    where, proof = _permitted(caller, queue, id, receipt, token)
     if retry_after is not None and not (_is_seconds(retry_after) and 0 <= retry_after <= LONGEST):
         raise InvalidMessage(f"retry_after takes seconds, from 0 to a year ({LONGEST:,})")
     if final and retry_after is not None:
@@ -149,42 +149,42 @@ def fail(
     kind, text = error
     encoded = codec.encode({"type": _valid(kind, _TYPE_TEXT), "message": _valid(text, _ERROR_TEXT)})
     failure = Failure(proof, encoded, cause="rejected" if final else "failed", delay=retry_after, final=final)
-    (outcome,) = yield store.deliveries.fail(where, operations.limits, [failure])
+    (outcome,) = yield store.deliveries.fail(where, caller.limits, [failure])
     delay: float | None = settled(outcome)
     return delay
 
 
 def renew(
-    operations: Operations, queue: str, id: str | uuid.UUID, receipt: object, progress: bytes, token: str | None
+    caller: Caller, queue: str, id: str | uuid.UUID, receipt: object, progress: bytes, token: str | None
 ) -> Flow[Renewed]:
     """Renew a lease, and show `progress`, encoded; b"" leaves what was shown last.
 
     Raises:
         LeaseLost: the delivery no longer holds the message.
     """
-    where, proof = _permitted(operations, queue, id, receipt, token)
+    where, proof = _permitted(caller, queue, id, receipt, token)
     at = datetime.now(UTC)
-    (outcome,) = yield store.deliveries.renew(where, operations.limits, [(proof, progress)])
+    (outcome,) = yield store.deliveries.renew(where, caller.limits, [(proof, progress)])
     lease: float = settled(outcome)
     return Renewed(at + timedelta(seconds=lease), lease)
 
 
-def release(operations: Operations, queue: str, id: str | uuid.UUID, receipt: object, token: str | None) -> Flow[None]:
+def release(caller: Caller, queue: str, id: str | uuid.UUID, receipt: object, token: str | None) -> Flow[None]:
     """Hand a message back, uncharged.
 
     Raises:
         LeaseLost: the delivery no longer holds the message.
     """
-    where, proof = _permitted(operations, queue, id, receipt, token)
-    (outcome,) = yield store.deliveries.release(where, operations.limits, [proof])
+    where, proof = _permitted(caller, queue, id, receipt, token)
+    (outcome,) = yield store.deliveries.release(where, caller.limits, [proof])
     settled(outcome)
 
 
 def _permitted(
-    operations: Operations, queue: str, id: str | uuid.UUID, receipt: object, token: str | None
+    caller: Caller, queue: str, id: str | uuid.UUID, receipt: object, token: str | None
 ) -> tuple[PartitionKeys, Receipt]:
-    where = operations.keys_of(queue)
-    operations.authorise("work", queue, token)
+    where = caller.keys_of(queue)
+    caller.authorise("work", queue, token)
     return where, read_receipt(id, receipt)
 
 

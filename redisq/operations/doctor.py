@@ -19,7 +19,7 @@ from redisq.errors import InvalidDefinition, InvalidSettings, Unavailable
 from redisq.model.audit import Finding, Judgement, Look, Survey
 from redisq.model.queue import QueueStats
 from redisq.operations import findings, options
-from redisq.operations.caller import Operations
+from redisq.operations.caller import Caller
 from redisq.operations.flow import Flow
 from redisq.store import keys
 from redisq.store.keys import PartitionKeys
@@ -93,8 +93,8 @@ def _id_and_entry(place: bytes) -> tuple[bytes, bytes]:
 class _Audit:
     """The audit of one queue's messages, with `fix` mended."""
 
-    def __init__(self, operations: Operations, where: PartitionKeys, *, fix: bool) -> None:
-        self._operations, self._where, self._fix = operations, where, fix
+    def __init__(self, caller: Caller, where: PartitionKeys, *, fix: bool) -> None:
+        self._caller, self._where, self._fix = caller, where, fix
         self._problems: dict[str, _Problem] = {}
         self._without_record: set[bytes] = set()  # known to have finished, so no orphans
 
@@ -129,7 +129,7 @@ class _Audit:
             cursor = look.cursor
 
     def _judge(self, structure: str, doubts: list[tuple[bytes, bytes]]) -> Flow[None]:
-        limits, who = self._operations.limits, self._operations.application or "-"
+        limits, who = self._caller.limits, self._caller.application or "-"
         judged = 0
         while judged < len(doubts):
             some = doubts[judged : judged + _DOUBTS]
@@ -152,16 +152,16 @@ class _Audit:
             problem.examples.append(keys.id_text(id) if len(id) == 16 else repr(id[:40]))
 
 
-def examine(operations: Operations, queue: str, token: str | None, *, fix: bool) -> Flow[list[Finding]]:
+def examine(caller: Caller, queue: str, token: str | None, *, fix: bool) -> Flow[list[Finding]]:
     """Audit one queue, and mend what is safe with `fix`; the answer begins with the errors."""
-    where = operations.keys_of(queue)
-    operations.authorise("admin", queue, token)
+    where = caller.keys_of(queue)
+    caller.authorise("admin", queue, token)
     options.switch_of("fix=", fix)
-    survey: Survey = yield store.audit.survey(where, operations.limits)
+    survey: Survey = yield store.audit.survey(where, caller.limits)
     found = list(findings.of_survey(queue, survey))
     found += _of_schema(queue, survey)
     if survey.sound:
-        audit = _Audit(operations, where, fix=fix)
+        audit = _Audit(caller, where, fix=fix)
         yield from audit.run(survey)
         problems = list(audit.findings())
         stats: QueueStats = yield store.queues.stats(where)
@@ -181,12 +181,12 @@ def _of_schema(queue: str, survey: Survey) -> Iterator[Finding]:
             pass
 
 
-def examine_server(operations: Operations, token: str | None, *, scan: bool, fix: bool) -> Flow[list[Finding]]:
+def examine_server(caller: Caller, token: str | None, *, scan: bool, fix: bool) -> Flow[list[Finding]]:
     """Judge the server and its clock; with `scan` search all its keys for queues that are not registered."""
-    operations.authorise_all("admin", token)
+    caller.authorise_all("admin", token)
     options.switch_of("scan=", scan)
     options.switch_of("fix=", fix)
-    registry = keys.queues_key(operations.settings.namespace)
+    registry = keys.queues_key(caller.settings.namespace)
     known: Mapping[str, int] = yield store.queues.registry(
         registry
     )  # when this is answered and INFO is not, INFO is refused
@@ -200,7 +200,7 @@ def examine_server(operations: Operations, token: str | None, *, scan: bool, fix
         found += findings.of_clock(sent, server_time, time.time())
         found += findings.of_server(told)
     if scan:
-        found += yield from _search(operations, registry, fix)
+        found += yield from _search(caller, registry, fix)
     return _sorted(found)
 
 
@@ -219,9 +219,9 @@ def _entries(registry: str, known: Mapping[str, int], fix: bool) -> Flow[list[Fi
     return found
 
 
-def _search(operations: Operations, registry: str, fix: bool) -> Flow[list[Finding]]:
+def _search(caller: Caller, registry: str, fix: bool) -> Flow[list[Finding]]:
     """Search all keys of the namespace for those that belong to no queue of the registry."""
-    namespace = operations.settings.namespace
+    namespace = caller.settings.namespace
     queues, strange = set[str](), set[str]()
     rates = keys.rate_key(namespace, "")
     cursor: bytes | None = None
@@ -236,7 +236,7 @@ def _search(operations: Operations, registry: str, fix: bool) -> Flow[list[Findi
     found = list[Finding]()
     known: Mapping[str, int] = yield store.queues.registry(registry)  # now: a queue is entered before it has a key
     for queue in sorted(queues - known.keys()):
-        survey: Survey = yield store.audit.survey(operations.keys_of(queue), operations.limits)
+        survey: Survey = yield store.audit.survey(caller.keys_of(queue), caller.limits)
         if set(survey.types.values()) == {"none"}:
             continue  # it was dropped meanwhile
         if fix:

@@ -11,39 +11,39 @@ from collections.abc import Callable, Mapping
 from redisq import store
 from redisq.errors import QueueNotFound
 from redisq.model.queue import QueueStats
-from redisq.operations.caller import Operations
+from redisq.operations.caller import Caller
 from redisq.operations.flow import Flow
 from redisq.store import keys
 
 
 def check(
-    operations: Operations, queue: str, op: str, token: str | None, visible: Callable[[str], bool] | None = None
+    caller: Caller, queue: str, op: str, token: str | None, visible: Callable[[str], bool] | None = None
 ) -> Flow[None]:
     """Return if a queue exists. `op` is what its caller wants to do; `visible` tells which names the caller may know.
 
     Raises:
         QueueNotFound: there is none; the text names the nearest of those that the caller may see.
     """
-    where = operations.keys_of(queue)
-    operations.authorise(op, queue, token)
-    known: Mapping[str, int] = yield store.queues.registry(keys.queues_key(operations.settings.namespace))
+    where = caller.keys_of(queue)
+    caller.authorise(op, queue, token)
+    known: Mapping[str, int] = yield store.queues.registry(keys.queues_key(caller.settings.namespace))
     if queue in known:
         return
     found: QueueStats = yield store.queues.stats(where)
     if found == QueueStats(queue):  # else it exists, though another program took it out of the registry
-        may = visible or operations.visible(token)
+        may = visible or caller.visible(token)
         raise QueueNotFound(f"There is no queue {queue}. {_nearest(queue, list(known), may)}".rstrip())
 
 
 def stats(
-    operations: Operations, queue: str, token: str | None, visible: Callable[[str], bool] | None = None
+    caller: Caller, queue: str, token: str | None, visible: Callable[[str], bool] | None = None
 ) -> Flow[QueueStats]:
     """Count what a queue holds, in one call as a rule; raises as `check` does."""
-    where = operations.keys_of(queue)
-    operations.authorise("stats", queue, token)
+    where = caller.keys_of(queue)
+    caller.authorise("stats", queue, token)
     found: QueueStats = yield store.queues.stats(where)
     if found == QueueStats(queue):
-        yield from check(operations, queue, "stats", token, visible)
+        yield from check(caller, queue, "stats", token, visible)
     return found
 
 

@@ -13,7 +13,7 @@ from redisq.errors import Indeterminate, InvalidArgument
 from redisq.link.faults import is_cut
 from redisq.model.listing import Listed, Page
 from redisq.operations import options
-from redisq.operations.caller import Operations
+from redisq.operations.caller import Caller
 from redisq.operations.flow import Flow
 from redisq.store.call import BATCH
 from redisq.store.keys import PartitionKeys
@@ -32,13 +32,11 @@ _FORMS = {"stream": re.compile(rf"{_IN_ORDER.pattern}|{_IN_STREAM.pattern}"), "f
 _SHORT = 4096  # bytes of a body, or a record, that a list still shows
 
 
-def find(
-    operations: Operations, queue: str, which: str, token: str | None, cursor: str | None, limit: int
-) -> Flow[Page]:
+def find(caller: Caller, queue: str, which: str, token: str | None, cursor: str | None, limit: int) -> Flow[Page]:
     """List a page of messages: what is next first, of what has ended the last."""
-    where = operations.keys_of(queue)
+    where = caller.keys_of(queue)
     for op in ("stats", "get"):
-        operations.authorise(op, queue, token)
+        caller.authorise(op, queue, token)
     if not isinstance(which, str) or which not in LISTS:
         raise InvalidArgument(f"which= takes one of {', '.join(LISTS)}")
     options.whole_of("limit=", limit, 1, BATCH)
@@ -46,12 +44,12 @@ def find(
     form = _FORMS.get(structure, _IN_ORDER)
     if cursor is not None and not (isinstance(cursor, str) and form.fullmatch(cursor)):
         raise InvalidArgument("cursor= takes the `next` of the page before")
-    return (yield from _read(operations, where, structure, cursor or "0", limit))
+    return (yield from _read(caller, where, structure, cursor or "0", limit))
 
 
-def _read(operations: Operations, where: PartitionKeys, structure: str, cursor: str, limit: int) -> Flow[Page]:
+def _read(caller: Caller, where: PartitionKeys, structure: str, cursor: str, limit: int) -> Flow[Page]:
     """Read a page in one call, or in several where a reply with all of it does not get through."""
-    portion, found = operations.portion("page", BATCH), list[Listed]()
+    portion, found = caller.portion("page", BATCH), list[Listed]()
     while True:
         wanted = limit - len(found)
         asked = min(wanted, portion.most)

@@ -5,9 +5,10 @@ Types count: text is no number, True is none, and neither is a timedelta: times 
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypedDict, TypeGuard
 
 from redisq.errors import InvalidArgument, InvalidMessage, RedisQError
 from redisq.store import keys
@@ -17,6 +18,43 @@ LONGEST = 31_536_000
 HIGHEST = 9  # as in AMQP's brokers and JMS, where the larger number goes first, too
 _LONGEST_KEY = 512  # characters
 _SHORTEST_LIFE = 0.001  # seconds: scripts count in milliseconds, and 0 of them is for ever
+
+
+class Options(TypedDict, total=False):
+    """What may go with a message as it is queued: the front doors take it by name and hand it on as one thing."""
+
+    id: str | uuid.UUID | None
+    idempotency_key: str | None
+    delay: float
+    at: datetime | None
+    expires_in: float | None
+    priority: int
+
+
+class Terms(NamedTuple):
+    """The same, checked, as `NewMessage` has it: the 16 bytes of the id, delay and life in seconds, the priority."""
+
+    id: bytes
+    delay: float
+    expires_in: float | None
+    priority: int
+
+
+def checked(options: Options, application: str, queue: str, now: float) -> Terms:
+    """Check what goes with a message of a queue, by `now`, as Unix time.
+
+    Raises:
+        InvalidMessage: something is not valid, or two exclude each other.
+        TypeError: there is no such option.
+    """
+    if unknown := options.keys() - Options.__annotations__.keys():
+        raise TypeError(f"queue_message() got an unexpected keyword argument {min(unknown)!r}")
+    return Terms(
+        id_of(options.get("id"), options.get("idempotency_key"), application, queue),
+        delay_of(options.get("delay", 0.0), options.get("at"), now),
+        life_of(options.get("expires_in")),
+        priority_of(options.get("priority", 0)),
+    )
 
 
 def delay_of(delay: object, at: object, now: float) -> float:

@@ -19,8 +19,9 @@ from redisq.claims.identity import about
 from redisq.claims.policy import pause_after
 from redisq.errors import InvalidArgument, InvalidMessage, MessageConflict, QueueFull, RedisQError, Unavailable
 from redisq.link.aio import AsyncLink
-from redisq.operations import options
-from redisq.operations.caller import Operations
+from redisq.operations import options, queueing
+from redisq.operations.caller import Caller
+from redisq.operations.options import Options
 from redisq.runtime import logs, process
 from redisq.worker.handlers import shapes
 from redisq.worker.handlers.error_text import type_name
@@ -193,19 +194,19 @@ class Scheduler:
     def __init__(
         self,
         schedules: Sequence[Schedule],
-        operations: Operations,
+        caller: Caller,
         link: AsyncLink,
         worker: str,
         surroundings: Surroundings | None = None,
     ) -> None:
         self._schedules = schedules
-        self._operations = operations
+        self._caller = caller
         self._link = link
         self._worker = worker
         self._surroundings = surroundings or Surroundings.here(worker)
         self._making: dict[tuple[str, str], asyncio.Task[Any]] = {}
         self._surroundings.watch.over("a schedule's function", self._making)
-        self._window = timedelta(seconds=max(1.0, _OF_WINDOW * operations.settings.dedup_window))
+        self._window = timedelta(seconds=max(1.0, _OF_WINDOW * caller.settings.dedup_window))
         self._stopped = asyncio.Event()
 
     async def run(self) -> None:
@@ -277,9 +278,7 @@ class Scheduler:
 
     async def _queue(self, schedule: Schedule, tick: datetime, request: Any, until: datetime) -> str:
         """Queue a message, again and again while Redis is unreachable or full; in the end raise what was in the way."""
-        flow = partial(
-            self._operations.queue_message, schedule.queue, request, None, idempotency_key=schedule.key(tick)
-        )
+        chosen = Options(idempotency_key=schedule.key(tick))
         failures, refusal = 0, RedisQError("It was not queued in time.")
         left = (until - _now()).total_seconds()
         if left <= 0:
@@ -288,7 +287,8 @@ class Scheduler:
             async with asyncio.timeout(left):
                 while True:
                     try:
-                        id, _ = await drive(flow(), self._link)
+                        flow = queueing.queue_message(self._caller, schedule.queue, request, None, chosen)
+                        id, _ = await drive(flow, self._link)
                         return id
                     except (Unavailable, QueueFull) as error:
                         failures, refusal = failures + 1, error

@@ -17,7 +17,7 @@ from redisq.errors import InvalidArgument, RedisQError, Unavailable, WorkerError
 from redisq.link.aio import AsyncLink
 from redisq.model.bounds import check_definition
 from redisq.operations import options
-from redisq.operations.caller import Operations, limits_of
+from redisq.operations.caller import Caller, limits_of
 from redisq.runtime import logs, loops, process
 from redisq.settings import Settings
 from redisq.store import keys
@@ -228,11 +228,11 @@ class Worker:
         if self._ending.loop is not None:
             raise WorkerError("This worker is running: a second run at the same time takes a Worker of its own.")
         settings = Settings.merged(self._settings, None)
-        operations = Operations(settings, self._credentials)
+        caller = Caller(settings, self._credentials)
         for queue in self._handlers:
-            operations.authorise("work", queue, None)
+            caller.authorise("work", queue, None)
         for schedule in self._schedules:
-            operations.authorise("queue", schedule.queue, None)
+            caller.authorise("queue", schedule.queue, None)
         preload.read_all()
         loop = asyncio.get_running_loop()
         link, claims = AsyncLink(settings), AsyncLink(settings.model_copy(update={"retry_deadline": 0.0}))
@@ -257,7 +257,7 @@ class Worker:
             self._consumers = [
                 Consumer(
                     handler,
-                    operations.keys_of(handler.queue),
+                    caller.keys_of(handler.queue),
                     limits_of(settings.model_copy(update=handler.policy)),
                     link,
                     claims,
@@ -276,7 +276,7 @@ class Worker:
             watchdog.start()
             stack.push_async_callback(_end, watchdog)
             if self._schedules and not burst:
-                self._scheduler = Scheduler(self._schedules, operations, link, self._name, surroundings)
+                self._scheduler = Scheduler(self._schedules, caller, link, self._name, surroundings)
                 stack.callback(setattr, self, "_scheduler", None)
             await claims.check_server()
             await self._look_around(claims, settings.namespace)

@@ -36,7 +36,7 @@ from redisq.link.conversation import Failed, converse
 from redisq.link.endpoint import Endpoint
 from redisq.link.faults import classify
 from redisq.link.server import Server
-from redisq.operations.batches import _CHUNK
+from redisq.operations.queueing import _CHUNK
 from redisq.store.call import Call
 from redisq.store.keys import partition_keys
 from tests.proxy import Proxy, script, until
@@ -361,8 +361,8 @@ def test_a_call_that_is_answered_at_once_begins_no_conversation(
         mq.delete_message(QUEUE, id)
 
     live()  # what is asked before the first call of a script is a conversation
-    for link in ("connection", "aconnection"):
-        monkeypatch.setattr(f"redisq.{link}.converse", spy)
+    for link in ("sync", "aio"):
+        monkeypatch.setattr(f"redisq.link.{link}.converse", spy)
     live()
     assert begun == []
     proxy.reset(script("delete"))

@@ -12,7 +12,7 @@ import pytest
 from redisq import InvalidMessage, LeaseLost, MessageTooLarge, Status, async_client, store, tokens
 from redisq.errors import Forbidden, MessageNotFound
 from redisq.operations import deliveries
-from redisq.operations.caller import Operations
+from redisq.operations.caller import Caller
 from redisq.operations.deliveries import Delivered
 from redisq.operations.flow import Flow
 from redisq.store.call import new_nonce
@@ -28,12 +28,12 @@ def run(make_client: Any, raw: Raw) -> Run:
     shell = make_client(raw.settings)
 
     def run(operation: Callable[..., Flow[Any]], *args: Any, **options: Any) -> Any:
-        def make(operations: Operations) -> Flow[Any]:
+        def make(operations: Caller) -> Flow[Any]:
             return operation(operations, QUEUE, *args, options.pop("token", None), **options)
 
         if isinstance(shell, Async):
             return shell.runner.run(async_client.run(shell.client, make))
-        return shell.client._run(make(shell.client._operations))
+        return shell.client._run(make(shell.client._caller))
 
     run.mq = shell  # type: ignore[attr-defined]
     return run
@@ -42,7 +42,7 @@ def run(make_client: Any, raw: Raw) -> Run:
 def delivered(raw: Raw, mq: Any, *requests: Any) -> list[Delivered]:
     for request in requests:
         mq.queue_message(QUEUE, request)
-    limits = Operations(raw.settings).limits
+    limits = Caller(raw.settings).limits
     claim = raw.link.call(store.deliveries.claim(raw.keys, limits, "w", new_nonce(), len(requests)))
     opened, unreadable = deliveries.open_claimed(QUEUE, claim.deliveries, datetime.now(UTC))
     assert unreadable == []

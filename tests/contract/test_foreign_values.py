@@ -93,7 +93,7 @@ def test_a_damaged_record_is_told(mq: Any, raw: Any, field: int, value: bytes) -
 
 def test_a_bad_argument_of_our_own_is_told_without_the_message(mq: Any, raw: Any) -> None:
     """No setting brings one about: it would be a fault of redisq. Nothing of the call is in the error."""
-    operations = mq.client._operations
+    operations = mq.client._caller
     operations.limits = replace(operations.limits, retention_ms=-1)
     before = raw.digest()
     with pytest.raises(RedisQError) as refused:

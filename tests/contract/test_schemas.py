@@ -20,15 +20,15 @@ from redisq import (
     SchemaViolation,
 )
 from redisq.body import schemas
-from redisq.operations.caller import Operations
+from redisq.operations.caller import Caller
 from tests.conftest import Async, Raw, Sync, settings_for
 
 QUEUE = "orders"
 ORDER = {"type": "object", "properties": {"sku": {"type": "string"}}, "required": ["sku"]}
 
 
-def operations_of(client: Any) -> Operations:
-    operations: Operations = client.client._operations
+def operations_of(client: Any) -> Caller:
+    operations: Caller = client.client._caller
     return operations
 
 

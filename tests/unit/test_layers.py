@@ -46,7 +46,8 @@ ENVIRONMENT = {
 }
 #: The server's clock decides. A client's own matters for tokens, and for what a handler is told of its deadline.
 WALL_CLOCK = {
-    "operations/caller.py": "tokens, and at= of a new message, which becomes a delay",
+    "operations/caller.py": "tokens",
+    "operations/queueing.py": "at= of a new message, which becomes a delay",
     "cli/commands/tokens.py": "tokens",
     "operations/deliveries.py": "deadlines, from the lease that a renewal gave",
     "operations/applications.py": "tokens: from when on they count, until when a key does",

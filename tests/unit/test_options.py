@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from redisq import AsyncRedisQ, Credentials, InvalidMessage, MessageConflict, RedisQ, Settings, store
-from redisq.operations.caller import Operations
+from redisq.operations import queueing
+from redisq.operations.caller import Caller
 from redisq.operations.options import LONGEST, delay_of, id_of, life_of, priority_of
 from redisq.store.call import Call, milliseconds
 from redisq.store.keys import derived_id, given_id
@@ -110,12 +111,12 @@ def test_a_key_and_an_id_together_are_refused() -> None:
 # --- What is sent ---
 
 
-def sent(monkeypatch: pytest.MonkeyPatch, operations: Operations, **options: Any) -> NewMessage:
+def sent(monkeypatch: pytest.MonkeyPatch, caller: Caller, **options: Any) -> NewMessage:
     """Give the message that a flow wants to send."""
     made: list[NewMessage] = []
     build = store.messages.put
     monkeypatch.setattr(store.messages, "put", lambda where, limits, new: made.append(new) or build(where, limits, new))
-    flow = operations.queue_message("orders", {"sku": "A-1"}, None, **options)
+    flow = queueing.queue_message(caller, "orders", {"sku": "A-1"}, None, options)
     assert isinstance(next(flow), Call)  # the registry
     assert isinstance(flow.send(1), Call)  # the schema
     assert isinstance(flow.send(None), Call)
@@ -129,8 +130,8 @@ def settings(auth: str) -> Settings:
     return Settings(auth=auth, app_id=None, app_secret=None)
 
 
-def nobody() -> Operations:
-    return Operations(settings("none"))
+def nobody() -> Caller:
+    return Caller(settings("none"))
 
 
 def test_a_message_carries_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +145,7 @@ def test_a_message_carries_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_application_has_its_own_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [
-        sent(monkeypatch, Operations(settings(auth), Credentials.generate(app)), idempotency_key="k").id
+        sent(monkeypatch, Caller(settings(auth), Credentials.generate(app)), idempotency_key="k").id
         for app, auth in (("shop", "token"), ("shop", "none"), ("bank", "token"))
     ]
     assert ids == [derived_id(app, "orders", "k") for app in ("shop", "shop", "bank")]
@@ -152,7 +153,7 @@ def test_each_application_has_its_own_keys(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_conflict_tells_of_the_key() -> None:
     for options, text in (({"idempotency_key": "k"}, "This idempotency_key"), ({"id": ID}, "This id ")):
-        flow = nobody().queue_message("orders", 1, None, **options)
+        flow = queueing.queue_message(nobody(), "orders", 1, None, options)
         next(flow)
         flow.send(1)
         flow.send(None)
@@ -161,15 +162,22 @@ def test_a_conflict_tells_of_the_key() -> None:
 
 
 @pytest.mark.parametrize("kind", [RedisQ, AsyncRedisQ])
+def test_an_option_that_there_is_not_is_named(kind: type) -> None:
+    queue = kind(settings=settings("none")).queue_message
+    with pytest.raises(TypeError, match="unexpected keyword argument 'prio'"):
+        asyncio.run(queue("orders", 1, prio=3)) if kind is AsyncRedisQ else queue("orders", 1, prio=3)
+
+
+@pytest.mark.parametrize("kind", [RedisQ, AsyncRedisQ])
 def test_both_clients_pass_every_option_on(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, Any]] = []
 
-    def queue_message(self: Operations, *args: Any, **options: Any) -> Any:
+    def queue_message(caller: Caller, queue: str, message: Any, token: str | None, options: Any) -> Any:
         seen.append(options)
         raise InvalidMessage("seen")
         yield
 
-    monkeypatch.setattr(Operations, "queue_message", queue_message)
+    monkeypatch.setattr(queueing, "queue_message", queue_message)
     options = {"id": ID, "delay": 1.0, "at": NOW, "expires_in": 2.0, "idempotency_key": "k", "priority": 3}
     queue = kind(settings=settings("none")).queue_message
     with pytest.raises(InvalidMessage, match="seen"):

@@ -83,13 +83,13 @@ def create(
             )
         _print(Credentials.generate(name), {}, as_json, done="Nothing was changed: make other credentials.")
         return
-    from redisq.client import RedisQ
+    from redisq.client import RedisQ, run
     from redisq.operations import applications
 
     allowance = _allowance(allow, allow_all)
     was = _Was(as_json, later=True)
     with RedisQ(settings=settings) as mq:
-        issued = mq._run(applications.create(settings, name, allowance, replace=replace, tell=was))
+        issued = run(mq, lambda _: applications.create(settings, name, allowance, replace=replace, tell=was))
     done = f"{name} is registered, but its secret was not printed: `redisq app rotate {name}` makes another one."
     _print(issued.credentials, {"allowance": allowance.texts()}, as_json, done, was)
 
@@ -271,11 +271,11 @@ def _settings(url: str | None) -> Settings:
 
 def _run(url: str | None, flow: Any) -> Any:
     """Run a flow on the registry."""
-    from redisq.client import RedisQ
+    from redisq.client import RedisQ, run
 
     settings = _settings(url)
     with RedisQ(settings=settings) as mq:
-        return mq._run(flow(settings))
+        return run(mq, lambda _: flow(settings))
 
 
 def _allowance(texts: list[str] | None, everything: bool) -> Scopes:

@@ -132,7 +132,7 @@ def check_exists(mq: RedisQ, queue: str, token: str | None, op: str = "admin") -
     from redisq import client
     from redisq.operations import existence
 
-    client.run(mq, lambda operations: existence.check(operations, queue, op, token))
+    client.run(mq, lambda caller: existence.check(caller, queue, op, token))
 
 
 def exists(mq: RedisQ, queue: str, token: str | None) -> bool:

@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 from pydantic import SecretStr
 
 from redisq import embedded
-from redisq.async_client import AsyncRedisQ
+from redisq.async_client import AsyncRedisQ, run
 from redisq.cli.dev.folder import Folder
 from redisq.cli.dev.state import Journal, Queue
 from redisq.embedded.folder import STATE_FILE
@@ -138,4 +138,4 @@ async def _enrol(client: AsyncRedisQ) -> None:
     """Let the gateway know the development application."""
     known = client.settings.credentials()
     if known is not None:
-        await client._run(applications.enrol(client.settings, known.app, known.kid, EVERYTHING))
+        await run(client, lambda _: applications.enrol(client.settings, known.app, known.kid, EVERYTHING))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from redisq import store
-from redisq.async_client import AsyncRedisQ
+from redisq.async_client import AsyncRedisQ, run
 from redisq.errors import Unavailable
 from redisq.gateway.settings import GatewaySettings
 from redisq.model.application import Records
@@ -110,7 +110,7 @@ class LiveRegistry:
         """
         began = self._clock()  # what is read is not older than this
         whole = began - self._read_at >= self._options.registry_stale_after
-        await self._mq._run(self._read(None if whole else self._generation))
+        await run(self._mq, lambda _: self._read(None if whole else self._generation))
         self._seen_at = began
         if whole:
             self._read_at = began

@@ -53,7 +53,7 @@ from redisq.gateway.work.dispatchers import Desks
 from redisq.gateway.work.waits import LONGEST
 from redisq.model.message import json_ready
 from redisq.operations import deliveries
-from redisq.operations.caller import Operations
+from redisq.operations.caller import Caller
 from redisq.operations.deliveries import read_receipt
 from redisq.operations.flow import Flow
 
@@ -235,7 +235,7 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def _run(mq: AsyncRedisQ, make: Callable[[Operations], Flow[T]]) -> T:
+async def _run(mq: AsyncRedisQ, make: Callable[[Caller], Flow[T]]) -> T:
     return await async_client.run(mq, make)
 
 

@@ -18,7 +18,8 @@ from redisq.gateway.requests.errors import BadRequest, Json, reply
 from redisq.gateway.requests.queries import moment, number, preferred_wait, query, seconds
 from redisq.gateway.routes.stream import Lines
 from redisq.gateway.work.waits import LONGEST
-from redisq.operations.options import HIGHEST
+from redisq.operations import queueing
+from redisq.operations.options import HIGHEST, Options
 
 QUEUEING = "/{queue:queue}"
 _OPTIONS = ("delay", "at", "expires_in", "priority")
@@ -56,11 +57,11 @@ class _Messages:
             return Lines(mq, self._door, request, queue, await self._limit(queue, kind))
         if key is not None and not (key.isascii() and key.isprintable()):
             raise BadRequest("Idempotency-Key takes printable ASCII.")
-        options = _options(request)
+        options: Options = {"idempotency_key": key, **_options(request)}
         message = await self._message(request, queue, kind)
         mq = self._context.acting_for(grant.app)
         with taking(queue):
-            id = await mq.queue_message(queue, message, idempotency_key=key, **options)
+            id = await mq.queue_message(queue, message, **options)
         return self._queued(queue, id, 201)
 
     async def put(self, request: Request) -> Response:
@@ -72,7 +73,9 @@ class _Messages:
         message = await self._message(request, queue, kind)
         mq = self._context.acting_for(grant.app)
         with taking(queue):
-            name, new = await async_client.put(mq, queue, message, id=id, **options)
+            name, new = await async_client.run(
+                mq, lambda caller: queueing.queue_message(caller, queue, message, None, {"id": id, **options})
+            )
         return self._queued(queue, name, 201 if new else 200)
 
     async def get(self, request: Request) -> Response:
@@ -115,12 +118,16 @@ class _Messages:
         return limit_of(kind, own or self._context.settings.max_bytes)
 
 
-def _options(request: Request) -> dict[str, Any]:
+def _options(request: Request) -> Options:
     found = query(request, *_OPTIONS)
     if not found:
         return {}
-    times = {"at": moment(found, "at"), "expires_in": seconds(found, "expires_in")}
-    return {"delay": seconds(found, "delay") or 0.0, "priority": number(found, "priority", 0, HIGHEST) or 0, **times}
+    return {
+        "delay": seconds(found, "delay") or 0.0,
+        "at": moment(found, "at"),
+        "expires_in": seconds(found, "expires_in"),
+        "priority": number(found, "priority", 0, HIGHEST) or 0,
+    }
 
 
 def _wait(request: Request) -> tuple[float, dict[str, str]]:
