@@ -59,7 +59,7 @@ OF_THE_HARNESS = {
     ),
     "a heartbeat that skips a message": (
         "unexplained: ",
-        Bug("worker/heartbeat.py", "held = list(leases.held)", "held = list(leases.held)[1:]"),
+        Bug("worker/heartbeat.py", "every = list(leases.held)", "every = list(leases.held)[1:]"),
     ),
     "a heartbeat that waits for the loop": (
         "unexplained: ",

@@ -158,7 +158,7 @@ def test_claiming(
             until(lambda: client.stats(QUEUE).completed == count + 1, PATIENCE)
         stats = client.stats(QUEUE)
     assert Counter(delivery.id for delivery, _ in started) == dict.fromkeys(ids, 1)
-    waits = [at - proxy.lost[delivery._receipt.nonce.encode()] for delivery, at in started]
+    waits = [at - proxy.lost[delivery._held.receipt.nonce.encode()] for delivery, at in started]
     assert len(waits) == count  # each message's claim had lost its reply
     ended = messages(tasks, ids)
     assert {(message.status, message.attempts, message.history) for message in ended} == {(Status.COMPLETE, 1, ())}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NoReturn, SupportsIndex
 
 from redisq.body import codec
 from redisq.errors import LeaseLost
-from redisq.model.delivery import Receipt
+from redisq.worker.handlers.held import Held
 
 
 class Delivery:
@@ -19,42 +18,31 @@ class Delivery:
     sends them.
     """
 
-    __slots__ = (
-        "_beat_at",
-        "_progress",
-        "_receipt",
-        "_settled",
-        "_suspicion",
-        "_wake",
-        "attempt",
-        "cancelled",
-        "deadline",
-        "id",
-        "queue",
-        "request",
-    )
+    __slots__ = ("_held", "attempt", "id", "queue", "request")
 
-    def __init__(
-        self, id: str, queue: str, request: Any, receipt: Receipt, deadline: datetime, wake: Callable[[], None]
-    ) -> None:
+    def __init__(self, request: Any, held: Held) -> None:
         #: the message's id
-        self.id: str = id
-        self.queue: str = queue
+        self.id: str = held.id
+        self.queue: str = held.queue
         #: what was queued
         self.request: Any = request
         #: 1 for the first delivery of this message; higher for each later one
-        self.attempt: int = receipt.attempt
-        #: when the lease lapses unless it is renewed, by this machine's clock, aware and in UTC
-        self.deadline: datetime = deadline
-        #: True once the work is in vain: the message was deleted or taken over, the handler overran its timeout, or the
-        #: worker stops. Async handlers are cancelled as well; plain ones should look now and then
-        self.cancelled: bool = False
-        self._receipt = receipt
-        self._wake = wake
-        self._progress: bytes = b""
-        self._beat_at = 0.0
-        self._settled = False
-        self._suspicion = 0  # the room for suspects that it holds
+        self.attempt: int = held.attempt
+        self._held = held
+
+    @property
+    def deadline(self) -> datetime:
+        """When the lease lapses unless it is renewed, by this machine's clock, aware and in UTC."""
+        return self._held.deadline
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the work is in vain.
+
+        The message was deleted or taken over, the handler overran its timeout, or the worker stops. Async handlers are
+        cancelled as well; plain ones should look now and then.
+        """
+        return self._held.cancelled
 
     def renew(self) -> None:
         """Renew the lease now instead of at the next heartbeat.
@@ -64,8 +52,7 @@ class Delivery:
         """
         if self.cancelled:
             raise LeaseLost
-        self._beat_at = 0.0
-        self._wake()
+        self._held.renew()
 
     def progress(self, value: Any) -> None:
         """Show `value` as the message's progress, and renew the lease. Of quick successive values the last is sent.
@@ -76,8 +63,7 @@ class Delivery:
         """
         if self.cancelled:
             raise LeaseLost
-        self._progress = codec.encode(value)
-        self._wake()
+        self._held.show(codec.encode(value))
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError("A delivery belongs to its worker's process: pass on delivery.request and delivery.id instead")

@@ -11,11 +11,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from redisq.runtime import process
 from redisq.worker.handlers.contexts import Contexts
 from redisq.worker.handlers.delivery import Delivery
+from redisq.worker.handlers.held import Held
 from redisq.worker.handlers.loop_watch import LoopWatch
 from redisq.worker.handlers.shapes import is_async
 from redisq.worker.handlers.verdicts import Verdict, is_awaitable, verdict_on_error, verdict_on_result
@@ -48,14 +50,14 @@ class Handler:
 class Owner(Protocol):
     """Whom a runner reports to, on the loop's thread; each delivery started ends with exactly one `returned`."""
 
-    def ended(self, delivery: Delivery, verdict: bytes | Verdict) -> None:
+    def ended(self, held: Held, verdict: bytes | Verdict) -> None:
         """The handler has returned, in time, and this is its result; or it has failed."""
 
-    def overran(self, delivery: Delivery, *, holds_thread: bool) -> None:
+    def overran(self, held: Held, *, holds_thread: bool) -> None:
         """It has not within its timeout; with `holds_thread` it still goes on, and cannot be stopped."""
 
-    def returned(self, delivery: Delivery) -> None:
-        """It is done, whatever has become of the delivery."""
+    def returned(self, held: Held) -> None:
+        """It is done, whatever has become of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,9 @@ class Surroundings:
 class Runner(Protocol):
     """Starts and cancels handlers."""
 
-    def start(self, delivery: Delivery) -> None: ...
-    def cancel(self, delivery: Delivery) -> None: ...
-    def unstarted(self) -> list[Delivery]: ...
+    def start(self, held: Held, delivery: Delivery) -> None: ...
+    def cancel(self, held: Held) -> None: ...
+    def unstarted(self) -> list[Held]: ...
     def close(self) -> None: ...
 
 
@@ -90,47 +92,45 @@ class TaskRunner:
         self._contexts = surroundings.contexts
         self._watch = surroundings.watch
         self._loop = asyncio.get_running_loop()
-        self._tasks: dict[Delivery, asyncio.Task[None]] = {}
+        self._tasks: dict[Held, asyncio.Task[None]] = {}
         self._pid = process.pid
         self._watch.over(f"queue {handler.queue}: its handler", self._tasks)
 
-    def start(self, delivery: Delivery) -> None:
-        self._start(delivery, self._function, None, self._contexts.fresh())
+    def start(self, held: Held, delivery: Delivery) -> None:
+        self._start(held, partial(self._function, delivery), None, self._contexts.fresh())
 
-    def go_on(self, delivery: Delivery, answer: Awaitable[Any], began: float, context: Context) -> None:
+    def go_on(self, held: Held, answer: Awaitable[Any], began: float, context: Context) -> None:
         """Await what a plain handler returned, in the context that it ran in; its timeout counts from `began`."""
-        self._start(delivery, lambda _: answer, began, context)
+        self._start(held, lambda: answer, began, context)
 
-    def _start(
-        self, delivery: Delivery, call: Callable[[Delivery], Any], began: float | None, context: Context
-    ) -> None:
-        task = asyncio.create_task(self._run(delivery, call, began), context=context)
+    def _start(self, held: Held, call: Callable[[], Any], began: float | None, context: Context) -> None:
+        task = asyncio.create_task(self._run(held, call, began), context=context)
         if not task.done():  # as an eager one may be
-            self._tasks[delivery] = task
+            self._tasks[held] = task
         self._watch.wake()
 
-    def cancel(self, delivery: Delivery) -> None:
-        task = self._tasks.get(delivery)
+    def cancel(self, held: Held) -> None:
+        task = self._tasks.get(held)
         if task is not None:
             self._loop.call_soon(task.cancel)  # after its first step: one that has not begun would report nothing
 
-    def unstarted(self) -> list[Delivery]:
+    def unstarted(self) -> list[Held]:
         return []
 
     def close(self) -> None:
         for task in self._tasks.values():
             task.cancel()
 
-    async def _run(self, delivery: Delivery, call: Callable[[Delivery], Any], began: float | None) -> None:
+    async def _run(self, held: Held, call: Callable[[], Any], began: float | None) -> None:
         owner, timeout, timer = self._owner, self._timeout, None
         end = math.inf
         if timeout is not None:
             now = time.monotonic()
             end = (now if began is None else began) + timeout
-            timer = self._loop.call_later(max(0.0, end - now), self._overrun, delivery)
+            timer = self._loop.call_later(max(0.0, end - now), self._overrun, held)
         late = False
         try:
-            result = await call(delivery)
+            result = await call()
             while is_awaitable(result):
                 result = await result
             if process.pid != self._pid:
@@ -144,19 +144,19 @@ class TaskRunner:
             verdict = verdict_on_error(error)
         try:
             if late:
-                owner.overran(delivery, holds_thread=False)
+                owner.overran(held, holds_thread=False)
             else:
-                owner.ended(delivery, verdict)
+                owner.ended(held, verdict)
         finally:
             if timer is not None:
                 timer.cancel()
-            self._tasks.pop(delivery, None)
-            owner.returned(delivery)
+            self._tasks.pop(held, None)
+            owner.returned(held)
 
-    def _overrun(self, delivery: Delivery) -> None:
+    def _overrun(self, held: Held) -> None:
         """Settle first: a handler that catches its cancellation may go on for as long as it likes, but in vain."""
-        self._owner.overran(delivery, holds_thread=False)
-        self.cancel(delivery)
+        self._owner.overran(held, holds_thread=False)
+        self.cancel(held)
 
 
 class _Unfinished(NamedTuple):
@@ -168,7 +168,7 @@ class _Unfinished(NamedTuple):
 
 
 #: What a thread says of a delivery, and whether its handler has overrun its timeout.
-_Report = tuple[Delivery, bytes | Verdict | _Unfinished, bool]
+_Report = tuple[Held, bytes | Verdict | _Unfinished, bool]
 
 
 class ThreadRunner:
@@ -188,14 +188,14 @@ class ThreadRunner:
         self._contexts = surroundings.contexts
         self._tasks = TaskRunner(handler, owner, surroundings)
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[Delivery] = deque()
+        self._waiting: deque[tuple[Held, Delivery]] = deque()
         self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()  # each wakes a thread; False ends it
         self._watching = False
         self._reports: deque[_Report] = deque()
         self._woken = threading.Lock()
         self._pid = process.pid
-        self._timers: dict[Delivery, asyncio.TimerHandle] = {}
-        self._began: dict[Delivery, float] = {}
+        self._timers: dict[Held, asyncio.TimerHandle] = {}
+        self._began: dict[Held, float] = {}
         self._threads = [
             threading.Thread(target=self._work, name=f"{process.HANDLERS}-{handler.queue}-{number}", daemon=True)
             for number in range(handler.concurrency)
@@ -203,10 +203,10 @@ class ThreadRunner:
         for thread in self._threads:
             thread.start()
 
-    def start(self, delivery: Delivery) -> None:
+    def start(self, held: Held, delivery: Delivery) -> None:
         if self._timeout < math.inf:
-            self._timers[delivery] = self._loop.call_later(self._timeout, self._check, delivery)
-        self._waiting.append(delivery)
+            self._timers[held] = self._loop.call_later(self._timeout, self._check, held)
+        self._waiting.append((held, delivery))
         if self._wakes.empty():
             self._wakes.put(True)
         elif not self._watching:
@@ -218,16 +218,16 @@ class ThreadRunner:
         for _ in range(len(self._waiting)):
             self._wakes.put(True)
 
-    def cancel(self, delivery: Delivery) -> None:
+    def cancel(self, held: Held) -> None:
         """Cancel what is awaited. A thread cannot be stopped: its handler may look at `delivery.cancelled`."""
-        self._tasks.cancel(delivery)
+        self._tasks.cancel(held)
 
-    def unstarted(self) -> list[Delivery]:
+    def unstarted(self) -> list[Held]:
         """Take back what no thread has begun."""
-        taken: list[Delivery] = []
-        while (delivery := self._take()) is not None:
-            self._stop_timer(delivery)
-            taken.append(delivery)
+        taken: list[Held] = []
+        while (waiting := self._take()) is not None:
+            self._stop_timer(waiting[0])
+            taken.append(waiting[0])
         return taken
 
     def close(self) -> None:
@@ -235,39 +235,39 @@ class ThreadRunner:
             self._wakes.put(False)
         self._tasks.close()
 
-    def _take(self) -> Delivery | None:
+    def _take(self) -> tuple[Held, Delivery] | None:
         try:
             return self._waiting.popleft()  # atomic, as a look before it would not be
         except IndexError:
             return None
 
-    def _check(self, delivery: Delivery) -> None:
+    def _check(self, held: Held) -> None:
         """Look whether a handler has overrun its timeout, which counts from when a thread began with it."""
-        began = self._began.get(delivery, time.monotonic())
+        began = self._began.get(held, time.monotonic())
         left = began + self._timeout - time.monotonic()
         if began == math.inf:  # it has returned, and the report of that is on its way
             return
         if left > 0:
-            self._timers[delivery] = self._loop.call_later(left, self._check, delivery)
+            self._timers[held] = self._loop.call_later(left, self._check, held)
         else:
-            self._owner.overran(delivery, holds_thread=True)
+            self._owner.overran(held, holds_thread=True)
 
     def _work(self) -> None:
         while self._wakes.get():
-            while (delivery := self._take()) is not None:
+            while (waiting := self._take()) is not None:
                 context = self._contexts.fresh()
-                context.run(self._run, delivery, context)
-                del delivery, context
+                context.run(self._run, *waiting, context)
+                del waiting, context
                 if self._woken.acquire(blocking=False):
                     try:
                         self._loop.call_soon_threadsafe(self._collect)
                     except RuntimeError:
                         return  # the loop has ended, and the worker with it
 
-    def _run(self, delivery: Delivery, context: Context) -> None:
+    def _run(self, held: Held, delivery: Delivery, context: Context) -> None:
         began, late = 0.0, False
         if self._timeout < math.inf:
-            began = self._began[delivery] = time.monotonic()
+            began = self._began[held] = time.monotonic()
         outcome: bytes | Verdict | _Unfinished
         try:
             result = self._function(delivery)
@@ -276,41 +276,41 @@ class ThreadRunner:
             if is_awaitable(result):
                 outcome = _Unfinished(result, began, context)
             else:
-                late = self._is_late(delivery, began)
+                late = self._is_late(held, began)
                 outcome = verdict_on_result(result)
         except BaseException as error:  # SystemExit too: a handler may not end a thread
             if process.pid != self._pid:
                 process.end_fork(error)
-            late = self._is_late(delivery, began)
+            late = self._is_late(held, began)
             outcome = verdict_on_error(error)
-        self._reports.append((delivery, outcome, late))
+        self._reports.append((held, outcome, late))
 
-    def _is_late(self, delivery: Delivery, began: float) -> bool:
+    def _is_late(self, held: Held, began: float) -> bool:
         if self._timeout == math.inf:
             return False
-        self._began[delivery] = math.inf
+        self._began[held] = math.inf
         return time.monotonic() >= began + self._timeout
 
     def _collect(self) -> None:
         self._woken.release()
         while self._reports:
-            delivery, outcome, late = self._reports.popleft()
-            self._stop_timer(delivery)
+            held, outcome, late = self._reports.popleft()
+            self._stop_timer(held)
             if isinstance(outcome, _Unfinished):
-                self._tasks.go_on(delivery, *outcome)
-                if delivery.cancelled:
-                    self._tasks.cancel(delivery)
+                self._tasks.go_on(held, *outcome)
+                if held.cancelled:
+                    self._tasks.cancel(held)
                 continue
             try:
                 if late:
-                    self._owner.overran(delivery, holds_thread=False)
+                    self._owner.overran(held, holds_thread=False)
                 else:
-                    self._owner.ended(delivery, outcome)
+                    self._owner.ended(held, outcome)
             finally:
-                self._owner.returned(delivery)
+                self._owner.returned(held)
 
-    def _stop_timer(self, delivery: Delivery) -> None:
-        timer = self._timers.pop(delivery, None)
+    def _stop_timer(self, held: Held) -> None:
+        timer = self._timers.pop(held, None)
         if timer is not None:
             timer.cancel()
-        self._began.pop(delivery, None)
+        self._began.pop(held, None)
