@@ -26,6 +26,7 @@ from redisq.link.conversation import (
     Conversation,
     Failed,
     Parts,
+    Pause,
     Tried,
     busy,
     converse,
@@ -85,43 +86,43 @@ class Link:
 
     def begin(self, call: Call[T]) -> Begun[T]:
         """Send a call, and leave its answer for later. What it raises is raised then."""
-        server, since = self.endpoint().known(), time.monotonic()
-        command = opening(call, server, since, strict=self._settings.strict)
-        sent = None if command is None else self._send(command)
-        if command is None or not isinstance(sent, _Sent):  # there is more to say: all of it now
-            tried = None if command is None else Tried(command, sent, since)
-            try:
-                answer = self._hold(self._about(call, tried))
-            except Exception as error:
-                return Begun(partial(_raise, error))
-            return Begun(lambda: answer)
+        conversation = self._about(call)
+        try:
+            step = conversation.send(None)
+            while not (isinstance(step, Command) and step.parts[1] == call.script.sha):  # what has to be known before
+                step = conversation.send(self._do(step))
+        except Exception as error:
+            return Begun(partial(_raise, error))
+        sent = self._send(step)
 
         def finish() -> T:
-            outcome = self._receive(sent)
-            if isinstance(outcome, Failed):
-                return self._hold(self._about(call, Tried(command, outcome, since)))
-            return call.decode(outcome)
+            return self._hold(conversation, self._receive(sent) if isinstance(sent, _Sent) else sent)
 
-        return Begun(finish, sent)
+        def close() -> None:
+            if isinstance(sent, _Sent):
+                sent.let_go(clean=False)
+            conversation.close()
+
+        return Begun(finish, close)
 
     def _about(self, call: Call[T], tried: Tried | None = None) -> Conversation[T]:
         settings, server = self._settings, self.endpoint().known()
         return converse(call, server, settings.retry_deadline, time.monotonic, strict=settings.strict, tried=tried)
 
-    def _hold(self, conversation: Conversation[T]) -> T:
+    def _hold(self, conversation: Conversation[T], heard: Any = None) -> T:
+        """Hold a conversation to its end; one that has begun goes on with what was `heard`."""
         try:
-            step = next(conversation)
+            step = conversation.send(heard)
             while True:
-                if isinstance(step, Command):
-                    step = conversation.send(self._exchange(step))
-                else:
-                    time.sleep(step.seconds)
-                    step = next(conversation)
+                step = conversation.send(self._do(step))
         except StopIteration as answer:
             value: T = answer.value
             return value
         finally:
             conversation.close()  # now, not when its traceback goes: it may hold the only leave there is
+
+    def _do(self, step: Command | Pause) -> Any:
+        return self._exchange(step) if isinstance(step, Command) else time.sleep(step.seconds)
 
     def _exchange(self, command: Command) -> Any:
         sent = self._send(command)
@@ -224,21 +225,18 @@ class _Sent:
         link._slots.put(None)
 
 
+def _nothing() -> None:
+    pass
+
+
 class Begun(Generic[T]):
     """A call that was sent, with its answer to come. It holds a connection until it is finished or closed."""
 
-    def __init__(self, finish: Callable[[], T], sent: _Sent | None = None) -> None:
-        self._finish = finish
-        self._sent = sent
-
-    def finish(self) -> T:
-        """Wait for the answer; raises what `Link.call` does."""
-        return self._finish()
-
-    def close(self) -> None:
-        """Forget the answer, and the connection that it would come on."""
-        if self._sent is not None:
-            self._sent.let_go(clean=False)
+    def __init__(self, finish: Callable[[], T], close: Callable[[], None] = _nothing) -> None:
+        #: Wait for the answer; raises what `Link.call` does.
+        self.finish = finish
+        #: Forget the answer, and the connection that it would come on.
+        self.close = close
 
 
 def _raise(error: Exception) -> NoReturn:

@@ -156,5 +156,5 @@ def test_all_that_handle_signals_do_it_in_one_place() -> None:
 
     words = {"signal.signal", "signal.set_wakeup_fd", "loop.add_signal_handler"}
     users = {name_of(one) for one in SOURCES if "signal" in one.read_text("utf-8") and attributes(one) & words}
-    assert users == {"process.py"}
+    assert users == {"runtime/process.py"}
     assert process.STOPPING == (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

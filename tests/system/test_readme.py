@@ -132,7 +132,7 @@ def test_troubleshooting_quotes_what_redisq_says() -> None:
     section = README[README.index("## Troubleshooting") :]
     quoted = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
     assert len(quoted) >= 10
-    said = " ".join(path.read_text("utf-8") for path in (ROOT / "redisq").glob("*.py"))
+    said = " ".join(path.read_text("utf-8") for path in (ROOT / "redisq").rglob("*.py"))
     said = re.sub(r'"\s+f?"|\s+', lambda found: "" if '"' in found[0] else " ", said)
     assert [text for text in quoted if text not in said] == []
 
