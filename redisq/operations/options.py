@@ -47,6 +47,8 @@ def checked(options: Options, application: str, queue: str, now: float) -> Terms
         InvalidMessage: something is not valid, or two exclude each other.
         TypeError: there is no such option.
     """
+    if not options:  # as is usual
+        return Terms(keys.new_id(), 0.0, None, 0)
     if unknown := options.keys() - Options.__annotations__.keys():
         raise TypeError(f"queue_message() got an unexpected keyword argument {min(unknown)!r}")
     return Terms(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextvars import Context, ContextVar
 from typing import Any
 
@@ -19,9 +20,10 @@ class Contexts:
     def __init__(self, base: Context) -> None:
         self._base = base
         self._decimal = _decimal_of(base)
+        #: Give a copy for one message or one tick.
+        self.fresh: Callable[[], Context] = base.copy if self._decimal is None else self._with_decimal
 
-    def fresh(self) -> Context:
-        """Give a copy for one message or one tick."""
+    def _with_decimal(self) -> Context:
         context = self._base.copy()
         if self._decimal is not None:
             variable, value = self._decimal

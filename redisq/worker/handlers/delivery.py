@@ -7,6 +7,7 @@ from typing import Any, NoReturn, SupportsIndex
 
 from redisq.body import codec
 from redisq.errors import LeaseLost
+from redisq.store.keys import id_text
 from redisq.worker.handlers.held import Held
 
 
@@ -22,12 +23,12 @@ class Delivery:
 
     def __init__(self, request: Any, held: Held) -> None:
         #: the message's id
-        self.id: str = held.id
+        self.id: str = id_text(held.receipt.id)
         self.queue: str = held.queue
         #: what was queued
         self.request: Any = request
         #: 1 for the first delivery of this message; higher for each later one
-        self.attempt: int = held.attempt
+        self.attempt: int = held.receipt.attempt
         self._held = held
 
     @property

@@ -8,10 +8,9 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from redisq.runtime import process
@@ -82,6 +81,14 @@ class Runner(Protocol):
     def close(self) -> None: ...
 
 
+class _Unfinished(NamedTuple):
+    """What a plain handler returned that has to be awaited. `began` is when it was called, by the monotonic clock."""
+
+    answer: Awaitable[Any]
+    began: float
+    context: Context
+
+
 class TaskRunner:
     """Runs an async handler as one task per delivery. What it returns is awaited, too, if it is something to await."""
 
@@ -97,14 +104,14 @@ class TaskRunner:
         self._watch.over(f"queue {handler.queue}: its handler", self._tasks)
 
     def start(self, held: Held, delivery: Delivery) -> None:
-        self._start(held, partial(self._function, delivery), None, self._contexts.fresh())
+        self._start(held, self._run(held, delivery), self._contexts.fresh())
 
-    def go_on(self, held: Held, answer: Awaitable[Any], began: float, context: Context) -> None:
-        """Await what a plain handler returned, in the context that it ran in; its timeout counts from `began`."""
-        self._start(held, lambda: answer, began, context)
+    def go_on(self, held: Held, unfinished: _Unfinished) -> None:
+        """Await what a plain handler returned, in the context that it ran in; its timeout goes on."""
+        self._start(held, self._run(held, unfinished), unfinished.context)
 
-    def _start(self, held: Held, call: Callable[[], Any], began: float | None, context: Context) -> None:
-        task = asyncio.create_task(self._run(held, call, began), context=context)
+    def _start(self, held: Held, run: Coroutine[Any, Any, None], context: Context) -> None:
+        task = self._loop.create_task(run, context=context)
         if not task.done():  # as an eager one may be
             self._tasks[held] = task
         self._watch.wake()
@@ -121,16 +128,16 @@ class TaskRunner:
         for task in self._tasks.values():
             task.cancel()
 
-    async def _run(self, held: Held, call: Callable[[], Any], began: float | None) -> None:
+    async def _run(self, held: Held, work: Delivery | _Unfinished) -> None:
         owner, timeout, timer = self._owner, self._timeout, None
         end = math.inf
         if timeout is not None:
             now = time.monotonic()
-            end = (now if began is None else began) + timeout
+            end = (work.began if isinstance(work, _Unfinished) else now) + timeout
             timer = self._loop.call_later(max(0.0, end - now), self._overrun, held)
         late = False
         try:
-            result = await call()
+            result = await (work.answer if isinstance(work, _Unfinished) else self._function(work))
             while is_awaitable(result):
                 result = await result
             if process.pid != self._pid:
@@ -157,14 +164,6 @@ class TaskRunner:
         """Settle first: a handler that catches its cancellation may go on for as long as it likes, but in vain."""
         self._owner.overran(held, holds_thread=False)
         self.cancel(held)
-
-
-class _Unfinished(NamedTuple):
-    """What a plain handler returned that has to be awaited. `began` is when it was called, by the monotonic clock."""
-
-    answer: Awaitable[Any]
-    began: float
-    context: Context
 
 
 #: What a thread says of a delivery, and whether its handler has overrun its timeout.
@@ -265,8 +264,8 @@ class ThreadRunner:
                         return  # the loop has ended, and the worker with it
 
     def _run(self, held: Held, delivery: Delivery, context: Context) -> None:
-        began, late = 0.0, False
-        if self._timeout < math.inf:
+        began, late, limited = 0.0, False, self._timeout < math.inf
+        if limited:
             began = self._began[held] = time.monotonic()
         outcome: bytes | Verdict | _Unfinished
         try:
@@ -276,18 +275,16 @@ class ThreadRunner:
             if is_awaitable(result):
                 outcome = _Unfinished(result, began, context)
             else:
-                late = self._is_late(held, began)
+                late = limited and self._is_late(held, began)
                 outcome = verdict_on_result(result)
         except BaseException as error:  # SystemExit too: a handler may not end a thread
             if process.pid != self._pid:
                 process.end_fork(error)
-            late = self._is_late(held, began)
+            late = limited and self._is_late(held, began)
             outcome = verdict_on_error(error)
         self._reports.append((held, outcome, late))
 
     def _is_late(self, held: Held, began: float) -> bool:
-        if self._timeout == math.inf:
-            return False
         self._began[held] = math.inf
         return time.monotonic() >= began + self._timeout
 
@@ -297,7 +294,7 @@ class ThreadRunner:
             held, outcome, late = self._reports.popleft()
             self._stop_timer(held)
             if isinstance(outcome, _Unfinished):
-                self._tasks.go_on(held, *outcome)
+                self._tasks.go_on(held, outcome)
                 if held.cancelled:
                     self._tasks.cancel(held)
                 continue
