@@ -44,7 +44,10 @@ OF_THE_HARNESS = {
         "unexplained: ",
         Bug("store/scripts/claim.lua", "math.min(now, lapsed_by)", "now + 1000000"),
     ),
-    "bodies mixed up": ("corrupted: ", Bug("store/scripts/claim.lua", "attempt, bodies[i]", "attempt, bodies[1]")),
+    "bodies mixed up": (
+        "corrupted: ",
+        Bug("store/scripts/lib/deliver.lua", "attempt, claim.bodies[i]", "attempt, claim.bodies[1]"),
+    ),
     "the last of many accepted and dropped": (
         "lost: ",
         Bug(

@@ -81,7 +81,7 @@ def header_of(name: str) -> Header:
         if not line.startswith("--"):
             break
         if found := re.fullmatch(r"-- USES (.+)", line):
-            header.uses = found[1].split(", ")
+            header.uses += found[1].split(", ")
         elif found := re.fullmatch(r"-- KEYS\[(\d+)\] +(\w+) +(\S+)", line):
             header.keys.append((int(found[1]), found[2], found[3]))
         elif re.fullmatch(r"-- KEYS\[1\+\] +key   +per \w+.*", line):
@@ -302,3 +302,17 @@ class _Chunk:
             self.bytes(2 * self.int)
         for _ in range(self.count()):  # names of upvalues
             self.string()
+
+
+# --- Size ---
+
+
+FILES = [f"{name}.lua" for name in SCRIPTS] + [f"lib/{name}.lua" for name in LIB]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_script_has_150_lines_at_most_and_a_function_40(name: str) -> None:
+    lines = (FOLDER / name).read_text("utf-8").splitlines()
+    assert len(lines) <= 150
+    begins = [number for number, line in enumerate(lines) if line.startswith("local function ")]
+    assert all(lines.index("end", begin) - begin < 40 for begin in begins)

@@ -37,8 +37,7 @@ def load(name: str) -> Script:
     """Give the script `name`, made ready once per process."""
     sources, shared = read_all()
     source = sources[name]
-    uses = _USES.search(source)
-    parts = uses[1].split(", ") if uses else []
+    parts = [part for line in _USES.findall(source) for part in line.split(", ")]
     text = _without_comments("\n".join([*(shared[part] for part in parts), source]))
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode()
     commands = tuple(sorted(set(_COMMAND.findall(text))))
