@@ -1,8 +1,8 @@
 """Do the tests of the scripts notice when one thing of a script is wrong? `python -m tests.mutants`, `make mutants`.
 
 Each mutant is a copy of the project with one change in one script or one of their shared functions: a comparison, a
-number, a command, a key, or a line that is missing. Those that the tests let live are shown; a test is missing for each,
-or it is harmless, and `HARMLESS` says why. No part of CI: all of them take hours.
+number, a command, a key, or a line that is missing. Those that the tests let live are shown: a test is missing, or the
+change is harmless, and `HARMLESS` says why. No part of CI: all of them take hours.
 """
 
 from __future__ import annotations
