@@ -1,6 +1,7 @@
 """redisq: a Redis-backed distributed message queue. Its parts, each of which imports only from those above it:
 
     errors, urls           every error; how a server is addressed
+    guide/                 its chapters, as text
     runtime/               the process: signals and forks, event loops, logs, private files
     model/                 the nouns
     tokens/                who may do what

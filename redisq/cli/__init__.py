@@ -1,7 +1,7 @@
 """The command line. Its libraries come with the extra `cli`; without them `main` says so.
 
-Imports: async_client, body, client, embedded, errors, gateway, link, model, operations, runtime, settings, store,
-tokens, worker.
+Imports: async_client, body, client, embedded, errors, gateway, guide, link, model, operations, runtime, settings,
+store, tokens, worker.
 """
 
 from __future__ import annotations

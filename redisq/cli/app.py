@@ -17,6 +17,7 @@ from redisq.cli.commands import (
     dead,
     definitions,
     doctor,
+    guide,
     messages,
     queues,
     serve,
@@ -54,6 +55,7 @@ app.command("stats")(stats.stats)
 app.command("sweep")(queues.sweep)
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
+app.command("guide")(guide.guide)
 queues.app.command("show")(definitions.show)
 queues.app.command("define")(definitions.define)
 app.add_typer(queues.app, name="queues")

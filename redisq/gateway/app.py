@@ -25,7 +25,6 @@ from redisq.gateway.access import closed
 from redisq.gateway.access.guard import Door
 from redisq.gateway.access.origins import Home
 from redisq.gateway.context import Context
-from redisq.gateway.document.pages import read_all as read_document
 from redisq.gateway.metrics import Meters
 from redisq.gateway.middleware import Edge
 from redisq.gateway.requests.errors import HttpError, TooManyRequests, answer, unrouted
@@ -172,7 +171,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     """Start what knows the applications, and end it and the client's connections with the server."""
     context: Context = app.state.context
     preload.read_all()
-    read_document(context.options.root_path)
+    document.read_all(context.options.root_path)
     for read in context.readings:
         read()
     start, stop = (getattr(context.verifier, name, None) for name in ("start", "stop"))

@@ -154,7 +154,9 @@ def check_permitted(call: Call[T], server: Server, end: float, clock: Clock) -> 
     if isinstance(reply, list) and reply:
         *others, last = (command.decode() for command in reply)
         refused = f"{', '.join(others)} and {last}" if others else last
-        why = f"this user may not run {refused}. Give it the commands redisq needs: see the ACL rules in the README"
+        why = (
+            f"this user may not run {refused}. Give it the commands redisq needs: `redisq guide production` shows them"
+        )
         return Failed(Unavailable(f"Redis at {server.name} refused: {why}."), sent=False)
     server.permitted.add(call.script.sha)
     return None

@@ -529,7 +529,7 @@ def test_a_call_whose_commands_are_not_all_permitted_is_not_sent(refused: list[b
     assert raised.value.__cause__ is None
     assert str(raised.value) == (
         f"Redis at host:6379 refused: this user may not run {told}. "
-        "Give it the commands redisq needs: see the ACL rules in the README."
+        "Give it the commands redisq needs: `redisq guide production` shows them."
     )
     assert (talk.sent, talk.pauses) == ([ASKED], [])
     mended = Talk([], b"OK", server=server)

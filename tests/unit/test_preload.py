@@ -10,7 +10,17 @@ from redisq import _HOME, preload
 from tests.unit.test_layers import SOURCES, name_of, place_of
 
 #: Imported when handlers are registered, a server or a loop starts, or a client is made, or (`fcntl`) long before.
-AT_THE_START = {"cronsim", "fakeredis", "importlib.metadata", "uvloop", "hiredis", "annotationlib", "jinja2", "fcntl"}
+AT_THE_START = {
+    "cronsim",
+    "fakeredis",
+    "importlib.metadata",
+    "uvloop",
+    "hiredis",
+    "annotationlib",
+    "jinja2",
+    "markdown_it",
+    "fcntl",
+}
 
 MODULES = {".".join(["redisq", *place_of(source)]) for source in SOURCES if source.name != "__init__.py"}
 
