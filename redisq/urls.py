@@ -115,6 +115,7 @@ def check(url: str) -> None:
     if scheme == "embedded":
         if (rest and not rest.startswith("/")) or "?" in rest or "#" in rest:
             raise InvalidSettings("The URL of an embedded server is embedded:// or embedded:///path/of/directory")
+        _check_directory(unquote(rest))
         return
     rest, hash, _ = rest.partition("#")
     before, _, query = rest.partition("?")
@@ -137,6 +138,15 @@ def check(url: str) -> None:
                 f"{_ENCODE}"
             )
     _check_options(scheme, query, path.strip("/") if scheme != "unix" else "")
+
+
+def _check_directory(path: str) -> None:
+    try:
+        is_name = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:  # half a character
+        is_name = False
+    if not is_name:
+        raise InvalidSettings("REDISQ_URL names a directory with a character that no name of a file has.")
 
 
 def _check_login(login: str) -> None:

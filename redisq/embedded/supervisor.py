@@ -30,7 +30,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -50,11 +50,11 @@ _SOCKET_PATH_LIMIT = 100  # bytes; the system's own is 103 on macOS, 107 on Linu
 
 
 class _Refusal(Exception):
-    """Why there is no server, for the owner. `busy`: because another one uses the directory."""
+    """Why there is no server, for the owner. `busy`: another uses the directory; `unsafe`: it cannot be used."""
 
-    def __init__(self, message: str, busy: bool = False) -> None:
+    def __init__(self, message: str, *, busy: bool = False, unsafe: bool = False) -> None:
         super().__init__(message)
-        self.busy = busy
+        self.busy, self.unsafe = busy, unsafe
 
 
 class _Unopened(_Refusal):
@@ -67,9 +67,12 @@ def main() -> None:
     try:
         with process.catching(lambda _: sys.exit()), contextlib.ExitStack() as leaving:
             _supervise(json.loads(_first_line()), leaving)
-    except (_Refusal, NotPrivate, OSError) as error:
-        unsafe, busy = isinstance(error, NotPrivate), getattr(error, "busy", False)
-        _report({"error": str(error), "busy": busy, "unsafe": unsafe})
+    except _Refusal as error:
+        _report({"error": str(error), "busy": error.busy, "unsafe": error.unsafe})
+    except NotPrivate as error:
+        _report({"error": str(error), "unsafe": True})
+    except OSError as error:
+        _report({"error": f"The embedded server cannot be started: {error.strerror or error}."})
 
 
 def _first_line() -> bytes:
@@ -90,17 +93,19 @@ def _supervise(order: Mapping[str, Any], leaving: contextlib.ExitStack) -> None:
     """Run the server until nobody uses it. `leaving` undoes everything, however this ends."""
     private = _private_folder()
     leaving.callback(shutil.rmtree, private, ignore_errors=True)
-    folder = Folder(Path(order["directory"] or private))
-    leaving.callback(folder.close)
-    lock = _take(folder)
-    leaving.callback(os.close, lock)
-    state = leaving.enter_context(os.fdopen(folder.open(STATE_FILE), "a"))
-    state.truncate(0)
-    server = None
-    try:
+    path = Path(order["directory"] or private)
+    with _using(path):
+        folder = Folder(path)
+        leaving.callback(folder.close)
+        lock = _take(folder)
+        leaving.callback(os.close, lock)
+        state = leaving.enter_context(os.fdopen(folder.open(STATE_FILE), "a"))
+        state.truncate(0)
         folder.enter()
         folder.close_to_others()
         os.dup2(folder.open_log(), 2)
+    server = None
+    try:
         if order["binary"]:
             server, url = _run(order, folder, private / "redis.sock", lock, leaving)
         else:
@@ -110,10 +115,24 @@ def _supervise(order: Mapping[str, Any], leaving: contextlib.ExitStack) -> None:
         raise
     pid = server.pid if server else os.getpid()
     running = {**order["server"], "url": url, "pid": pid, "directory": str(folder.path)}
-    state.write(json.dumps(running))
-    state.flush()
+    with _using(path):
+        state.write(json.dumps(running))
+        state.flush()
     _report(running)
     _wait_until_unused(order["owner"], server, state)
+
+
+@contextlib.contextmanager
+def _using(path: Path) -> Iterator[None]:
+    """Say of which folder it is that it cannot be made, or that nothing can be written there."""
+    try:
+        yield
+    except OSError as error:
+        raise _Refusal(
+            f"The folder {path} of the embedded server cannot be used: {error.strerror or error}. Name one that is "
+            "there, or can be made, and that you may write to.",
+            unsafe=True,
+        ) from error
 
 
 def _private_folder() -> Path:

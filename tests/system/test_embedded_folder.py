@@ -171,6 +171,55 @@ def test_a_file_in_place_of_the_folder_is_refused(refused: Callable[[Path], str]
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def closed_to_us(folder: Path) -> Path:
+    (folder / "closed").mkdir(mode=0o500)
+    if os.access(folder / "closed", os.W_OK):
+        pytest.skip("root may write anywhere")
+    return folder / "closed"
+
+
+def below_a_file(folder: Path) -> Path:
+    (folder / "file").touch()
+    return folder / "file" / "data"
+
+
+def in_a_loop(folder: Path) -> Path:
+    (folder / "loop").symlink_to(folder / "loop")
+    return folder / "loop" / "data"
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        (closed_to_us, "Permission denied"),
+        (below_a_file, "Not a directory|File exists"),
+        (in_a_loop, "Too many levels of symbolic links|File exists"),
+        (lambda folder: folder / ("x" * 300), "File name too long"),
+        (lambda _: Path("/proc/redisq"), "No such file or directory"),
+    ],
+    ids=["closed", "below a file", "loop", "too long", "proc"],
+)
+def test_a_folder_that_cannot_be_made_or_written_to_is_refused_by_name(
+    where: Callable[[Path], Path], why: str, folder: Path, refused: Callable[[Path], str]
+) -> None:
+    path = where(folder)
+    told = refused(path)
+    assert re.fullmatch(
+        f"The folder {re.escape(str(path))} of the embedded server cannot be used: ({why})\\. Name one .*", told
+    )
+
+
+@pytest.mark.parametrize("path", ["/\ud800", "/tmp/\0x"])
+def test_a_path_that_no_system_knows_is_refused_before_anything_is_started(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redisq.embedded.server._start_supervisor", lambda _: pytest.fail("it was started"))
+    with pytest.raises(InvalidSettings, match="no name of a file"):
+        embedded.start(path)
+    with pytest.raises(InvalidSettings, match="no name of a file"):
+        embedded.shared("embedded://" + path.replace("\0", "%00"))
+
+
 @pytest.mark.parametrize(
     "name",
     [

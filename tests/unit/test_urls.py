@@ -29,6 +29,7 @@ TAKEN = [
     "unix://user:s3cret@/run/redis.sock",
     "embedded://",
     "embedded:///var/lib/queue",
+    "embedded:///var/lib/%C3%BC%FF",
 ]
 REFUSED = {
     # a form that is none
@@ -40,6 +41,8 @@ REFUSED = {
     "redis:host": "redis://host:port/db",
     "embedded:/folder": "embedded://",
     "embedded://folder": "embedded:///path/of/directory",
+    "embedded:///\ud800": "no name of a file has",
+    "embedded:///data/%00": "no name of a file has",
     " redis://host": "space or line break",
     "redis://host\n": "space or line break",
     "redis://ho\tst": "control character",
