@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import redis
@@ -314,6 +314,48 @@ def test_options_are_not_on_the_command_line(tmp_path: Path) -> None:
         shown = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
         assert "redisq.embedded.supervisor" in shown
         assert "a-password-of-mine" not in shown
+
+
+@needs_real
+@pytest.mark.parametrize("tcp", [False, True], ids=["socket", "port"])
+@pytest.mark.parametrize(
+    ("option", "password"),
+    [
+        ({"requirepass": "a-password"}, "a-password"),
+        ({"RequirePass": '"p4ss: w@rd/ü%"'}, "p4ss: w@rd/ü%"),
+        ({"requirepass": r'"a\"b\\\x41"'}, r'a"b\A'),
+        ({"requirepass": r"'it\'s'"}, "it's"),
+        ({"requirepass": '""'}, None),
+    ],
+    ids=["plain", "quoted", "escapes", "single quotes", "none"],
+)
+def test_a_password_of_yours_is_in_the_url(option: dict[str, str], password: str | None, tcp: bool) -> None:
+    with start(str(REAL), tcp=tcp, options=option) as server:
+        with client(server.url) as connection:
+            assert connection.ping()
+        with RedisQ(settings=Settings(url=server.url, auth="none", retry_deadline=0)) as mq:
+            assert mq.queues() == []
+        found = urlsplit(server.url).password
+        assert (found and unquote(found)) == password
+        with client(server.url.replace(f":{found}@", "")) as stranger:
+            if password is None:
+                assert stranger.ping()
+            else:
+                with pytest.raises(redis.AuthenticationError):
+                    stranger.ping()
+        with pytest.raises(Unavailable) as busy:
+            embedded.start(server.directory)
+        assert found is None or found not in str(busy.value)
+
+
+@needs_real
+@pytest.mark.parametrize("tcp", [False, True], ids=["socket", "port"])
+def test_a_snapshot_is_read_by_a_server_with_a_password_of_yours(tcp: bool, folder: Path) -> None:
+    write_with(REAL_KINDS[0], folder, "snapshot")
+    assert not (folder / "appendonly.aof").exists()
+    server = embedded.start(folder, kind=REAL_KINDS[0], tcp=tcp, options={"requirepass": "a-password"})
+    with server, client(server.url) as connection:
+        assert connection.get("name") == "value"
 
 
 # Another server's data is opened, or left as it is.
