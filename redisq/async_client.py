@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
 import uuid
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, NoReturn, Self, SupportsIndex, TypeVar, Unpack
 
 from redisq.link.aio import AsyncLink
 from redisq.link.coalescer import Coalescer
@@ -188,6 +187,9 @@ class AsyncRedisQ:
     ) -> None:
         await self.close()
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("A client belongs to its process: pass on its settings, and make one in each process")
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(namespace={self.settings.namespace!r})"
 
@@ -200,8 +202,8 @@ def acting_for(mq: AsyncRedisQ, application: str) -> AsyncRedisQ:
 
     It checks no token: only for a program that has checked one itself, as the gateway does.
     """
-    other = copy.copy(mq)
-    other._caller = mq._caller.acting_for(application)
+    other = object.__new__(type(mq))
+    vars(other).update(vars(mq), _caller=mq._caller.acting_for(application))
     return other
 
 

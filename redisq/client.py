@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, NoReturn, Self, SupportsIndex, TypeVar, Unpack
 
 from redisq.link.sync import Begun, Link
 from redisq.model.audit import Finding
@@ -137,6 +137,7 @@ class RedisQ:
 
         Raises:
             BatchError: some were damaged by another program; it holds the error of each.
+            InvalidArgument: there is no list of ids, or what is neither text nor a UUID among them.
             As get_message, when the call as a whole is refused.
         """
         return self._run(lookup.get_messages(self._caller, queue, ids, token))
@@ -146,7 +147,7 @@ class RedisQ:
 
         Raises:
             BatchError: some could not be deleted, or may not have been; it holds the error of each. Calling again is
-            safe; what was deleted is not there then.
+            safe; what was deleted is not there then. InvalidArgument: as get_messages.
             As delete_message, when the call as a whole is refused.
         """
         return self._run(deletion.delete_messages(self._caller, queue, ids, token))
@@ -192,7 +193,7 @@ class RedisQ:
 
         Raises:
             BatchError: some ids are those of no dead letters (MessageNotFound); the others are redriven.
-            InvalidArgument: a filter is not valid, or there are ids and filters.
+            InvalidArgument: a filter or an id is not valid, or there are ids and filters.
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `admin`.
             InvalidQueueName, Unavailable.
         """
@@ -337,6 +338,9 @@ class RedisQ:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("A client belongs to its process: pass on its settings, and make one in each process")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(namespace={self.settings.namespace!r})"

@@ -51,7 +51,7 @@ class _Busy(Unavailable):
 
 
 class _Unsafe(InvalidSettings, Unavailable):
-    """The directory, or something in it, is not this user's alone."""
+    """The directory cannot be used, or it or something in it is not this user's alone."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,8 @@ def start(
     names, else the first of `candidates()`. `options` are further settings, in the words of redis.conf.
 
     Raises: Unavailable (nothing to start, it ended at once, the directory is in use or its data is another server's),
-        InvalidSettings (the directory or something in it is not yours alone, which is Unavailable, too; a bad name).
+        InvalidSettings (the directory cannot be used, or it or something in it is not yours alone, which is
+        Unavailable, too; a bad name).
     """
     return _start(_choose(kind, binary), directory, tcp=tcp, options=options)
 
@@ -151,7 +152,7 @@ def _start(
     order = {
         "server": {"kind": choice.kind, "version": choice.version},
         "binary": choice.binary and str(choice.binary),
-        "directory": directory and os.path.abspath(directory),
+        "directory": directory and _absolute(directory),
         "tcp": tcp,
         "options": dict(options or {}),
         "owner": os.getpid(),
@@ -196,8 +197,19 @@ def shared(url: str, named: str | None = None) -> EmbeddedServer:
 
 def _directory(path: str) -> Path:
     """Give a directory's one path, by which processes find each other. Links above it are followed; it is none."""
-    absolute = Path(os.path.abspath(path))
-    return absolute.parent.resolve() / absolute.name
+    absolute = Path(_absolute(path))
+    return Path(os.path.realpath(absolute.parent), absolute.name)
+
+
+def _absolute(path: str | Path) -> str:
+    """Give a directory's path from the root on. Raises: InvalidSettings: no system knows such a name."""
+    try:
+        absolute = os.path.abspath(path)
+        if b"\0" not in os.fsencode(absolute):
+            return absolute
+    except UnicodeEncodeError:
+        pass
+    raise InvalidSettings("The path of an embedded server's directory holds a character that no name of a file has.")
 
 
 def _choose(kind: str | None, binary: str | Path | None) -> Candidate:

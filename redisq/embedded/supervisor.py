@@ -30,7 +30,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -46,15 +46,16 @@ _REWRITE_TIMEOUT = 60.0  # seconds to write the append-only file anew
 _STOP_TIMEOUT = 5.0  # seconds from SIGTERM to SIGKILL
 _WATCH = 1.0  # seconds between looks at what cannot wake us: who our parent is, whether the server lives, the locks
 _OTHER = "REDISQ_EMBEDDED_SERVER names another server to start."
+_ESCAPED = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _SOCKET_PATH_LIMIT = 100  # bytes; the system's own is 103 on macOS, 107 on Linux
 
 
 class _Refusal(Exception):
-    """Why there is no server, for the owner. `busy`: because another one uses the directory."""
+    """Why there is no server, for the owner. `busy`: another uses the directory; `unsafe`: it cannot be used."""
 
-    def __init__(self, message: str, busy: bool = False) -> None:
+    def __init__(self, message: str, *, busy: bool = False, unsafe: bool = False) -> None:
         super().__init__(message)
-        self.busy = busy
+        self.busy, self.unsafe = busy, unsafe
 
 
 class _Unopened(_Refusal):
@@ -67,9 +68,12 @@ def main() -> None:
     try:
         with process.catching(lambda _: sys.exit()), contextlib.ExitStack() as leaving:
             _supervise(json.loads(_first_line()), leaving)
-    except (_Refusal, NotPrivate, OSError) as error:
-        unsafe, busy = isinstance(error, NotPrivate), getattr(error, "busy", False)
-        _report({"error": str(error), "busy": busy, "unsafe": unsafe})
+    except _Refusal as error:
+        _report({"error": str(error), "busy": error.busy, "unsafe": error.unsafe})
+    except NotPrivate as error:
+        _report({"error": str(error), "unsafe": True})
+    except OSError as error:
+        _report({"error": f"The embedded server cannot be started: {error.strerror or error}."})
 
 
 def _first_line() -> bytes:
@@ -90,17 +94,19 @@ def _supervise(order: Mapping[str, Any], leaving: contextlib.ExitStack) -> None:
     """Run the server until nobody uses it. `leaving` undoes everything, however this ends."""
     private = _private_folder()
     leaving.callback(shutil.rmtree, private, ignore_errors=True)
-    folder = Folder(Path(order["directory"] or private))
-    leaving.callback(folder.close)
-    lock = _take(folder)
-    leaving.callback(os.close, lock)
-    state = leaving.enter_context(os.fdopen(folder.open(STATE_FILE), "a"))
-    state.truncate(0)
-    server = None
-    try:
+    path = Path(order["directory"] or private)
+    with _using(path):
+        folder = Folder(path)
+        leaving.callback(folder.close)
+        lock = _take(folder)
+        leaving.callback(os.close, lock)
+        state = leaving.enter_context(os.fdopen(folder.open(STATE_FILE), "a"))
+        state.truncate(0)
         folder.enter()
         folder.close_to_others()
         os.dup2(folder.open_log(), 2)
+    server = None
+    try:
         if order["binary"]:
             server, url = _run(order, folder, private / "redis.sock", lock, leaving)
         else:
@@ -110,10 +116,24 @@ def _supervise(order: Mapping[str, Any], leaving: contextlib.ExitStack) -> None:
         raise
     pid = server.pid if server else os.getpid()
     running = {**order["server"], "url": url, "pid": pid, "directory": str(folder.path)}
-    state.write(json.dumps(running))
-    state.flush()
+    with _using(path):
+        state.write(json.dumps(running))
+        state.flush()
     _report(running)
     _wait_until_unused(order["owner"], server, state)
+
+
+@contextlib.contextmanager
+def _using(path: Path) -> Iterator[None]:
+    """Say of which folder it is that it cannot be made, or that nothing can be written there."""
+    try:
+        yield
+    except OSError as error:
+        raise _Refusal(
+            f"The folder {path} of the embedded server cannot be used: {error.strerror or error}. Name one that is "
+            "there, or can be made, and that you may write to.",
+            unsafe=True,
+        ) from error
 
 
 def _private_folder() -> Path:
@@ -136,7 +156,7 @@ def _take(folder: Folder) -> int:
 
 def _shown(url: str) -> str:
     """Give a server's URL without its password."""
-    return re.sub(r"^redis://:[^@/]*@", "redis://", url)
+    return re.sub(r"^(redis|unix)://:[^@/]*@", r"\1://", url)
 
 
 def _run(
@@ -145,14 +165,14 @@ def _run(
     """Start the server's program and wait until it answers on the unix socket `path`."""
     _refuse_newer_data(order, folder)
     snapshot = folder.holds_only_a_snapshot() and "appendonly" not in order["options"]
-    password = secrets.token_urlsafe(24) if order["tcp"] and "requirepass" not in order["options"] else ""
+    own = _password_among(order["options"])
+    password = secrets.token_urlsafe(24) if order["tcp"] and own is None else own or ""
     ask = functools.partial(_ask, path, password)
-    # Asked without the password of yours, a server that is still loading would only say that it wants one.
-    greet = functools.partial(_ask, path, password or order["options"].get("requirepass", "").strip('"'), "PING")
+    greet = functools.partial(ask, "PING")  # without the password, one that is still loading only says that it wants it
     for _ in range(5):  # another process may be faster to take a free port
         port = _free_port() if order["tcp"] else 0
         config = path.with_name("redis.conf")
-        config.write_bytes(os.fsencode(_configuration(order, path, port, password, snapshot)))
+        config.write_bytes(os.fsencode(_configuration(order, path, port, password if own is None else "", snapshot)))
         server = subprocess.Popen(
             [order["binary"], config],
             stdin=subprocess.DEVNULL,
@@ -166,12 +186,30 @@ def _run(
                 _rewrite(server, ask, order["owner"], "CONFIG SET appendonly yes", "There was a snapshot alone")
             elif b"Truncating the AOF" in folder.said():
                 _rewrite(server, ask, order["owner"], "BGREWRITEAOF", "The append-only file ended in half a call")
-            login = f":{password}@" if password else ""
-            return server, f"redis://{login}127.0.0.1:{port}/0" if port else f"unix://{quote(str(path))}"
+            plain = _unquoted(password)
+            login = f":{quote(plain, safe='')}@" if plain else ""
+            return server, f"redis://{login}127.0.0.1:{port}/0" if port else f"unix://{login}{quote(str(path))}"
         said = folder.said().decode(errors="replace").strip().splitlines()
         if not any("Address already in use" in line for line in said):
             raise _Unopened(_why_it_ended(order, folder, server.returncode, said))
     raise _Unopened(f"{_name(order)} found no free port.")
+
+
+def _password_among(options: Mapping[str, str]) -> str | None:
+    """Give the password of yours, as redis.conf has it, which a command that is typed in takes, too; None for none."""
+    return next((value for name, value in options.items() if name.lower() == "requirepass"), None)
+
+
+def _unquoted(word: str) -> bytes:
+    """Read a word of redis.conf, which may stand in quotes."""
+    raw = os.fsencode(word.strip())
+    if raw[:1] == b'"':
+        return _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()) if found[1] else _plain(found[2]), raw[1:-1])
+    return raw[1:-1].replace(b"\\'", b"'") if raw[:1] == b"'" else raw
+
+
+def _plain(escaped: bytes) -> bytes:
+    return {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}.get(escaped, escaped)
 
 
 def _name(order: Mapping[str, Any]) -> str:
@@ -263,7 +301,7 @@ def _rewrite(server: subprocess.Popen[bytes], ask: Ask, owner: int, command: str
             return
         if _owner_is_done(owner, 0.01):
             sys.exit()
-    said = reply.decode(errors="replace").strip() or "nothing"
+    said = reply.decode(errors="replace").strip().rstrip(".") or "nothing"
     raise _Refusal(
         f"{why}, and the server did not write an append-only file anew. It said: {said}. {LOG_FILE} tells more."
     )
@@ -276,7 +314,7 @@ def _ask(path: Path, password: str, command: str) -> bytes:
         connection.connect(str(path))
         with connection.makefile("rb") as replies:
             if password:
-                connection.sendall(f"AUTH {password}\r\n".encode())
+                connection.sendall(os.fsencode(f"AUTH {password}\r\n"))
                 replies.readline()
             connection.sendall(f"{command}\r\n".encode())
             reply = replies.readline()

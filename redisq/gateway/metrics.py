@@ -107,6 +107,7 @@ class _Applications(Collector):
             ("unverified", known.unverified),
             ("replayed", known.replayed),
             ("strayed", known.strayed),
+            ("overtaken", known.overtaken),
         ):
             found.add_metric([state], len(records))
         yield found

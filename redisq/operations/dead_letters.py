@@ -19,7 +19,7 @@ from redisq.link.faults import is_cut
 from redisq.model.listing import DeadLetter, DeadPage
 from redisq.model.message import Message, Status
 from redisq.operations import options
-from redisq.operations.batches import known
+from redisq.operations.batches import ids_of, known
 from redisq.operations.caller import Caller
 from redisq.operations.flow import Flow
 from redisq.store import keys
@@ -171,7 +171,7 @@ def _change(
         return (yield from _change_chosen(caller, where, chosen, change))
     if chosen != Selection():
         raise InvalidArgument("ids= goes with none of reason=, min_age= and max_age=")
-    return (yield from _change_named(list(options.several("ids", ids)), change))
+    return (yield from _change_named(list(ids_of(ids)), change))
 
 
 def _change_chosen(caller: Caller, where: PartitionKeys, chosen: Selection, change: Change) -> Flow[int]:

@@ -11,8 +11,7 @@ from redisq.errors import (
     MessageNotFound,
     RedisQError,
 )
-from redisq.operations import options
-from redisq.operations.batches import chunks, known, not_sent
+from redisq.operations.batches import chunks, ids_of, known, not_sent
 from redisq.operations.caller import Caller
 from redisq.operations.flow import Flow, settled
 from redisq.store import keys
@@ -36,7 +35,7 @@ def delete_messages(caller: Caller, queue: str, ids: Iterable[str | uuid.UUID], 
     errors: dict[int, RedisQError] = {}
     texts: list[str] = []
     given_up: RedisQError | None = None
-    for chunk in chunks(options.several("ids", ids), BATCH):
+    for chunk in chunks(ids_of(ids), BATCH):
         names = [known(id) for id in chunk]
         asked = list(dict.fromkeys(name for name in names if name is not None))
         outcomes: dict[bytes, Outcome[None]] = {}

@@ -22,7 +22,7 @@ from redisq.errors import (
 from redisq.link.faults import is_cut
 from redisq.model.message import Message
 from redisq.operations import options
-from redisq.operations.batches import chunks, known
+from redisq.operations.batches import chunks, ids_of, known
 from redisq.operations.caller import Caller
 from redisq.operations.flow import Flow, Pause, settled
 from redisq.store import keys
@@ -103,7 +103,7 @@ def get_messages(
     found: list[Message | None] = []
     errors: dict[int, RedisQError] = {}
     texts: list[str] = []
-    for chunk in chunks(options.several("ids", ids), LOOKED_UP):
+    for chunk in chunks(ids_of(ids), LOOKED_UP):
         names = [known(id) for id in chunk]
         asked = [name for name in names if name is not None]
         answers = iter((yield from _look_up(caller, where, asked)))

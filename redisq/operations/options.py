@@ -74,7 +74,7 @@ def delay_of(delay: object, at: object, now: float) -> float:
     if not isinstance(at, datetime) or at.utcoffset() is None:
         raise InvalidMessage("at= takes a datetime with a time zone: datetime(2026, 12, 24, 18, tzinfo=UTC)")
     left = at.timestamp() - now
-    if left > LONGEST:
+    if not left <= LONGEST:  # nor is it NaN, as somebody's own kind of datetime may say
         raise InvalidMessage("at= takes a time at most a year ahead")
     return max(0.0, left)
 

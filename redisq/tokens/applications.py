@@ -141,12 +141,21 @@ class Application:
         keys = tuple(key for key in self.keys if key.is_live(now))
         changes = {"keys": keys, "denied": self._still_denied(now), **changes}
         before = lineage.after(self.past, self.before or ()) if self.digest else self.before
-        changes |= {"changed_at": int(now), "before": before, "digest": ""}
+        changes |= {"changed_at": max(int(now), self.latest), "before": before, "digest": ""}
         return replace(self, version=max(self.version + 1, int(now)), **changes)
 
     def instead_of(self, other: Application) -> Application:
-        """Give one that was made anew the place of another, whose secrets and tokens end."""
-        return replace(self, version=max(self.version, other.version + 1))
+        """Give one that was made anew the place of another, whose secrets and tokens end.
+
+        It is the later one by its times, too, whatever clocks the two were made by.
+        """
+        version, created_at = max(self.version, other.version + 1), max(self.created_at, other.latest + 1)
+        return replace(self, version=version, created_at=created_at, changed_at=max(self.changed_at, created_at))
+
+    @property
+    def latest(self) -> int:
+        """The latest time that it names of itself: no record that it came of names a later one."""
+        return max(self.created_at, self.changed_at)
 
     @property
     def past(self) -> Past:
@@ -250,8 +259,8 @@ class Registry:
     """All applications of a namespace as they were at one moment. It never changes; the next one takes its place.
 
     `before` is the one that it takes the place of. A record older than one that was seen there is a replay, which
-    somebody put back to undo a revocation; a later one that does not go back to what was seen was made of a replay.
-    Neither counts.
+    somebody put back to undo a revocation; a later one that does not go back to what was seen was made of a replay;
+    and of one that names none as old as what was seen, nobody can tell. None of them counts.
     """
 
     def __init__(
@@ -260,19 +269,14 @@ class Registry:
         self._seen: dict[str, Application] = {} if before is None else dict(before._seen)
         self._entries: dict[str, _Entry] = {}
         unverified: list[str] = []
-        replayed: list[str] = []
-        strayed: list[str] = []
+        refused: dict[str, list[str]] = {"replayed": [], "strayed": [], "overtaken": []}
         for name, record in records.items():
             known = None if before is None else before._entries.get(name)
             entry = known if known and known.record == record else _read(namespace, name, record, masters)
             if entry is None:
                 unverified.append(name)
-                continue
-            seen = self._seen.get(name, entry.app)
-            if entry.app.version < seen.version:
-                replayed.append(name)
-            elif not _continues(seen, entry.app):
-                strayed.append(name)
+            elif why_not := _why_not(self._seen.get(name, entry.app), entry.app):
+                refused[why_not].append(name)
             else:
                 self._entries[name], self._seen[name] = entry, entry.app
         self._owners = {
@@ -286,9 +290,11 @@ class Registry:
         #: names of records that no master key in force has made, or that were changed
         self.unverified: Sequence[str] = sorted(unverified)
         #: names of records that are older than what was seen
-        self.replayed: Sequence[str] = sorted(replayed)
+        self.replayed: Sequence[str] = sorted(refused["replayed"])
         #: names of records that were not made of what was seen, nor anew
-        self.strayed: Sequence[str] = sorted(strayed)
+        self.strayed: Sequence[str] = sorted(refused["strayed"])
+        #: names of records that name none as old as what was seen, so that nobody can tell what they were made of
+        self.overtaken: Sequence[str] = sorted(refused["overtaken"])
 
     @property
     def is_foreign(self) -> bool:
@@ -342,14 +348,30 @@ class Registry:
 _NOBODY = Credentials.generate("nobody")  # whose secret nobody has
 
 
-def _continues(seen: Application, app: Application) -> bool:
-    """Tell whether an application is what was seen, or was made of it, or anew. A redisq that names no records of
-    before is believed after its like alone."""
-    if app.version == seen.version:
-        return app.digest == seen.digest
+def _why_not(seen: Application, app: Application) -> str:
+    """Say why an application does not count after what was seen; nothing if it is that, was made of it, or anew."""
+    if _is_anew(seen, app):
+        return ""
+    if app.version <= seen.version:
+        return "replayed" if app.version < seen.version else "strayed" if app.digest != seen.digest else ""
+    if app.before is None:  # a redisq that names no records of before is believed after its like alone
+        return "" if seen.before is None else "strayed"
+    if seen.past in app.before:
+        return ""
+    return "overtaken" if lineage.are_all_later(seen.past, app.before) else "strayed"
+
+
+def _is_anew(seen: Application, app: Application) -> bool:
+    """Tell whether an application was made anew after what was seen, or was changed since it was.
+
+    Versions run ahead of the clock where many changes fall into one second, so they alone do not tell. No record that
+    came before the one seen is as late as the latest time that one names; a redisq before this one may have made the
+    next in the same second.
+    """
     if app.before is None:
-        return seen.before is None
-    return not app.before or seen.past in app.before
+        return False
+    in_time = app.created_at == seen.latest and app.version > seen.version and not app.before
+    return app.created_at > seen.latest or in_time
 
 
 def _read(namespace: str, name: str, record: bytes, masters: MasterKeys) -> _Entry | None:

@@ -135,7 +135,7 @@ PASSWORD = "p4ss:w@rd/ü"
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_a_password_is_wanted_and_never_shown(make_client: Any, start_another: Start, protocol: int) -> None:
     server = start_another(tcp=True, options={"requirepass": f'"{PASSWORD}"'})
-    where = urlsplit(server.url).netloc
+    where = urlsplit(server.url).netloc.rpartition("@")[2]
     good, wrong = quote(PASSWORD, safe=""), quote("wr0ng-" + PASSWORD, safe="")
     login = f"redis://:{good}@{where}/0?protocol={protocol}"
     mq = make_client(Settings(url=login, auth="none"))

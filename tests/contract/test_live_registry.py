@@ -18,6 +18,7 @@ from redisq.operations import applications
 from redisq.operations.applications import Issued
 from redisq.settings import Settings
 from redisq.store.keys import apps_key
+from redisq.tokens import lineage
 from redisq.tokens.applications import MasterKey
 from redisq.tokens.scopes import Scopes
 from tests.conftest import Raw, settings_for
@@ -242,6 +243,30 @@ def test_an_old_record_that_somebody_put_back_is_not_signed_anew(
     assert "the record of application shop was not made of the one seen before" in line
     assert "create --replace" in line
     assert [one.name for one in told] == ["shop"]
+
+
+@pytest.mark.parametrize("most", [lineage.MOST, 64])
+def test_many_changes_between_two_looks_are_followed_or_told_of_as_what_they_are(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """A script revokes tokens one by one; 65 were once too many, and the log then told of an old record put back."""
+    monkeypatch.setattr(lineage, "MOST", most)
+    token = gateway.token(gateway.create())
+    caplog.set_level(logging.WARNING, "redisq.gateway")
+
+    async def part() -> None:
+        await gateway.live.refresh()
+        for number in range(65):
+            gateway.change(applications.revoke(gateway.settings, "shop", f"jti-{number}"))
+        await gateway.live.refresh()
+        assert gateway.state(token) == ("shop" if most > 64 else "unknown_key")
+
+    gateway.run(part)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == (0 if most > 64 else 1)
+    for line in told:
+        assert "names no record as old as the one seen before" in line
+        assert "put back" not in line
 
 
 @pytest.mark.parametrize("word", ["as it was", "", "-"])

@@ -129,3 +129,4 @@ def test_records_of_applications_are_counted(office: Office, raw_redis: Any) -> 
     assert 'redisq_applications{state="known"} 2.0' in meters
     assert 'redisq_applications{state="strayed"} 1.0' in meters
     assert 'redisq_applications{state="replayed"} 0.0' in meters
+    assert 'redisq_applications{state="overtaken"} 0.0' in meters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -53,6 +54,18 @@ def test_a_time_becomes_a_delay_and_a_past_one_is_due_now(at: datetime, delay: f
 def test_what_is_no_time_is_refused(at: Any) -> None:
     with pytest.raises(InvalidMessage, match="at="):
         delay_of(0.0, at, NOW.timestamp())
+
+
+class Nowhere(datetime):
+    """A kind of time that says it is at none, as pandas' NaT does."""
+
+    def timestamp(self) -> float:
+        return math.nan
+
+
+def test_a_time_that_is_no_number_is_refused() -> None:
+    with pytest.raises(InvalidMessage, match="at="):
+        delay_of(0.0, Nowhere(2026, 12, 24, tzinfo=UTC), NOW.timestamp())
 
 
 @pytest.mark.parametrize("delay", [*NO_SECONDS, None], ids=repr)

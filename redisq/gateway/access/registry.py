@@ -17,6 +17,7 @@ from redisq.model.application import Records
 from redisq.operations.applications import masters_of
 from redisq.operations.flow import Flow
 from redisq.store import keys
+from redisq.tokens import lineage
 from redisq.tokens.applications import Application, Registry
 from redisq.tokens.token import Grant
 
@@ -25,6 +26,11 @@ log = logging.getLogger("redisq.gateway")
 _STRAYED = (
     "was not made of the one seen before, but of an old one that somebody put back, or that a failover or a backup "
     "brought back; `redisq app create --replace` makes it anew, and a gateway that starts takes it as it is"
+)
+_OVERTAKEN = (
+    f"names no record as old as the one seen before: it was changed more than {lineage.MOST:,} times in between, or "
+    "made anew by a clock that is behind, so nobody can tell what it was made of; look at it (`redisq app show`), then "
+    "start the gateway again, which takes it as it is, or make it anew by `redisq app create --replace`"
 )
 
 
@@ -133,6 +139,7 @@ class LiveRegistry:
             ("does not verify with REDISQ_MASTER_KEY", now.unverified, before and before.unverified),
             ("is older than one seen before; was a backup restored, or a revocation undone", now.replayed, None),
             (_STRAYED, now.strayed, None),
+            (_OVERTAKEN, now.overtaken, None),
         ):
             if names and names != old:
                 log.warning("the record of application %s %s: it counts as none", ", ".join(names[:10]), what)
