@@ -37,7 +37,6 @@ KEYS = {
 TESTS = ("tests/scripts", "tests/contract/test_doctor.py")
 #: A pattern of `before -> after` -> why it changes nothing that matters.
 HARMLESS = {
-    r"'(HLEN|LLEN|XLEN|ZCARD|EXISTS)', .* -> do end": "it only fails for a key of a wrong type, as a later command does",
     r"overdue\(.*, \d+\) -> ": "how many leftovers one call sweeps is a matter of taste",
     r"(lapsed_by|now) > 0 .* -> .* > 1": "a millisecond after 1970 is no time of a lease",
     r"#(ms|sequence) <= 1\d .* -> ": "no entry has so many digits before the year 33658",
