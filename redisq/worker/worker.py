@@ -21,6 +21,7 @@ from redisq.operations.caller import Caller, limits_of
 from redisq.runtime import logs, loops, process
 from redisq.settings import Settings
 from redisq.store import keys
+from redisq.tokens.scopes import is_queue
 from redisq.tokens.token import Credentials
 from redisq.worker.burst import Burst
 from redisq.worker.consumer import Consumer
@@ -302,7 +303,7 @@ class Worker:
         except RedisQError as error:
             log.debug("queues not listed: %s", error, extra=about(self._name))
             return
-        known = list(registry)
+        known = list(filter(is_queue, registry))
         made_here = {schedule.queue for schedule in self._schedules}
         for queue in self._handlers.keys() - registry.keys() - made_here:
             log.log(
