@@ -11,10 +11,12 @@ import sys
 from datetime import datetime, timedelta
 
 import pytest
+import redis
 
 import redisq
-from redisq import Credentials
+from redisq import Credentials, RedisQ
 from redisq.runtime import extras
+from redisq.store.keys import queues_key
 from tests.conftest import CREDENTIALS
 from tests.system.conftest import eventually
 from tests.system.shell import TIMEOUT, UUID, Shell, alive
@@ -232,6 +234,16 @@ def test_delete(shell: Shell) -> None:
 # --- Queues ---
 
 
+def test_what_others_wrote_to_the_registry_is_no_queue(shell: Shell, producer: RedisQ) -> None:
+    with redis.Redis.from_url(producer.settings.url) as raw:
+        raw.hset(queues_key(producer.settings.namespace), mapping={"a b\nFORGED": "1", "orders": "1"})
+    assert shell.text("queues", "list") == "orders"
+    assert shell.json("queues", "list") == {"queues": ["orders"]}
+    assert shell.json("sweep") == {"swept": {"orders": 0}}
+    assert "FORGED" not in shell.text("stats")
+    assert shell.error("stats", "mail").endswith("There is no queue mail. There are: orders.")
+
+
 def test_stats_and_the_list_of_queues(shell: Shell) -> None:
     assert shell.text("stats") == "There is no queue yet."
     assert shell.json("stats") == {"queues": []}
@@ -262,6 +274,7 @@ def test_sweep(shell: Shell) -> None:
     assert set(shell.json("sweep", REDISQ_RETENTION="0", REDISQ_DEDUP_WINDOW="0")["swept"]) == {"mail", "orders"}
     assert shell.json("stats", "orders")["finished"] == 0
     assert shell.text("sweep", "orders") == "swept 0"
+    assert shell.error("sweep", "order").endswith("There is no queue order. Did you mean orders?")
 
 
 # --- Applications and tokens ---
