@@ -17,7 +17,7 @@ from redisq.errors import Forbidden
 from redisq.gateway.access.guard import Door
 from redisq.gateway.context import Context
 from redisq.gateway.requests.bodies import JSON, Body, empty, parse_json, parsed, type_of, whole
-from redisq.gateway.requests.errors import BadRequest, reply
+from redisq.gateway.requests.errors import BadRequest, reply, spelled
 from redisq.gateway.requests.queries import number, query, seconds
 from redisq.model.bounds import check_definition
 from redisq.model.queue import Definition
@@ -199,5 +199,5 @@ def _chosen(found: dict[str, str]) -> dict[str, Any]:
     try:
         Selection(**chosen)
     except ValueError as error:
-        raise BadRequest(str(error).replace("=", "", 1) + ".") from None
+        raise BadRequest(spelled(str(error))) from None
     return chosen
