@@ -93,6 +93,11 @@ FAILURES: dict[str, tuple[list[str], dict[str, str], str]] = {
     "malformed id": (["get", "orders", "x"], {}, "UUID"),
     "delete": (["delete", "orders", ID], {}, "no message with this id"),
     "id": (["queue", "orders", "1", "--id", "x"], {}, "UUID"),
+    "its option": (["queue", "orders", "1", "--id", "x"], {}, "--id takes a UUID"),
+    "key": (["queue", "orders", "1", "--idempotency-key", ""], {}, "--idempotency-key takes text of 1 to 512"),
+    "life": (["queue", "orders", "1", "--expires-in", "999d"], {}, "--expires-in takes seconds"),
+    "delay": (["queue", "orders", "1", "--delay", "999d"], {}, "--delay takes seconds"),
+    "wait": (["get", "orders", ID, "--wait", "999d"], {}, "--wait takes seconds"),
     "not JSON": (["queue", "orders", "{sku: 1}"], {}, "not JSON (Expecting property name"),
     "NaN": (["queue", "orders", '{"a": [NaN]}'], {}, "$.a[0]"),
     "twice": (["queue", "orders", '{"a": 1, "a": 2}'], {}, "same key twice"),
@@ -146,7 +151,7 @@ def test_queue_reads_stdin(shell: Shell) -> None:
     id = shell.text("queue", "orders", "-", input='\ufeff{"name": "Zoë"}\n')
     assert shell.json("get", "orders", id)["request"] == {"name": "Zoë"}
     assert "not UTF-8 (byte 1)" in shell.error("queue", "orders", "-", input=b'"\xff"')
-    assert "not JSON" in shell.error("queue", "orders", "-")
+    assert "Standard input is empty" in shell.error("queue", "orders", "-")
 
 
 def test_queue_with_an_id_is_safe_to_repeat(shell: Shell) -> None:
