@@ -28,7 +28,7 @@ from redisq.model.bounds import DEFINITION_BOUNDS
 from redisq.store.keys import check_namespace
 from redisq.tokens.applications import MasterKeys
 from redisq.tokens.token import MAX_TTL, Credentials
-from redisq.urls import Url, shown
+from redisq.urls import Url, check, shown
 
 log = logging.getLogger("redisq.settings")
 
@@ -123,6 +123,7 @@ class Settings(BaseSettings):
         if problems:
             raise InvalidSettings(problems)  # out here, where no context holds what was given
         warn_of_unknown("REDISQ_", type(self).model_fields)
+        check(self.url)
         check_namespace(self.namespace)
         self.credentials()
         self.master_keys()
@@ -154,6 +155,8 @@ class Settings(BaseSettings):
             return cls() if url is None else cls(url=url)
         if not isinstance(settings, cls):
             raise InvalidSettings("settings= takes redisq.Settings")
+        if url is not None:
+            check(url)
         return settings if url is None else settings.model_copy(update={"url": Url(url)})
 
     @classmethod
@@ -164,7 +167,8 @@ class Settings(BaseSettings):
         """
         if _MasterKeySetting().master_key is None:
             return None
-        return cls.merged(cls(app_id=None, app_secret=None), url)
+        instead = {} if url is None else {"url": url}  # of the environment's, which may not be one
+        return cls(app_id=None, app_secret=None, **instead)
 
     def credentials(self) -> Credentials | None:
         """Give the application's credentials, None when neither half is set.

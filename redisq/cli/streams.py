@@ -72,12 +72,15 @@ def read_stdin(most: int = -1) -> bytes:
     """Read standard input to its end, or so many bytes at most.
 
     Raises:
-        CommandError: it cannot be read.
+        CommandError: it cannot be read, or there is nothing in it.
     """
     try:
-        return stdin().read(most)
+        found = stdin().read(most)
     except OSError as error:
         raise CommandError(unreadable(error)) from None
+    if not found.strip():
+        raise CommandError("Standard input is empty, and was to be read.")
+    return found
 
 
 def unreadable(error: OSError, name: str = "Standard input") -> str:

@@ -52,6 +52,7 @@ _WORD_OF_TEXT = {
     "unknown command": "OLD",
     "Unknown Redis command called from": "OLD",  # inside a script
     "timeout is not an integer": "OLD",  # BLPOP before 6.0
+    "WRONGTYPE no number of partitions": "ENTRY",  # of register.lua
 }
 
 #: words that pass by themselves: the server starts, fails over, saves, runs somebody's slow script
@@ -76,10 +77,13 @@ _LASTING = {
     "OLD": f"it does not know a command that redisq needs. {NEEDED}; no command may be renamed",
     "WRONGTYPE": "one of the queue's keys holds a value that is not redisq's; nothing was changed. "
     "Look for another program that uses this database and namespace",
+    "ENTRY": "the queue's entry in the registry is damaged; nothing was changed. `redisq doctor --fix` writes it anew",
     "MOVED": "it is part of a cluster, which is not supported yet",
     "ASK": "it is part of a cluster, which is not supported yet",
     "CROSSSLOT": "it is part of a cluster, which is not supported yet",
 }
+
+_OF_LOGIN = ("WRONGPASS", "NOAUTH")
 
 _CA = "rediss://host:6379/0?ssl_ca_certs=/path/ca.pem"
 _NO_TLS = "it does not speak it: REDISQ_URL takes redis:// there, without ssl_ca_certs and the like"
@@ -142,7 +146,9 @@ def classify(error: Exception, server: str) -> Fault:
         text = f"Redis at {server} was sent a bad argument ({named[1]}); nothing was changed. Please report this."
         return Fault(RedisQError(text), retry=False)
     if word in _LASTING:
-        return Fault(Unavailable(f"Redis at {server} refused: {_LASTING[word]}."), retry=False)
+        refused = Unavailable(f"Redis at {server} refused: {_LASTING[word]}.")
+        refused._login = word in _OF_LOGIN
+        return Fault(refused, retry=False)
     if told := _of_tls(error):
         return Fault(Unavailable(f"Redis at {server} cannot be used over TLS: {told}."), retry=False)
     if is_starved(error):
@@ -202,6 +208,11 @@ def is_timeout(error: Exception) -> bool:
 def is_cut(error: Exception) -> bool:
     """Tell whether an answer may have been too large for the server to send, so that asking for less may help."""
     return isinstance(error, Indeterminate) and error._cut
+
+
+def is_login(error: Exception) -> bool:
+    """Tell whether the server refused the user name or password, or wants one: that is no outage."""
+    return isinstance(error, Unavailable) and error._login
 
 
 def _reason(error: Exception) -> str:

@@ -29,6 +29,7 @@ from redisq.operations.flow import Flow
 from redisq.settings import Settings
 from redisq.store import keys
 from redisq.tokens.applications import AppKey, Application, MasterKeys, Registry
+from redisq.tokens.encoding import VERSION
 from redisq.tokens.scopes import Scopes
 from redisq.tokens.token import MAX_TTL, Credentials
 
@@ -176,14 +177,20 @@ def revoke(settings: Settings, name: str, token: str, tell: Tell = _nobody) -> F
     """Revoke one token and all that were narrowed from it, by itself or by its id (jti) alone.
 
     Raises:
-        InvalidToken: it is a token, but none of this application's; TokenExpired: there is nothing left to revoke.
+        InvalidToken: it is a token cut short; TokenExpired: there is nothing left to revoke.
+        InvalidApplication: it is another application's token, or neither a token nor an id.
     """
     now = time.time()
     jti, expires_at = token, None
-    if "." in token:
+    if is_token(token):
         registry = yield from read(settings)
         jti, expires_at = _identified(registry, settings, name, token, now)
     return (yield from _change(settings, name, lambda app: app.revoked(jti, expires_at, now), tell))
+
+
+def is_token(text: str) -> bool:
+    """Tell whether a text is a token, or the beginning of one, rather than a token's id."""
+    return "." in text or text == VERSION
 
 
 def _identified(registry: Registry, settings: Settings, name: str, token: str, now: float) -> tuple[str, int | None]:

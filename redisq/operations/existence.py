@@ -6,7 +6,7 @@ it; looking up a message of one that does not exist finds no message. Everything
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from redisq import store
 from redisq.errors import QueueNotFound
@@ -14,6 +14,7 @@ from redisq.model.queue import QueueStats
 from redisq.operations.caller import Caller
 from redisq.operations.flow import Flow
 from redisq.store import keys
+from redisq.tokens.scopes import is_queue
 
 
 def check(
@@ -32,7 +33,7 @@ def check(
     found: QueueStats = yield store.queues.stats(where)
     if found == QueueStats(queue):  # else it exists, though another program took it out of the registry
         may = visible or caller.visible(token)
-        raise QueueNotFound(f"There is no queue {queue}. {_nearest(queue, list(known), may)}".rstrip())
+        raise QueueNotFound(f"There is no queue {queue}. {_nearest(queue, filter(is_queue, known), may)}".rstrip())
 
 
 def stats(
@@ -47,7 +48,8 @@ def stats(
     return found
 
 
-def _nearest(queue: str, known: list[str], visible: Callable[[str], bool]) -> str:
+def _nearest(queue: str, names: Iterable[str], visible: Callable[[str], bool]) -> str:
     """Name those that resemble it; that there are others is told to nobody who may see none of them."""
+    known = list(names)
     seen = [name for name in known if visible(name)]
     return keys.others(queue, seen) if seen or not known else ""

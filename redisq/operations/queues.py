@@ -14,6 +14,7 @@ from redisq.operations.caller import Caller
 from redisq.operations.flow import Aside, Flow
 from redisq.store import keys
 from redisq.store.call import BATCH
+from redisq.tokens.scopes import is_queue
 
 
 def stats(caller: Caller, queue: str, token: str | None) -> Flow[QueueStats]:
@@ -25,10 +26,10 @@ def stats(caller: Caller, queue: str, token: str | None) -> Flow[QueueStats]:
 
 
 def names(caller: Caller, token: str | None) -> Flow[list[str]]:
-    """List the names of all queues."""
+    """List the names of all queues, without entries that are none: others may write to the registry, too."""
     caller.authorise_all("stats", token)
     found: Mapping[str, int] = yield store.queues.registry(keys.queues_key(caller.settings.namespace))
-    return sorted(found)
+    return sorted(filter(is_queue, found))
 
 
 def define(caller: Caller, queue: str, token: str | None, changes: Mapping[str, Any]) -> Flow[Definition]:

@@ -23,7 +23,7 @@ MAX_CAVEATS = 8
 KID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 KEY_BYTES = 32  # exactly: to HMAC a key and the key + b"\0" are the same
 
-_VERSION = "rq1"
+VERSION = "rq1"
 _ONE_CASE = re.compile(r"[a-z_-]+|[A-Z_-]+")
 _MAX_DEPTH = 4  # objects and lists inside each other
 
@@ -82,7 +82,7 @@ def join(kid: str, sealed: Iterable[str], tag: bytes) -> str:
     Raises:
         ValueError: it would be too large.
     """
-    token = ".".join([_VERSION, kid, *sealed, encode(tag)])
+    token = ".".join([VERSION, kid, *sealed, encode(tag)])
     if len(token) > MAX_TOKEN_BYTES:
         raise ValueError(f"a token has at most {MAX_TOKEN_BYTES} bytes: name fewer queues, or use a prefix")
     return token
@@ -101,7 +101,7 @@ def split(token: object) -> Parts:
     if not (token.isascii() and token.isprintable()) or token != token.strip():
         refuse("malformed")
     version, *parts = token.split(".")
-    if version != _VERSION:
+    if version != VERSION:
         refuse("version" if version else "malformed")
     if not 3 <= len(parts) <= 3 + MAX_CAVEATS:
         refuse("malformed")

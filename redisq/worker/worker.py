@@ -13,14 +13,16 @@ from typing import Any, Literal, TypeVar
 from redisq import preload, store
 from redisq.claims.identity import about, process_name
 from redisq.claims.suspects import Suspects
-from redisq.errors import InvalidArgument, RedisQError, Unavailable, WorkerError
+from redisq.errors import InvalidArgument, InvalidSettings, RedisQError, Unavailable, WorkerError
 from redisq.link.aio import AsyncLink
+from redisq.link.faults import is_login
 from redisq.model.bounds import check_definition
 from redisq.operations import options
 from redisq.operations.caller import Caller, limits_of
 from redisq.runtime import logs, loops, process
 from redisq.settings import Settings
 from redisq.store import keys
+from redisq.tokens.scopes import is_queue
 from redisq.tokens.token import Credentials
 from redisq.worker.burst import Burst
 from redisq.worker.consumer import Consumer
@@ -300,10 +302,11 @@ class Worker:
             registry = await link.call(store.queues.registry(keys.queues_key(namespace)))
             server = (await link.endpoint()).server
         except RedisQError as error:
+            if is_login(error):  # as much a slip as a bad URL; once it has worked, it is an outage
+                raise InvalidSettings(str(error)) from None
             log.debug("queues not listed: %s", error, extra=about(self._name))
             return
-        known = list(registry)
-        made_here = {schedule.queue for schedule in self._schedules}
+        known, made_here = list(filter(is_queue, registry)), {schedule.queue for schedule in self._schedules}
         for queue in self._handlers.keys() - registry.keys() - made_here:
             log.log(
                 logging.WARNING if known else logging.INFO,  # without any queue it is the service that is new

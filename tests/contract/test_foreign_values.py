@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from redisq import Definition, InvalidMessage, RedisQError, Unavailable
+from redisq import Definition, InvalidMessage, QueueNotFound, RedisQError, Unavailable
 from redisq.model.message import Status
+from redisq.operations import existence
 from redisq.store import keys
 from tests.scripts.conftest import Orders
 
@@ -52,7 +53,24 @@ def test_a_number_of_partitions_that_is_none_is_not_guessed(mq: Any, raw: Any, v
     with pytest.raises(Unavailable):
         mq.queue_message(QUEUE, 1)
     assert raw.digest() == before
-    assert mq.queues() == ["\\xff", QUEUE]
+    assert mq.queues() == [QUEUE]
+
+
+STRANGE = ["a b\nFORGED", "\x1b[31m", "orders ", "-orders", ".", "\u202e", "x" * 129, ""]
+
+
+def test_entries_of_the_registry_that_are_no_queues_are_passed_over(mq: Any, raw: Any) -> None:
+    registry = keys.queues_key(raw.settings.namespace)
+    raw.redis.hset(registry, mapping=dict.fromkeys(STRANGE, 1))
+    assert mq.queues() == []
+    with pytest.raises(QueueNotFound, match=r"^There is no queue order\. There is no queue yet\.$"):
+        mq._run(existence.stats(mq._caller, "order", None))
+    mq.queue_message(QUEUE, 1)
+    assert mq.queues() == [QUEUE]
+    with pytest.raises(QueueNotFound, match=r"^There is no queue order\. Did you mean orders\?$"):
+        mq._run(existence.stats(mq._caller, "order", None))
+    found = {finding.code: finding.count for finding in mq.doctor_server()}
+    assert found["entry-strange"] == len(STRANGE)  # who is to remove them is told
 
 
 @pytest.mark.full(keep=16)

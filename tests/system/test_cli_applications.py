@@ -69,6 +69,9 @@ def test_an_application_from_its_first_day_to_its_last(office: Shell) -> None:
     token = office.text("token", "create", **made)
     office.text("app", "revoke", "shop", "--token", token)
     office.text("app", "revoke", "shop", "--token", "-", input=token)
+    id = tokens.inspect(token)["payload"]["jti"]
+    assert "revoked the token (by its id), and" in office.text("app", "revoke", "shop", "--token", id)
+    assert "revoked the token, and" in office.text("app", "revoke", "shop", "--token", token)
     assert list(office.json("app", "show", "shop")["revoked"]) == [tokens.inspect(token)["payload"]["jti"]]
     assert (
         office.json("app", "revoke", "shop", "--all")["not_before"] > office.json("app", "show", "shop")["created_at"]
@@ -175,6 +178,9 @@ def test_what_is_refused(office: Shell) -> None:
     assert "application's name" in office.error("app", "create", "a b", "--allow", "get:orders")
     assert "no application 'mail'" in office.error("app", "disable", "mail")
     assert "no whole token" in office.error("app", "revoke", "shop", "--token", "rq1.a.b")
+    assert "no whole token" in office.error("app", "revoke", "shop", "--token", "rq1.")
+    assert "no whole token" in office.error("app", "revoke", "shop", "--token", "rq1")
+    assert office.json("app", "show", "shop")["revoked"] == {}
     assert "rqm1." in office.error("app", "list", REDISQ_MASTER_KEY="correct horse")
     assert "correct horse" not in office.error("app", "list", REDISQ_MASTER_KEY="correct horse")
     assert "cannot be reached" in office.error("app", "list", "--url", "redis://127.0.0.1:1")

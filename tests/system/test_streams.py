@@ -283,6 +283,12 @@ def test_stdin_that_cannot_be_read(shell: Shell, monkeypatch: pytest.MonkeyPatch
     assert re.fullmatch(rf"redisq: {re.escape(told)}[^\n]*\n", err.getvalue().decode())
 
 
+@pytest.mark.parametrize("arguments", ["queue orders -", "token inspect -", "queues define orders --schema -"])
+@pytest.mark.parametrize("nothing", ["", "\n", " \t\r\n"])
+def test_stdin_in_which_there_is_nothing(shell: Shell, arguments: str, nothing: str) -> None:
+    assert shell.error(*arguments.split(), input=nothing) == "Standard input is empty, and was to be read."
+
+
 PRINTS = """
 from redisq import Worker
 worker = Worker()

@@ -60,6 +60,7 @@ class Meaning:
 
 FULL = Meaning(QueueFull, False, "is out of memory")
 REPLICA = Meaning(Unavailable, True, "read-only replica")
+ENTRY = Meaning(Unavailable, False, "`redisq doctor --fix`")
 FOREIGN = Meaning(Unavailable, False, "holds a value that is not redisq's")
 DISK = Meaning(Unavailable, True, "cannot save to its disk")
 FEW = Meaning(Unavailable, True, "too few replicas")
@@ -135,8 +136,8 @@ REPLIES: list[tuple[str, Meaning]] = [
     ("ERR user_script:3: attempt to perform arithmetic on a nil value" + IN_7, OTHER),
     (IN_62 + "BADARG delay_ms", ARGUMENT),
     ("ERR BADARG delay_ms" + IN_7, ARGUMENT),
-    (IN_62 + "WRONGTYPE no number of partitions", FOREIGN),
-    ("ERR WRONGTYPE no number of partitions" + IN_7, FOREIGN),
+    (IN_62 + "WRONGTYPE no number of partitions", ENTRY),
+    ("ERR WRONGTYPE no number of partitions" + IN_7, ENTRY),
     (IN_62 + "Script killed by user with SCRIPT KILL...", OTHER),
     ("ERR Script killed by user with SCRIPT KILL..." + IN_7, OTHER),
     ("ERR unknown command 'EVALSHA', with args beginning with: ", OLD),

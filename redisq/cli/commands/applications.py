@@ -221,7 +221,8 @@ def revoke(
     else:
         given = token if token != options.STDIN else streams.read_stdin(4096).decode(errors="replace").strip()
         changed = _run(url, lambda settings: applications.revoke(settings, name, given, was))
-        text = f"revoked the token, and all that were narrowed from it; {len(changed.denied):,} of {name} are"
+        how = "" if applications.is_token(given) else " (by its id)"
+        text = f"revoked the token{how}, and all that were narrowed from it; {len(changed.denied):,} of {name} are"
     output.show(as_json, {**_document(changed), **was.document()}, text, done=f"The tokens are revoked: {text}.")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redisq.cli import options, output, tables
-from redisq.cli.commands.queues import check_exists, known
+from redisq.cli.commands.queues import check_exists
 from redisq.cli.completion import queue_names
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def doctor(
             check_exists(mq, queue, token)
         began = time.monotonic()
         found = [] if queues else mq.doctor_server(token, scan=scan, fix=fix)
-        names = list(dict.fromkeys(queues)) if queues else known(mq, token)
+        names = list(dict.fromkeys(queues)) if queues else mq.queues(token)
         held = 0
         for queue in names:
             found += [finding for finding in mq.doctor(queue, token, fix=fix) if not _is_wanted(finding)]

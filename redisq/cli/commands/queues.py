@@ -111,16 +111,11 @@ def sweep(
     from redisq.client import RedisQ
 
     with RedisQ(url) as mq:
-        names = known(mq, token) if queue is None else [queue]
+        if queue is not None:
+            check_exists(mq, queue, token)
+        names = mq.queues(token) if queue is None else [queue]
         swept = {name: mq.sweep(name, token) for name in names}
     output.show(as_json, {"swept": swept}, f"swept {sum(swept.values()):,}", done="The queues are swept.")
-
-
-def known(mq: RedisQ, token: str | None) -> list[str]:
-    """Give the names of all queues, without what is none: others may write to the registry, too."""
-    from redisq.tokens.scopes import is_queue
-
-    return [name for name in mq.queues(token) if is_queue(name)]
 
 
 def check_exists(mq: RedisQ, queue: str, token: str | None, op: str = "admin") -> None:

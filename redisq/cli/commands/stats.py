@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redisq.cli import options, output, tables
-from redisq.cli.commands.queues import check_exists, known
+from redisq.cli.commands.queues import check_exists
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,7 +62,7 @@ def stats(
 
 
 def _look(mq: RedisQ, queue: str | None, token: str | None) -> list[Row]:
-    names = known(mq, token) if queue is None else [queue]
+    names = mq.queues(token) if queue is None else [queue]
     return [mq.stats(name, token).to_dict() for name in names]
 
 

@@ -8,7 +8,7 @@ import logging
 from redisq.async_client import AsyncRedisQ
 from redisq.errors import RedisQError
 from redisq.gateway.context import Context
-from redisq.tokens.scopes import is_among, is_queue
+from redisq.tokens.scopes import is_among
 
 log = logging.getLogger("redisq.gateway")
 
@@ -43,5 +43,5 @@ async def _closed(mq: AsyncRedisQ, open_queues: tuple[str, ...]) -> list[str]:
         async with gate:
             return (await mq.define(name)).security == "none"
 
-    names = [name for name in filter(is_queue, await mq.queues()) if not is_among(name, open_queues)]
+    names = [name for name in await mq.queues() if not is_among(name, open_queues)]
     return [name for name, is_open in zip(names, await asyncio.gather(*map(looks_open, names)), strict=True) if is_open]

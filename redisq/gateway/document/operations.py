@@ -198,7 +198,7 @@ OPERATIONS: Sequence[Operation] = (
     ),
     Operation(
         "get", "/{queue}/_config", "getDefinition", "Show a queue's settings", "",
-        "stats", [Answer(200, "Its own settings.", "Definition")], _WRITES,
+        "stats", [Answer(200, "Its own settings.", "Definition")], _EXISTING,
     ),
     Operation(
         "put", "/{queue}/_config", "replaceDefinition", "Replace a queue's settings",

@@ -43,7 +43,7 @@ def header(scope: Scope, name: bytes) -> str | None:
     found = values(scope, name)
     if len(found) > 1:
         raise BadRequest(f"There are two headers {name.decode('ascii')}.")
-    return str(found[0], "latin-1").strip(" \t") if found else None
+    return str(found[0], "latin-1") if found else None
 
 
 def type_of(scope: Scope, *accepted: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,6 +89,11 @@ _TEXTS: Mapping[type[Exception], tuple[str, str]] = {
         "or an idempotency key.",
     ),
 }
+#: The names that arguments of Python have in a request, where they are others: a parameter has the argument's own.
+_NAMES: Mapping[str, str] = {"idempotency_key": "Idempotency-Key"}
+_ARGUMENTS = re.compile(
+    r"(?<![\w.$])(?:(idempotency_key)\b=?|(delay|at|expires_in|priority|wait|reason|m(?:in|ax)_age)=(?!\w))"
+)
 _write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _CHALLENGE = 'Bearer realm="redisq", error='
 _RETRY_AFTER = "1"  # seconds
@@ -145,7 +151,7 @@ def described(error: Exception) -> dict[str, Any]:
     if kind in _TEXTS:
         code, message = _TEXTS[kind]
     else:
-        code, message = getattr(error, "code", ""), str(error)
+        code, message = getattr(error, "code", ""), spelled(str(error))
     found: dict[str, Any] = {"code": code, "message": message}
     if isinstance(error, Indeterminate) and error.id is not None:
         found["id"] = error.id
@@ -154,6 +160,12 @@ def described(error: Exception) -> dict[str, Any]:
     if isinstance(error, SchemaViolation):
         found["errors"] = error.errors
     return found
+
+
+def spelled(text: str) -> str:
+    """Give an error's text as a sentence that spells arguments as requests do."""
+    text = _ARGUMENTS.sub(lambda found: _NAMES.get(found[1], found[2]), text)
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def status_of(error: Exception) -> int:

@@ -19,7 +19,6 @@ from redisq.gateway.requests.errors import reply
 from redisq.gateway.requests.queries import query
 from redisq.model.queue import QueueStats
 from redisq.tokens.applications import Registry
-from redisq.tokens.scopes import is_queue
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MOST_QUEUES = 1000  # in one scrape
@@ -108,7 +107,7 @@ class _Health:
 
         try:
             async with asyncio.timeout(_SCRAPE_DEADLINE):
-                names = list(filter(is_queue, await self._mq.queues()))[:MOST_QUEUES]
+                names = (await self._mq.queues())[:MOST_QUEUES]
                 return await asyncio.gather(*(look(name) for name in names))
         except (TimeoutError, RedisQError):
             return None

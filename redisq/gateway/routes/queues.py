@@ -17,13 +17,12 @@ from redisq.errors import Forbidden
 from redisq.gateway.access.guard import Door
 from redisq.gateway.context import Context
 from redisq.gateway.requests.bodies import JSON, Body, empty, parse_json, parsed, type_of, whole
-from redisq.gateway.requests.errors import BadRequest, reply
+from redisq.gateway.requests.errors import BadRequest, reply, spelled
 from redisq.gateway.requests.queries import number, query, seconds
 from redisq.model.bounds import check_definition
 from redisq.model.queue import Definition
 from redisq.operations import dead_letters, existence
 from redisq.operations.dead_letters import Selection
-from redisq.tokens.scopes import is_queue
 from redisq.tokens.token import Grant
 
 _DOCUMENT = 1024 * 1024  # bytes of a definition
@@ -74,13 +73,14 @@ class _Queues:
         """List the names of all queues."""
         grant = await self._door.admit_all(request, "stats")
         query(request)
-        return reply({"queues": list(filter(is_queue, await self._context.acting_for(grant.app).queues()))})
+        return reply({"queues": await self._context.acting_for(grant.app).queues()})
 
     async def config(self, request: Request) -> Response:
         """Give a queue's own settings."""
         queue, grant = await self._admitted(request, "stats")
         query(request)
-        return reply(asdict(await self._context.acting_for(grant.app).define(queue)))
+        mq = await self._existing(grant, queue, "stats")
+        return reply(asdict(await mq.define(queue)))
 
     async def replace(self, request: Request) -> Response:
         """Give a queue these settings and no others."""
@@ -128,14 +128,14 @@ class _Queues:
         queue: str = request.path_params["queue"]
         return queue, await self._door.admit(request, op, queue)
 
-    async def _existing(self, grant: Grant, queue: str) -> AsyncRedisQ:
-        """Give a client in the name of who was admitted.
+    async def _existing(self, grant: Grant, queue: str, op: str = "admin") -> AsyncRedisQ:
+        """Give a client in the name of who was admitted to `op`.
 
         Raises:
             QueueNotFound: there is no such queue.
         """
         mq, may = self._context.acting_for(grant.app), partial(grant.allows, "stats")
-        await async_client.run(mq, lambda known: existence.check(known, queue, "admin", None, may))
+        await async_client.run(mq, lambda known: existence.check(known, queue, op, None, may))
         return mq
 
     async def _set_paused(self, request: Request, paused: bool) -> Response:
@@ -199,5 +199,5 @@ def _chosen(found: dict[str, str]) -> dict[str, Any]:
     try:
         Selection(**chosen)
     except ValueError as error:
-        raise BadRequest(str(error).replace("=", "", 1) + ".") from None
+        raise BadRequest(spelled(str(error))) from None
     return chosen

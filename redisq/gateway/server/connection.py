@@ -168,6 +168,10 @@ class Connection(Lined):
             self._expect(Reading.HEAD)
             self._size = 1  # at least
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field, without the white space behind its value, which the parser leaves there."""
+        super().on_header(name, value.rstrip(heads.WHITE))
+
     def on_headers_complete(self) -> None:
         """Check the head, and start the request or put it behind those before it."""
         options, version, method = self._options, self.parser.get_http_version(), self.parser.get_method()
@@ -381,10 +385,8 @@ class Connection(Lined):
             self._outlet.abort()
 
     def _too_long(self, now: float) -> bool:
-        if self._running is None:
-            return False
         waited = self._stalled if self._asked is None else now - self._asked
-        return waited > self._options.request_timeout
+        return self._running is not None and waited > self._options.request_timeout
 
     def shutdown(self) -> None:
         """Close what is idle; let what runs be the last one of its connection."""

@@ -16,9 +16,10 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,14}")
-_WHITE = b" \t"  # behind a value, and no part of it
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)(.*)", re.DOTALL | re.IGNORECASE)
 _TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*")  # no "#": a fragment is the client's own
+#: What may stand behind a value, and is no part of it (RFC 9110, 5.5).
+WHITE = b" \t"
 #: What stands around a field, in bytes: a colon, a space, CR and LF.
 _FIELD = 4
 
@@ -41,12 +42,12 @@ def check(version: str, method: bytes, headers: Headers) -> list[bytes]:
     hosts: list[bytes] = []
     for name, value in headers:
         if name == b"host":
-            hosts.append(value.rstrip(_WHITE))
+            hosts.append(value)
         elif name == b"content-length":
-            if not _LENGTH.fullmatch(value.rstrip(_WHITE)):
+            if not _LENGTH.fullmatch(value):
                 raise Refused(400, "Content-Length is not a plain number")
         elif name == b"transfer-encoding":
-            if value.rstrip(_WHITE).lower() != b"chunked" or version == "1.0":
+            if value.lower() != b"chunked" or version == "1.0":
                 raise Refused(400, "Transfer-Encoding is not exactly chunked, or is there in HTTP/1.0")
         elif name in (b"upgrade", b"http2-settings"):
             raise Refused(400, "this server speaks HTTP/1.1 alone; Upgrade is refused")
