@@ -587,7 +587,11 @@ def test_both_parsers_work(raw_real: Any, parser: str, protocol: int) -> None:
     ],
 )
 def test_a_url_that_is_none_is_refused(make_client: Any, url: str) -> None:
-    mq = make_client(Settings(url=url, auth="none", retry_deadline=0))
+    """When the settings are made; and where they were not, as in a copy, before anything is connected to."""
+    with pytest.raises(InvalidSettings) as caught:
+        Settings(url=url, auth="none", retry_deadline=0)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+    mq = make_client(Settings(auth="none", retry_deadline=0).model_copy(update={"url": url}))
     with pytest.raises(InvalidSettings) as caught:
         mq.queue_message(QUEUE, 1)
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
