@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
@@ -156,6 +156,9 @@ def _hold(_: object, forever: threading.Event) -> None:
     forever.wait()
 
 
+_Called = tuple[Future[Any], Callable[[], Any]]
+
+
 class DaemonThreads(ThreadPoolExecutor):
     """The threads of `asyncio.to_thread`: as many as asyncio has by default, but daemons.
 
@@ -166,7 +169,7 @@ class DaemonThreads(ThreadPoolExecutor):
     def __init__(self) -> None:
         self._limit = min(32, (os.cpu_count() or 1) + 4)
         super().__init__(self._limit)
-        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._calls: SimpleQueue[_Called | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._count = 0
         self._starting = threading.Lock()
@@ -186,7 +189,28 @@ class DaemonThreads(ThreadPoolExecutor):
         return future
 
     def _work(self) -> None:
-        while (item := self._calls.get()) is not None:
+        hand: list[_Called | None] = []
+        ending = False
+        while not ending:
+            try:
+                self._serve(hand)
+                ending = True
+            except BaseException as thrown:  # into this thread, when what it called had returned
+                for future, _ in filter(None, hand):
+                    _answer(future.set_exception, thrown)
+                    self._idle.release()
+                hand.clear()
+                ending = self._ended
+
+    def _serve(self, hand: list[_Called | None]) -> None:
+        """Call what is asked for, until told to end. What this thread has taken is in its `hand`."""
+        get, source = SimpleQueue.get, (self._calls,)
+        while True:
+            one = map(get, source)
+            hand += one  # a single step of the interpreter: an exception cannot come in between
+            item = hand[0]
+            if item is None:
+                return
             future, call = item
             if future.set_running_or_notify_cancel():
                 try:
@@ -197,6 +221,7 @@ class DaemonThreads(ThreadPoolExecutor):
                     _answer(future.set_result, result)
                     del result
             del item, future, call
+            hand.clear()
             self._idle.release()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
@@ -210,5 +235,7 @@ class DaemonThreads(ThreadPoolExecutor):
 def _answer(give: Callable[[Any], None], value: object) -> None:
     try:
         give(value)
+    except InvalidStateError:
+        log.debug("a thread was interrupted when it had answered")
     except RuntimeError:
         log.debug("the loop that a thread worked for has ended")

@@ -168,12 +168,16 @@ async def _in_thread(call: Callable[[], Any]) -> Any:
 
     def work() -> None:
         try:
-            answer: tuple[Any, BaseException | None] = (call(), None)
-        except BaseException as error:  # SystemExit too; and as a value, as a future holds no StopIteration
-            answer = (None, error)
-        if process.pid != pid:
-            process.end_fork(answer[1])
-        outcome.set_result(answer)
+            try:
+                answer: tuple[Any, BaseException | None] = (call(), None)
+            except BaseException as error:  # SystemExit too; and as a value, as a future holds no StopIteration
+                answer = (None, error)
+            if process.pid != pid:
+                process.end_fork(answer[1])
+            outcome.set_result(answer)
+        except BaseException as thrown:  # into this thread, too late
+            if not outcome.done():
+                outcome.set_result((None, thrown))
 
     pid = process.pid
     run = contextvars.copy_context().run  # the tick's
