@@ -112,9 +112,10 @@ class Schedule:
             InvalidHandler: it is no function of one argument, the tick's time, or none.
             InvalidArgument: there is no name, or one that is too long.
         """
-        takes_tick = _takes_tick(function)
-        if name is None:
-            name = f"{function.__module__}.{function.__qualname__}" if hasattr(function, "__qualname__") else ""
+        with shapes.looking_at(function):
+            takes_tick = _takes_tick(function)
+            if name is None:
+                name = f"{function.__module__}.{function.__qualname__}" if hasattr(function, "__qualname__") else ""
         schedule = cls(cron, queue, name, function, takes_tick)
         try:
             options.id_of(None, schedule.key(datetime.max) if name and isinstance(name, str) else "", "", queue)
