@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
@@ -82,9 +81,7 @@ class _Driver:
         """Run the main task to its end."""
         task: asyncio.Task[T] = self._loop.create_task(main)
         self._main = task
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._interrupted)  # put back by `catching_to_the_end`
+        process.on_interrupt(self._interrupted)
         try:
             return self._finish(task)
         except asyncio.CancelledError:
@@ -108,7 +105,7 @@ class _Driver:
                 self._tell(error)
         return task.result()
 
-    def _interrupted(self, *_: object) -> None:
+    def _interrupted(self) -> None:
         self._interrupts += 1
         if self._interrupts > 1 or self._main is None or self._main.done():
             self._at_once = True

@@ -104,6 +104,12 @@ def catching_to_the_end() -> Iterator[None]:
                 _replaced.pop(number, None)
 
 
+def on_interrupt(react: Callable[[], object]) -> None:
+    """Call `react` for a Ctrl-C that nobody handles yet, until `catching_to_the_end` ends."""
+    if _catchable([signal.SIGINT]) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda *_: react())
+
+
 def _no_effect(*_: object) -> None:
     """Let a signal do nothing, and yet not be ignored: what is executed would inherit that."""
 
