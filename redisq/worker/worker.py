@@ -354,8 +354,9 @@ class Worker:
                 await asyncio.shield(claiming)  # a claim under way may still bring messages, to be handed back
                 await asyncio.gather(*(consumer.leave() for consumer in self._consumers))
         except (TimeoutError, Unavailable) as error:
-            text = "not every outcome reached Redis; the rest is delivered again after its lease: %s"
-            log.warning(text, error, extra=about(self._name))
+            if unsent := sum(consumer.unsent for consumer in self._consumers):
+                text = "%d outcomes did not reach Redis, their messages are delivered again after their leases: %s"
+                log.warning(text, unsent, str(error) or "no answer in time", extra=about(self._name))
         except RedisQError as error:
             log.warning("leaving: %s", error, extra=about(self._name))
 
