@@ -5,7 +5,6 @@ Times are in seconds. A queue's own definition wins over the defaults here.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Collection
@@ -25,12 +24,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from redisq.errors import InvalidCredentials, InvalidSettings
 from redisq.model.bounds import DEFINITION_BOUNDS
+from redisq.runtime import logs
 from redisq.store.keys import check_namespace
 from redisq.tokens.applications import MasterKeys
 from redisq.tokens.token import MAX_TTL, Credentials
 from redisq.urls import Url, check, shown
 
-log = logging.getLogger("redisq.settings")
+log = logs.logger("redisq.settings")
 
 #: What others read, and so is no slip: the gateway, a private server, tests, the examples of clients over HTTP.
 _OTHERS = re.compile(r"REDISQ_(HTTP_|TEST_).*|REDISQ_(EMBEDDED_SERVER|FAILPOINTS|GATEWAY|QUEUE|TOKEN)")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 import socket
 import time
@@ -12,9 +11,9 @@ from asyncio.subprocess import Process
 from collections.abc import Sequence
 
 from redisq.cli.output import CommandError
-from redisq.runtime import loops, process
+from redisq.runtime import logs, loops, process
 
-log = logging.getLogger("redisq.processes")
+log = logs.logger("redisq.processes")
 
 _LONGEST_REPORT = 10_000  # bytes
 _FIRST_RESTART, _LONGEST_RESTART = 0.5, 30.0  # seconds

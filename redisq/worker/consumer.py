@@ -82,6 +82,7 @@ class Consumer:
         self._stopped = asyncio.Event()
         self._seat = turns.seat(handler.priority, handler.concurrency, self._busy, self._room.set) if turns else None
         self._burst: Burst | None = None
+        self._failures = 0  # claims in a row without an answer
         self.fetches = Fetches()
         self._claimer = Claimer(keys, limits, claims)
         self._helpers = [asyncio.create_task(self._outbox.run()), asyncio.create_task(self._sweep())]
@@ -118,7 +119,7 @@ class Consumer:
                 self.fetches.succeeded()
                 if failures:
                     self._claimer.hold()
-                failures, nonce = 0, new_nonce()
+                failures, self._failures, nonce = 0, 0, new_nonce()
                 if self._seat is not None:
                     self._seat.claimed(len(claim.deliveries), claim.wait == 0)
                 if claim.wait == 0:
@@ -131,7 +132,7 @@ class Consumer:
             except Unavailable as error:
                 # The same nonce again: if the lost claim did happen, its deliveries are waiting for us. But no lapsed
                 # leases for a heartbeat: after an outage their holders are about to renew them.
-                failures += 1
+                failures = self._failures = failures + 1
                 if self._seat is not None:
                     self._seat.rest()
                 log.warning("queue %s: no claim: %s", self._keys.queue, error, extra=self._about())
@@ -368,8 +369,15 @@ class Consumer:
             if not held.settled:
                 self._release(held)
 
+    @property
+    def unsent(self) -> int:
+        """How many outcomes wait for Redis."""
+        return len(self._outbox)
+
     async def leave(self) -> None:
-        """Send what is left, and be forgotten by Redis."""
+        """Send what is left, and be forgotten by Redis; with nothing to send, do not wait for one that is away."""
+        if self._failures and not self._outbox:
+            return
         await self._outbox.drained()
         await self._link.call(store.deliveries.leave(self._keys, self._limits, self._worker))
 

@@ -112,9 +112,10 @@ class Schedule:
             InvalidHandler: it is no function of one argument, the tick's time, or none.
             InvalidArgument: there is no name, or one that is too long.
         """
-        takes_tick = _takes_tick(function)
-        if name is None:
-            name = f"{function.__module__}.{function.__qualname__}" if hasattr(function, "__qualname__") else ""
+        with shapes.looking_at(function):
+            takes_tick = _takes_tick(function)
+            if name is None:
+                name = f"{function.__module__}.{function.__qualname__}" if hasattr(function, "__qualname__") else ""
         schedule = cls(cron, queue, name, function, takes_tick)
         try:
             options.id_of(None, schedule.key(datetime.max) if name and isinstance(name, str) else "", "", queue)
@@ -168,12 +169,16 @@ async def _in_thread(call: Callable[[], Any]) -> Any:
 
     def work() -> None:
         try:
-            answer: tuple[Any, BaseException | None] = (call(), None)
-        except BaseException as error:  # SystemExit too; and as a value, as a future holds no StopIteration
-            answer = (None, error)
-        if process.pid != pid:
-            process.end_fork(answer[1])
-        outcome.set_result(answer)
+            try:
+                answer: tuple[Any, BaseException | None] = (call(), None)
+            except BaseException as error:  # SystemExit too; and as a value, as a future holds no StopIteration
+                answer = (None, error)
+            if process.pid != pid:
+                process.end_fork(answer[1])
+            outcome.set_result(answer)
+        except BaseException as thrown:  # into this thread, too late
+            if not outcome.done():
+                outcome.set_result((None, thrown))
 
     pid = process.pid
     run = contextvars.copy_context().run  # the tick's

@@ -191,7 +191,8 @@ class Worker:
         """Work until SIGTERM, SIGINT or SIGHUP, or `stop()`; give the process' exit code.
 
         The first signal stops claiming, hands back what has not started and gives running handlers `grace` seconds;
-        then they are handed back, too. A second signal cuts the grace short. With `burst`, also end when the queues
+        then they are handed back, too. A second signal cuts the grace short. No handler can end it otherwise, whatever
+        it does to the event loop. With `burst`, also end when the queues
         have nothing ready. The exit code is 0, or 1 when the process has to be replaced: `max_stuck` plain handlers
         overran their timeouts, or for `stale_after` seconds it wanted messages and got no answer.
 
@@ -207,10 +208,11 @@ class Worker:
             raise WorkerError("An event loop runs in this thread already: there, `await worker.run_async()`.")
         process.open_standard_streams()
         before = {*threading.enumerate()}
-        try:
-            return loops.run(self._run(burst, signals=True), loops.fastest())
-        finally:
-            process.warn_of_threads(before)
+        with process.catching_to_the_end():
+            try:
+                return loops.run(self._run(burst, signals=True), loops.fastest(), foreign=True)
+            finally:
+                process.warn_of_threads(before)
 
     async def run_async(self, *, burst: bool = False) -> int:
         """Work until `stop()` is called or the task is cancelled. See `run`; the signals are left to the caller."""
@@ -226,7 +228,7 @@ class Worker:
     async def _run(self, burst: bool, signals: bool) -> int:
         options.switch_of("burst", burst)
         if not (self._handlers or self._schedules):
-            raise ValueError("this worker has no handler: decorate a function with @worker.handler(QUEUE)")
+            raise WorkerError("This worker has no handler: decorate a function with @worker.handler(QUEUE).")
         if self._ending.loop is not None:
             raise WorkerError("This worker is running: a second run at the same time takes a Worker of its own.")
         settings = Settings.merged(self._settings, None)
@@ -355,8 +357,9 @@ class Worker:
                 await asyncio.shield(claiming)  # a claim under way may still bring messages, to be handed back
                 await asyncio.gather(*(consumer.leave() for consumer in self._consumers))
         except (TimeoutError, Unavailable) as error:
-            text = "not every outcome reached Redis; the rest is delivered again after its lease: %s"
-            log.warning(text, error, extra=about(self._name))
+            if unsent := sum(consumer.unsent for consumer in self._consumers):
+                text = "%d outcomes did not reach Redis, their messages are delivered again after their leases: %s"
+                log.warning(text, unsent, str(error) or "no answer in time", extra=about(self._name))
         except RedisQError as error:
             log.warning("leaving: %s", error, extra=about(self._name))
 

@@ -64,6 +64,10 @@ WALL_CLOCK = {
 }
 
 
+#: Whose loggers are the standard library's: what raises there ends a request, or a connection, and nothing else.
+PLAIN_LOGGERS = ("gateway/",)
+
+
 def name_of(source: Path) -> str:
     return source.relative_to(ROOT).as_posix()
 
@@ -196,3 +200,10 @@ def test_few_ask_for_the_time_of_day() -> None:
 @pytest.mark.parametrize("source", SOURCES, ids=name_of)
 def test_a_module_has_400_lines_at_most(source: Path) -> None:
     assert len(source.read_text("utf-8").splitlines()) <= 400
+
+
+def test_loggers_are_fenced() -> None:
+    """A filter or a handler of the user's may raise; see `redisq.runtime.logs`."""
+    plain = re.compile(r"^\w+ = logging\.getLogger\(", re.MULTILINE)
+    users = {name_of(source) for source in SOURCES if plain.search(source.read_text("utf-8"))}
+    assert {name for name in users if not name.startswith(PLAIN_LOGGERS)} == set()

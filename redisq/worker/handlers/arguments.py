@@ -31,8 +31,10 @@ def adapted(function: Callable[..., Any]) -> HandlerFunction:
     Raises:
         InvalidHandler: it can be no handler.
     """
-    shapes.check_callable(function, "a handler")
-    model, alone = _model_of(function)
+    with shapes.looking_at(function):
+        shapes.check_callable(function, "a handler")
+        model, alone = _model_of(function)
+        is_async = shapes.is_async(function)
     if model is None:
         return function
 
@@ -46,7 +48,7 @@ def adapted(function: Callable[..., Any]) -> HandlerFunction:
     def handle(delivery: Delivery) -> Any:
         return function(*arguments(delivery))
 
-    return handle_async if shapes.is_async(function) else handle
+    return handle_async if is_async else handle
 
 
 def _model_of(function: Callable[..., Any]) -> tuple[type[BaseModel] | None, bool]:

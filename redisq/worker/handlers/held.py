@@ -15,7 +15,18 @@ class Held:
     The loop's thread settles it, once; the heartbeat's renews its lease, also when a handler asks for that.
     """
 
-    __slots__ = ("beat_at", "cancelled", "deadline", "progress", "queue", "receipt", "settled", "suspicion", "wake")
+    __slots__ = (
+        "beat_at",
+        "cancelled",
+        "deadline",
+        "progress",
+        "queue",
+        "receipt",
+        "reported",
+        "settled",
+        "suspicion",
+        "wake",
+    )
 
     def __init__(
         self, queue: str, receipt: Receipt, deadline: datetime, beat_at: float, wake: Callable[[], None]
@@ -27,6 +38,7 @@ class Held:
         self.wake = wake  # the heartbeat
         self.progress = b""  # encoded, to be shown with the next renewal
         self.cancelled = False  # the handler works in vain
+        self.reported = False  # the thread that ran its handler has said what came of it
         self.settled = False  # what becomes of it is decided, and only has to be told to Redis
         self.suspicion = 0  # the room for suspects that it holds
 

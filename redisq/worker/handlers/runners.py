@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -177,7 +178,8 @@ class ThreadRunner:
     costs more than most handlers. What it has not begun after a moment, because a handler takes its time, the other
     threads are woken for. They report through one list and wake the loop once for all that has gathered.
 
-    The threads are daemons: one whose handler never returns cannot keep the process from ending.
+    The threads are daemons: one whose handler never returns cannot keep the process from ending. Nor does one end that
+    an exception is thrown into, as timeouts for threads do: what comes when the handler has returned hits our own code.
     """
 
     def __init__(self, handler: Handler, owner: Owner, surroundings: Surroundings) -> None:
@@ -188,6 +190,7 @@ class ThreadRunner:
         self._tasks = TaskRunner(handler, owner, surroundings)
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[Held, Delivery]] = deque()
+        self._closed = False
         self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()  # each wakes a thread; False ends it
         self._watching = False
         self._reports: deque[_Report] = deque()
@@ -230,6 +233,7 @@ class ThreadRunner:
         return taken
 
     def close(self) -> None:
+        self._closed = True
         for _ in self._threads:
             self._wakes.put(False)
         self._tasks.close()
@@ -252,16 +256,48 @@ class ThreadRunner:
             self._owner.overran(held, holds_thread=True)
 
     def _work(self) -> None:
+        hand: list[tuple[Held, Delivery]] = []
+        thrown: BaseException | None = None
+        while not self._closed:
+            try:
+                if thrown is not None:
+                    self._recover(hand, thrown)
+                    thrown = None
+                self._serve(hand)
+                return
+            except BaseException as error:
+                thrown = error
+
+    def _serve(self, hand: list[tuple[Held, Delivery]]) -> None:
+        """Run what waits, until told to end. What this thread has taken is in its `hand` until that is reported."""
+        take, source = deque.popleft, (self._waiting,)
         while self._wakes.get():
-            while (waiting := self._take()) is not None:
+            while True:
+                one = map(take, source)
+                try:
+                    hand += one  # a single step of the interpreter: an exception cannot come in between
+                except IndexError:
+                    break
                 context = self._contexts.fresh()
-                context.run(self._run, *waiting, context)
-                del waiting, context
+                context.run(self._run, *hand[0], context)
+                del context
+                hand.clear()
                 if self._woken.acquire(blocking=False):
                     try:
                         self._loop.call_soon_threadsafe(self._collect)
                     except RuntimeError:
                         return  # the loop has ended, and the worker with it
+
+    def _recover(self, hand: list[tuple[Held, Delivery]], thrown: BaseException) -> None:
+        """Report what was in hand, if only for safety, and take up what was about to be done: a report, a wake-up."""
+        if process.pid != self._pid:
+            process.end_fork(thrown)
+        for held, _ in hand:
+            self._reports.append((held, verdict_on_error(thrown), False))
+        hand.clear()
+        self._wakes.put(True)
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._collect)
 
     def _run(self, held: Held, delivery: Delivery, context: Context) -> None:
         began, late, limited = 0.0, False, self._timeout < math.inf
@@ -289,9 +325,13 @@ class ThreadRunner:
         return time.monotonic() >= began + self._timeout
 
     def _collect(self) -> None:
-        self._woken.release()
+        if self._woken.locked():  # as it is, unless a thread has recovered
+            self._woken.release()
         while self._reports:
             held, outcome, late = self._reports.popleft()
+            if held.reported:  # by a thread that recovered, and had reported it
+                continue
+            held.reported = True
             self._stop_timer(held)
             if isinstance(outcome, _Unfinished):
                 self._tasks.go_on(held, outcome)

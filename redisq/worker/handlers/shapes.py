@@ -9,17 +9,33 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from redisq.errors import InvalidHandler
+from redisq.errors import InvalidHandler, RedisQError
 from redisq.worker.handlers.delivery import Delivery
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _UNKNOWN = object()  # an annotation whose names cannot be found
 #: What these names mean where they cannot be found.
 _KNOWN: dict[str, Any] = {"Any": Any, "Delivery": Delivery, "datetime": datetime}
+
+
+@contextmanager
+def looking_at(function: Callable[..., Any]) -> Iterator[None]:
+    """Refuse what raises when it is looked at, instead of ending who imports it: a `__getattr__`, `exit(3)` as a text.
+
+    Raises:
+        InvalidHandler: it does.
+    """
+    try:
+        yield
+    except RedisQError:
+        raise
+    except BaseException as error:
+        raise refusal(function, f"it raised {type(error).__name__} when it was looked at.") from None
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -157,5 +173,7 @@ def _innermost(function: Any) -> Any:
 
 def _name_of(function: object) -> str:
     inner = _innermost(function)
-    name = getattr(inner, "__qualname__", None) or type(inner).__qualname__
-    return str(name)[:200]
+    try:
+        return str(getattr(inner, "__qualname__", None) or type(inner).__qualname__)[:200]
+    except BaseException:  # of the user's: it may not end who imports it
+        return type(inner).__qualname__[:200]
