@@ -50,7 +50,7 @@ def test_the_options_reach_the_message(shell: Shell) -> None:
     message = shell.json("get", "orders", id)
     available, expires = (datetime.fromisoformat(message[name]) for name in ("available_at", "expires_at"))
     assert timedelta(0) < expires - available < timedelta(hours=2)
-    assert "idempotency_key" in shell.error("queue", "orders", "[]", "--idempotency-key", "order 7")
+    assert "--idempotency-key" in shell.error("queue", "orders", "[]", "--idempotency-key", "order 7")
 
 
 def test_a_priority_reaches_the_message(shell: Shell) -> None:
