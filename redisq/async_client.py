@@ -198,7 +198,7 @@ class AsyncRedisQ:
 
 
 def acting_for(mq: AsyncRedisQ, application: str) -> AsyncRedisQ:
-    """Give a client in the name of an application whose grant was checked elsewhere. It shares `mq`'s connections.
+    """Return a client in the name of an application whose grant was checked elsewhere. It shares `mq`'s connections.
 
     It checks no token: only for a program that has checked one itself, as the gateway does.
     """

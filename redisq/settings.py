@@ -161,7 +161,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def of_registry(cls, url: str | None) -> Self | None:
-        """Give the environment's settings for the registry of applications, whoever this process is.
+        """Return the environment's settings for the registry of applications, whoever this process is.
 
         None without a master key: then nothing else of the environment has been looked at.
         """
@@ -171,7 +171,7 @@ class Settings(BaseSettings):
         return cls(app_id=None, app_secret=None, **instead)
 
     def credentials(self) -> Credentials | None:
-        """Give the application's credentials, None when neither half is set.
+        """Return the application's credentials, None when neither half is set.
 
         Raises:
             InvalidCredentials: one half is missing, or the secret is not one that redisq made.
@@ -186,7 +186,7 @@ class Settings(BaseSettings):
         return Credentials.parse(self.app_id, self.app_secret.get_secret_value())
 
     def master_keys(self) -> MasterKeys | None:
-        """Give the master keys, None when there is none.
+        """Return the master keys, None when there is none.
 
         Raises:
             InvalidCredentials: one is not one that redisq made.
@@ -200,7 +200,7 @@ class Settings(BaseSettings):
 
 
 def problems_of(error: ValidationError, prefix: str) -> str:
-    """Say what is wrong with which environment variables, and quote no value."""
+    """Return what is wrong with which environment variables, and quote no value."""
     return "; ".join(
         f"{prefix}{'_'.join(str(part) for part in problem['loc']).upper()}: "
         + problem["msg"].removeprefix("Value error, ")

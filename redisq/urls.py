@@ -196,7 +196,7 @@ def _check_host(authority: str, host: str) -> None:
 
 
 def _can_be_looked_up(name: str) -> bool:
-    """Tell whether a host's name can be sent to a name server at all; else Python raises UnicodeError at each try."""
+    """Return whether a host's name can be sent to a name server at all; else Python raises UnicodeError at each try."""
     if not name.isascii():
         try:
             name = name.encode("idna").decode()

@@ -286,7 +286,7 @@ def _unsupported(kind: type) -> str:
 
 
 def _foreign_encoding(data: bytes) -> InvalidMessage:
-    """Say why bytes that can be read are not the ones that `encode` writes."""
+    """Return why bytes that can be read are not the ones that `encode` writes."""
     place = _repeated_key(data)
     if place is not None:
         return _refusal(place, "the map has this key more than once; write it once")

@@ -11,10 +11,10 @@ _WHITE = b" \t\r\n"  # in JSON
 
 
 def unmarked(document: bytes | bytearray) -> bytes | bytearray:
-    """Give a document without the byte order mark that it may begin with."""
+    """Return a document without the byte order mark that it may begin with."""
     return document[3:] if document.startswith(_MARK) else document
 
 
 def is_blank(line: bytes | bytearray) -> bool:
-    """Tell whether a line of a stream is no document."""
+    """Return whether a line of a stream is no document."""
     return not line or not unmarked(line).strip(_WHITE)

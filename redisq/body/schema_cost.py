@@ -76,7 +76,7 @@ class Work(NamedTuple):
         return Work(self.checks * times, self.patterns * times, self.limits * times)
 
     def most(self, other: Work) -> Work:
-        """Give the work of the costlier one, in each respect."""
+        """Return the work of the costlier one, in each respect."""
         return Work(*map(max, self, other))
 
 
@@ -132,7 +132,7 @@ def _check_json(schema: object) -> None:
 
 
 def subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Give all schemas directly inside one, each with its keyword."""
+    """Return all schemas directly inside one, each with its keyword."""
     for keyword, held in {**HERE, **BELOW, "propertyNames": 1, "prefixItems": 2, "$defs": 3, "definitions": 3}.items():
         if keyword in schema:
             value = schema[keyword]
@@ -170,7 +170,7 @@ class Bounds:
         self._steps = 0
 
     def check(self) -> Work:
-        """Give what the schema costs at one place, if it can be used.
+        """Return what the schema costs at one place, if it can be used.
 
         Raises:
             InvalidDefinition: it leaves the document, goes round in circles, or makes too much work.
@@ -271,7 +271,7 @@ class Bounds:
     # --- Work ---
 
     def _work(self, schema: object, within: dict[str, _Followed], depth: int, chain: int, recursive: set[str]) -> Work:
-        """Say what one place of a message costs at most, with all below it on the costliest way down.
+        """Return what one place of a message costs at most, with all below it on the costliest way down.
 
         `within` are the recursive references that were followed to come here. The validator expands others each time,
         and remembers the outcome of one that leads back to itself; but not while it looks for what is unevaluated.
@@ -326,7 +326,7 @@ class Bounds:
         return work
 
     def _below(self, schema: Mapping[str, Any], below: Callable[[object], Work]) -> Work:
-        """Give the costliest of what is checked of one item, or of one key and its value."""
+        """Return the costliest of what is checked of one item, or of one key and its value."""
         every = sum((below(schema[keyword]) for keyword in BELOW if keyword in schema), Work())
         for pattern, inner in schema.get("patternProperties", {}).items():
             every += below(inner) + Work(_MATCH, self._size(pattern))
@@ -336,7 +336,7 @@ class Bounds:
         return every + reduce(Work.most, named, Work())
 
     def _own(self, schema: Mapping[str, Any]) -> Work:
-        """Give what the keywords of a schema cost that hold no others."""
+        """Return what the keywords of a schema cost that hold no others."""
         checks, patterns = 1 + (len(schema) + 3) // 4 + len(schema.get("dependentSchemas", ())), 0
         checks += sum(1 + len(names) for names in schema.get("dependentRequired", {}).values())
         checks += sum(_OURS for keyword in COMPARED if keyword in schema and keyword in self._ours)
@@ -354,7 +354,7 @@ class Bounds:
         return Work(checks, patterns, sum(keyword in schema and keyword not in self._ours for keyword in LIMITS))
 
     def _compares_items(self, schema: object) -> bool:
-        """Tell whether a schema, or another one for the same place, has uniqueItems."""
+        """Return whether a schema, or another one for the same place, has uniqueItems."""
         if not isinstance(schema, dict):
             return False
         if id(schema) not in self._compares:

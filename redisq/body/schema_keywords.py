@@ -49,7 +49,7 @@ class Keyword:
         self.operand = operand
 
     def is_valid(self, value: Any) -> bool:
-        """Tell whether a value fits."""
+        """Return whether a value fits."""
         raise NotImplementedError
 
     def validate(self, value: Any) -> None:
@@ -138,7 +138,7 @@ KEYWORDS: Mapping[str, type[Keyword]] = {
 
 
 def ours(document: object) -> frozenset[str]:
-    """Give the keywords of a document that are to be checked here: in all of it, when one of their operands is odd."""
+    """Return the keywords of a document that are to be checked here: all of them when one of their operands is odd."""
     found = {BREATHE, "uniqueItems", "multipleOf"}
     for schema in _objects(document):
         for keyword in LIMITS:
@@ -154,7 +154,7 @@ def ours(document: object) -> frozenset[str]:
 
 
 def _objects(document: object) -> Iterator[Mapping[str, Any]]:
-    """Give all objects of a document, whether they are schemas or not."""
+    """Return all objects of a document, whether they are schemas or not."""
     waiting = [document]
     while waiting:
         value = waiting.pop()
@@ -166,13 +166,13 @@ def _objects(document: object) -> Iterator[Mapping[str, Any]]:
 
 
 def _decimal(number: float) -> tuple[int, int]:
-    """Give the digits of a number as JSON writes it, and the power of ten that they are multiplied with."""
+    """Return the digits of a number as JSON writes it, and the power of ten that they are multiplied with."""
     _, digits, exponent = Decimal(repr(abs(number))).normalize().as_tuple()
     return int("".join(map(str, digits))), int(exponent)
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Tell whether two values are equal in JSON: 1 is 1.0, and true is not 1. It reads no more than the smaller one."""
+    """Return whether two values are equal in JSON: 1 is 1.0, true is not 1. It reads no more than the smaller one."""
     if isinstance(one, dict):
         return (
             isinstance(other, dict)
@@ -208,7 +208,7 @@ def pay(checks: int) -> bool:
 
 
 def exhausted() -> bool:
-    """Tell whether the check took more than it had: then what was found does not count."""
+    """Return whether the check took more than it had: then what was found does not count."""
     return _check.left < 0
 
 

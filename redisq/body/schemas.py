@@ -69,7 +69,7 @@ def stored(schema: object) -> str:
 
 
 def checks_formats(text: str) -> bool:
-    """Tell whether formats are checked of a schema that is stored as this text, where its queue does not say."""
+    """Return whether formats are checked of a schema that is stored as this text, where its queue does not say."""
     return text.startswith(_CHECKED)
 
 
@@ -122,7 +122,7 @@ def _first_error(call: Callable[[], object]) -> Exception | None:
 
 
 def _not_a_schema(error: Exception) -> InvalidDefinition:
-    """Say where a schema is none. Its texts are its author's own, but may be long."""
+    """Return where a schema is none. Its texts are its author's own, but may be long."""
     steps = getattr(error, "instance_path", [])
     place: Place = None
     for step in steps:
@@ -169,7 +169,7 @@ class _Pattern(Keyword):
 
 
 def _is_name(text: str) -> bool:
-    """Tell whether this is a host's name of any language: the library takes half a microsecond for each character."""
+    """Return whether this is a host's name of any language: the library takes half a microsecond for each character."""
     return len(text) <= _LONGEST_NAME and _names().is_valid(text)
 
 
@@ -182,7 +182,7 @@ def _names() -> jsonschema_rs.Validator:
 
 @lru_cache(maxsize=1024)
 def _pattern_size(pattern: str) -> int:
-    """Say how many bytes a pattern takes when compiled, as a power of two; each class of characters counts as one.
+    """Return how many bytes a pattern takes when compiled, as a power of two; each class of characters counts as one.
 
     Raises:
         InvalidDefinition: it is none that can be used.
@@ -226,7 +226,7 @@ class Schema:
         return Search(self.document, lambda uri, home: _registry(uri, breathing(home, self._prices)), self._breathing)
 
     def is_quick(self, size: int) -> bool:
-        """Tell whether a message that is encoded in so many bytes is checked at once, whatever it holds."""
+        """Return whether a message that is encoded in so many bytes is checked at once, whatever it holds."""
         checks, patterns, limits = self._work
         return size * (checks + patterns * _CHARACTER) + size // _FLOAT * limits * _LIMIT <= _QUICK
 
@@ -254,7 +254,7 @@ class Schema:
 
 
 def _is_plain(message: object) -> bool:
-    """Tell whether a message has neither bytes nor datetimes, which the library would pass over."""
+    """Return whether a message has neither bytes nor datetimes, which the library would pass over."""
     if type(message) in _ODD:
         return False
     waiting = [message]

@@ -95,7 +95,7 @@ class Search:
         self._targets: dict[str, Any] = {}
 
     def errors(self, message: Any) -> list[Error]:
-        """Give the first errors of a message that does not fit, at least one."""
+        """Return the first errors of a message that does not fit, at least one."""
         found: dict[Error, None] = {}
         end = time.monotonic() + _PATIENCE
         with contextlib.suppress(Exception):  # not enough time, above all; that the message does not fit is certain
@@ -128,7 +128,7 @@ class Search:
         return fits
 
     def _of(self, schema: Any, value: Any, place: Place, end: float) -> Iterator[Error]:
-        """Give the errors of a value that does not fit a schema."""
+        """Return the errors of a value that does not fit a schema."""
         if not isinstance(schema, dict):
             yield place, "must not be there"
             return
@@ -143,7 +143,7 @@ class Search:
     def _of_keyword(
         self, keyword: str, schema: Mapping[str, Any], value: Any, place: Place, end: float
     ) -> Iterator[Error]:
-        """Give the errors of a value that does not fit one keyword."""
+        """Return the errors of a value that does not fit one keyword."""
         told = schema[keyword]
         match keyword:
             case "$ref":
@@ -184,7 +184,7 @@ class Search:
             yield place, f"must fit one of the {len(alternatives)} alternatives of {keyword}"
 
     def _could_be_meant(self, schema: Any, value: Any, end: float) -> bool:
-        """Tell whether an alternative is for values of this type, with the words in it that tell kinds apart."""
+        """Return whether an alternative is for values of this type, with the words in it that tell kinds apart."""
         while isinstance(schema, dict) and "$ref" in schema and len(schema) == 1:
             schema = self._target(schema["$ref"])
         if not isinstance(schema, dict):
@@ -201,7 +201,7 @@ class Search:
     def _of_inner(
         self, keyword: str, schema: Mapping[str, Any], value: Any, place: Place, end: float
     ) -> Iterator[Error]:
-        """Give the errors of items, or of values under keys."""
+        """Return the errors of items, or of values under keys."""
         told = schema[keyword]
         if keyword in ("items", "prefixItems"):
             first = len(schema.get("prefixItems", ())) if keyword == "items" else 0

@@ -32,7 +32,7 @@ class Bell:
         return self._ring is not None
 
     async def rings(self, seconds: float) -> bool:
-        """Tell whether it rings within so many seconds, by our own clock. Also True when it cannot be heard: look."""
+        """Return whether it rings within so many seconds, by our own clock. Also True when it cannot be heard: look."""
         if self._ring is None:
             self._ring = asyncio.create_task(self._doorbell.wait(self.longest))
         # Redis ends a BLPOP up to 100 ms late (6.2 and 7.0, idle); the wait for the ring goes on.

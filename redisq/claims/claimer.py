@@ -61,7 +61,7 @@ class _Parts:
     lost: int = 0
 
     def whole(self) -> Claim:
-        """Give the parts as the one claim they are."""
+        """Return the parts as the one claim they are."""
         if len(self.given) == 1:
             return self.given[0]
         last = self.given[-1]
@@ -104,7 +104,7 @@ class Claimer:
         self._held_until = max(self._held_until, at + hold_after_outage(self.lease))
 
     def lapsed_by(self) -> float:
-        """Say by when, on the server's clock, a lease must have lapsed that is taken over now; 0 for none."""
+        """Return by when, on the server's clock, a lease must have lapsed that is taken over now; 0 for none."""
         now = time.monotonic()
         seen = self._server_time.seen(patience_with(self.lease), now)
         return seen if now >= self._held_until else 0.0

@@ -18,7 +18,7 @@ def process_name(kind: str | None = None) -> str:
 def about(
     worker: str, queue: str | None = None, message_id: str | None = None, attempt: int | None = None
 ) -> dict[str, object]:
-    """Give the fields of a log record, for `extra=`: never a body, never what a handler's exception says."""
+    """Return the fields of a log record, for `extra=`: never a body, never what a handler's exception says."""
     fields: dict[str, object] = {"worker": worker}
     if queue is not None:
         fields["queue"] = queue

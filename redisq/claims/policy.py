@@ -12,8 +12,8 @@ _LONGEST_SWEEP = 20.0  # seconds
 
 
 def claimable(concurrency: int, busy: int, unconfirmed: int) -> int:
-    """Say how many messages to claim: one per free slot; of many slots half, so that the server looks for the messages
-    of one half while the handlers of the other run (measured: half as fast again).
+    """Return how many messages to claim: one per free slot; of many slots half, so that the server looks for
+    the messages of one half while the handlers of the other run (measured: half as fast again).
 
     A slot is free when its handler has returned, so that claims and completions overlap; but no more outcomes than
     there are slots may wait for Redis' confirmation, so that a slow Redis slows the worker and fills no memory.
@@ -23,17 +23,17 @@ def claimable(concurrency: int, busy: int, unconfirmed: int) -> int:
 
 
 def block_for(wait: float | None, longest: float = LONGEST_BLOCK) -> float:
-    """Say how long to wait for a ring, given when the next message is due (None: none is), in seconds."""
+    """Return how long to wait for a ring, given when the next message is due (None: none is), in seconds."""
     return max(_SHORTEST_BLOCK, min(longest, longest if wait is None else wait))
 
 
 def beat_after(lease: float) -> float:
-    """Say after how many seconds a lease is renewed: at a third of it, so that two beats may fail."""
+    """Return after how many seconds a lease is renewed: at a third of it, so that two beats may fail."""
     return lease / 3
 
 
 def patience_with(lease: float) -> float:
-    """Say how long a lease must be seen lapsed before it is taken over, so that a live holder can renew it.
+    """Return how long a lease must be seen lapsed before it is taken over, so that a live holder can renew it.
 
     What it waits for is under way already, see `redisq.claims.server_time`, so a second is plenty.
     """
@@ -41,7 +41,7 @@ def patience_with(lease: float) -> float:
 
 
 def hold_after_outage(lease: float) -> float:
-    """Say how long to leave lapsed leases alone once Redis is back: for a heartbeat, so that their holders renew them.
+    """Return how long lapsed leases are left alone once Redis is back: for a heartbeat, so that they are renewed.
 
     A heartbeat that failed is repeated every half second, so 2 s are enough of them where leases are short.
     """
@@ -49,12 +49,12 @@ def hold_after_outage(lease: float) -> float:
 
 
 def hold_after_start(lease: float) -> float:
-    """Say how long a new worker leaves lapsed leases alone: it may have been started by the end of an outage."""
+    """Return how long a new worker leaves lapsed leases alone: it may have been started by the end of an outage."""
     return min(5.0, hold_after_outage(lease))
 
 
 def sweep_after(wait: float) -> float:
-    """Say when to sweep next, given in how many seconds the first leftover can be due.
+    """Return when to sweep next, given in how many seconds the first leftover can be due.
 
     Not more often than once a second; at least twice a minute, as a queue's retention may have been shortened.
     """
@@ -62,5 +62,5 @@ def sweep_after(wait: float) -> float:
 
 
 def pause_after(failures: int, chance: float) -> float:
-    """Say how long to wait after the n-th failure in a row to reach Redis: full jitter, at most 5 s."""
+    """Return how long to wait after the n-th failure in a row to reach Redis: full jitter, at most 5 s."""
     return float(min(5.0, 0.05 * 2 ** min(failures, 10)) * chance)

@@ -37,7 +37,7 @@ class ServerTime:
         return leapt
 
     def seen(self, patience: float, at: float) -> float:
-        """Give the latest time, in seconds since 1970, that was told at least `patience` before; 0 for none yet."""
+        """Return the latest time, in seconds since 1970, that was told at least `patience` before; 0 for none yet."""
         if self._mark and at - self._marked_at >= patience:
             self._seen, self._mark = self._mark, 0.0
         return self._seen

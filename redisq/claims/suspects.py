@@ -21,7 +21,7 @@ _SHARE = 4
 
 
 def share_of(slots: int) -> int:
-    """Say how many of so many slots may hold suspects."""
+    """Return how many of so many slots may hold suspects."""
     return max(1, slots // _SHARE)
 
 
@@ -38,7 +38,7 @@ class Suspects:
         return room, room == self._width
 
     def weigh(self, isolated: bool) -> int:
-        """Say how much room one suspect holds."""
+        """Return how much room one suspect holds."""
         return self._width if isolated else 1
 
     def release(self, room: int) -> None:

@@ -83,7 +83,7 @@ def _option(found: re.Match[str]) -> str:
 
 
 def console() -> Console:
-    """Give a console for stdout. It shows text as it is: nothing that came from a message is taken for markup."""
+    """Return a console for stdout. It shows text as it is: nothing that came from a message is taken for markup."""
     from rich.console import Console
 
     # Both, or rich takes a dumb terminal's 80 columns where FORCE_COLOR makes it believe in one.

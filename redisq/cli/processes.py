@@ -21,7 +21,7 @@ _STABLE = 10.0  # seconds after which a process counts as healthy
 
 
 def restart_after(crashes: int, lived: float) -> float:
-    """Say how long to wait before a process is started again; `crashes` in a row, the last lived `lived` seconds."""
+    """Return how long to wait before a process is started again; `crashes` in a row, the last lived `lived` seconds."""
     if lived >= _STABLE:
         return 0.0
     return float(min(_LONGEST_RESTART, _FIRST_RESTART * 2 ** min(crashes, 10)))
@@ -119,7 +119,7 @@ def _terminate(child: Process) -> None:
 
 
 def _exit_code(code: int) -> int:
-    """Give an exit code as a shell does: 128 + the signal that killed the process."""
+    """Return an exit code as a shell does: 128 + the signal that killed the process."""
     return 128 - code if code < 0 else code
 
 

@@ -84,12 +84,12 @@ def read_stdin(most: int = -1) -> bytes:
 
 
 def unreadable(error: OSError, name: str = "Standard input") -> str:
-    """Say in a sentence why something cannot be read."""
+    """Return in a sentence why something cannot be read."""
     return f"{name} cannot be read: {error.strerror or type(error).__name__}."
 
 
 def can_ask() -> bool:
-    """Tell whether somebody at a terminal can be asked."""
+    """Return whether somebody at a terminal can be asked."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 

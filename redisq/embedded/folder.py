@@ -101,7 +101,7 @@ class Folder:
         return log
 
     def said(self) -> bytes:
-        """Give what the log holds of this start."""
+        """Return what the log holds of this start."""
         with open(self.open(LOG_FILE), "rb") as log:
             log.seek(self._said)
             return log.read()
@@ -115,15 +115,15 @@ class Folder:
                 private.close_to_others(parts, os.listdir(parts))
 
     def in_parts(self) -> bool:
-        """Say whether Redis 7 or later, or Valkey, has kept an append-only file here."""
+        """Return whether Redis 7 or later, or Valkey, has kept an append-only file here."""
         return _PARTS in self._before
 
     def holds_only_a_snapshot(self) -> bool:
-        """Say whether a server that looks for an append-only file alone would find nothing, and start empty."""
+        """Return whether a server that looks for an append-only file alone would find nothing, and start empty."""
         return _SNAPSHOT in self._before and not self._has_append_only_file()
 
     def writer(self) -> str | None:
-        """Say which server wrote the data, as far as it tells; None when there is none."""
+        """Return which server wrote the data, as far as it tells; None when there is none."""
         heads = [self._head(_ONE_FILE, _SNAPSHOT)]
         with self._parts() as parts:
             if parts is not None:
@@ -179,7 +179,7 @@ class Folder:
             os.close(parts)
 
     def _has_append_only_file(self) -> bool:
-        """Say whether a server finds one. An empty one holds nothing: it was made, and its server killed at once."""
+        """Return whether a server finds one. An empty one holds nothing: it was made, and its server killed at once."""
         with self._parts() as parts:
             if parts is not None and _MANIFEST in os.listdir(parts):
                 return True

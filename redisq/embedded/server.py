@@ -171,7 +171,7 @@ def _start(
 
 
 def shared(url: str, named: str | None = None) -> EmbeddedServer:
-    """Give the server of an `embedded://` URL, the same one at each call; it is started at first and closed at exit.
+    """Return the server of an `embedded://` URL, the same one at each call; it is started at first and closed at exit.
 
     `named` is the one to start, in the words of REDISQ_EMBEDDED_SERVER, which counts where it is None.
 
@@ -196,13 +196,13 @@ def shared(url: str, named: str | None = None) -> EmbeddedServer:
 
 
 def _directory(path: str) -> Path:
-    """Give a directory's one path, by which processes find each other. Links above it are followed; it is none."""
+    """Return a directory's one path, by which processes find each other. Links above it are followed; it is none."""
     absolute = Path(_absolute(path))
     return Path(os.path.realpath(absolute.parent), absolute.name)
 
 
 def _absolute(path: str | Path) -> str:
-    """Give a directory's path from the root on. Raises: InvalidSettings: no system knows such a name."""
+    """Return a directory's path from the root on. Raises: InvalidSettings: no system knows such a name."""
     try:
         absolute = os.path.abspath(path)
         if b"\0" not in os.fsencode(absolute):
@@ -331,7 +331,7 @@ def _attach(directory: Path) -> EmbeddedServer | None:
 
 
 def _listens(url: str) -> bool:
-    """Tell whether there is a server. A busy one counts: only a refused connection proves that there is none."""
+    """Return whether there is a server. A busy one counts: only a refused connection proves that there is none."""
     parts = urlsplit(url)
     unix = parts.scheme == "unix"
     with socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as connection:

@@ -155,7 +155,7 @@ def _take(folder: Folder) -> int:
 
 
 def _shown(url: str) -> str:
-    """Give a server's URL without its password."""
+    """Return a server's URL without its password."""
     return re.sub(r"^(redis|unix)://:[^@/]*@", r"\1://", url)
 
 
@@ -196,7 +196,7 @@ def _run(
 
 
 def _password_among(options: Mapping[str, str]) -> str | None:
-    """Give the password of yours, as redis.conf has it, which a command that is typed in takes, too; None for none."""
+    """Return the password of yours, as redis.conf and a command that is typed in take it; None for none."""
     return next((value for name, value in options.items() if name.lower() == "requirepass"), None)
 
 
@@ -225,7 +225,7 @@ def _refuse_newer_data(order: Mapping[str, Any], folder: Folder) -> None:
 
 
 def _why_it_ended(order: Mapping[str, Any], folder: Folder, status: int, said: list[str]) -> str:
-    """Say why a server ended at once; where the data is another one's, that it was left as it is."""
+    """Return why a server ended at once; where the data is another one's, that it was left as it is."""
     writer = folder.writer()
     if writer and writer.split()[-1] != order["server"]["version"]:
         because = said[-1].partition(" # ")[2] or said[-1] if said else f"exit status {status}"
@@ -308,7 +308,7 @@ def _rewrite(server: subprocess.Popen[bytes], ask: Ask, owner: int, command: str
 
 
 def _ask(path: Path, password: str, command: str) -> bytes:
-    """Give the server's reply to a command, empty without one."""
+    """Return the server's reply to a command, empty without one."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_WATCH)
         connection.connect(str(path))

@@ -64,7 +64,7 @@ class Meters(Collector):
         tally.seconds += seconds
 
     def collect(self) -> Iterable[Metric]:
-        """Give the numbers as they are."""
+        """Return the numbers as they are."""
         requests = CounterMetricFamily(
             "redisq_http_requests", "Requests by route and status.", labels=["method", "route", "status"]
         )

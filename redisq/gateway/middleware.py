@@ -102,7 +102,7 @@ class Edge:
 
 
 def _shown(scope: Scope) -> str:
-    """Give a path as the log shows it: as it was sent, since what that stands for may be anything."""
+    """Return a path as the log shows it: as it was sent, since what that stands for may be anything."""
     path: str = scope["path"]
     raw: bytes = scope.get("raw_path") or b""
     sent = raw.decode("latin-1") if b"%" in raw else path
@@ -133,7 +133,7 @@ def _take_raw_path(scope: Scope) -> bool:
 
 
 def _below(root: str, path: str, scope: Scope) -> str:
-    """Give a path without the root that it may begin with; a proxy that says what it took away has left none there."""
+    """Return a path without the root that it may begin with; a proxy that says what it took away left none."""
     if not root or not (path + "/").startswith(root + "/") or list(values(scope, _PREFIX)) == [root.encode()]:
         return path
     return path[len(root) :] or "/"

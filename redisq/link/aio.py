@@ -45,7 +45,7 @@ class AsyncLink:
         self._endpoint: Endpoint | None = None
 
     async def endpoint(self) -> Endpoint:
-        """Give the endpoint, found on first use; an embedded server takes its time and is started in a thread."""
+        """Return the endpoint, found on first use; an embedded server takes its time and is started in a thread."""
         if self._endpoint is None:
             if self._settings.url.startswith("embedded:"):
                 self._endpoint = await asyncio.to_thread(Endpoint.of, self._settings)

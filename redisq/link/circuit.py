@@ -57,7 +57,7 @@ class Gate:
         return leave
 
     def pause(self, now: float) -> float:
-        """Say how long to wait before entering again, in seconds."""
+        """Return how long to wait before entering again, in seconds."""
         with self._lock:
             if self._open is not None:
                 return 0.0

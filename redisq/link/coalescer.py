@@ -228,7 +228,7 @@ def _fail(answer: asyncio.Future[Any], error: BaseException) -> None:
 
 
 def _own(error: BaseException) -> BaseException:
-    """Give a caller an error of its own: a traceback belongs to one."""
+    """Return a caller an error of its own: a traceback belongs to one."""
     try:
         own = copy.copy(error)
         own.__cause__ = error.__cause__

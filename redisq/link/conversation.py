@@ -61,7 +61,7 @@ Conversation = Generator[Command | Pause, Any, T]
 
 
 def opening(call: Call[Any], server: Server, now: float, *, strict: bool = False) -> Command | None:
-    """Give the command that a conversation begins with, when nothing comes before it; else None.
+    """Return the command that a conversation begins with, when nothing comes before it; else None.
 
     As a rule it is all that is said: its reply is the answer, and no news for the gate. So links send it at once, and
     spare themselves the conversation, which takes 1 us of a call's 10 in Python, unless there is more to say.
@@ -217,7 +217,7 @@ def report(failed: Failed, leave: Leave, server: Server, now: float) -> Fault:
 
 
 def _in_doubt(error: RedisQError) -> RedisQError:
-    """Say what a refusal means when an earlier sending of the same call may have arrived, or may arrive yet."""
+    """Return what a refusal means when an earlier sending of the same call may have arrived, or may arrive yet."""
     if isinstance(error, Unavailable | QueueFull):
         return Indeterminate(f"{error} The call may or may not have happened; calling again is safe.")
     return error

@@ -60,11 +60,11 @@ class Endpoint:
         return cls(url, server, settings.command_timeout, settings.connect_timeout)
 
     def known(self) -> Server:
-        """Give what this process knows of the server there."""
+        """Return what this process knows of the server there."""
         return known(self.url, self.server)
 
     def arguments(self, parse_url: Callable[[str], Mapping[str, Any]], timeout: float | None) -> dict[str, Any]:
-        """Give the arguments of one connection; everything redis-py has a changing default for is set."""
+        """Return the arguments of one connection; everything redis-py has a changing default for is set."""
         arguments = {
             "protocol": 2,
             "socket_timeout": timeout,
@@ -94,7 +94,7 @@ class Endpoint:
         return connection
 
     def is_odd(self, error: Exception) -> bool:
-        """Tell whether a connection that broke at its beginning may be no outage: then `explained` may tell more.
+        """Return whether a connection that broke at its beginning may be no outage: then `explained` may tell more.
 
         A server that has answered in this process is what it should be.
         """
@@ -106,7 +106,7 @@ class Endpoint:
         return not unix and (hung_up or silent) and not self.known().is_known(strict=False)
 
     def explained(self, error: Exception) -> Exception:
-        """Give why a connection broke at its beginning, in place of `error`, by a look at the server, of up to 2 s."""
+        """Return why a connection broke at its beginning, in place of `error`, by a look at the server of up to 2 s."""
         parts = urlsplit(self.url)
         options = dict(parse_qsl(parts.query)) if parts.scheme == "rediss" else None
         try:

@@ -133,7 +133,7 @@ def word_of(error: Exception) -> str:
 
 
 def classify(error: Exception, server: str) -> Fault:
-    """Say what `error` means. `server` names the server in the text, without its password."""
+    """Return what `error` means. `server` names the server in the text, without its password."""
     if isinstance(error, RedisQError):
         return Fault(error, retry=False)
     word = word_of(error)
@@ -164,7 +164,7 @@ def classify(error: Exception, server: str) -> Fault:
 
 
 def _of_tls(error: BaseException) -> str:
-    """Say what OpenSSL found amiss, "" when that is not the cause, or may pass. redis-py hides it behind another."""
+    """Return what OpenSSL found amiss, "" when that is not the cause, or may pass. redis-py hides it behind another."""
     for cause in _causes(error):
         if any(kind.__name__ == "SSLError" for kind in type(cause).__mro__):
             word = re.sub(r"^(TLSV1|TLSV13|SSLV3)_ALERT_", "", str(getattr(cause, "reason", "")))
@@ -183,7 +183,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def is_starved(error: BaseException) -> bool:
-    """Tell whether there was no descriptor left for a connection: what is connected may be as well as ever."""
+    """Return whether there was no descriptor left for a connection: what is connected may be as well as ever."""
     for cause in _causes(error):
         if isinstance(cause, socket.gaierror):  # a name could not be looked up, and that has no other word for it
             return not _may_open()
@@ -201,17 +201,17 @@ def _may_open() -> bool:
 
 
 def is_timeout(error: Exception) -> bool:
-    """Tell whether an answer was waited for in vain, on a connection that stood."""
+    """Return whether an answer was waited for in vain, on a connection that stood."""
     return any(kind.__name__ == "TimeoutError" for kind in type(error).__mro__)
 
 
 def is_cut(error: Exception) -> bool:
-    """Tell whether an answer may have been too large for the server to send, so that asking for less may help."""
+    """Return whether an answer may have been too large for the server to send, so that asking for less may help."""
     return isinstance(error, Indeterminate) and error._cut
 
 
 def is_login(error: Exception) -> bool:
-    """Tell whether the server refused the user name or password, or wants one: that is no outage."""
+    """Return whether the server refused the user name or password, or wants one: that is no outage."""
     return isinstance(error, Unavailable) and error._login
 
 

@@ -11,7 +11,7 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 
 def is_quiet(descriptor: int) -> bool:
-    """Tell whether nothing has come on an idle socket: what comes there is its end, or an answer to nobody.
+    """Return whether nothing has come on an idle socket: what comes there is its end, or an answer to nobody.
 
     It takes 1 us. Not `select`, which knows no descriptors beyond 1024.
     """
@@ -23,12 +23,12 @@ def is_quiet(descriptor: int) -> bool:
 
 
 def is_sound(connection: Any) -> bool:
-    """Tell whether one of redis-py's idle connections for asyncio is connected, and nothing has come on it."""
+    """Return whether one of redis-py's idle connections for asyncio is connected, and nothing has come on it."""
     writer = connection._writer
     held = None if writer is None else writer.transport.get_extra_info("socket")
     return held is not None and is_quiet(held.fileno())
 
 
 def keepalive() -> dict[int, int]:
-    """Give the options of a TCP socket that has the system look after it while it is idle."""
+    """Return the options of a TCP socket that has the system look after it while it is idle."""
     return {getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)}

@@ -69,11 +69,11 @@ class Server:
         self._ask_again_at = 0.0
 
     def is_known(self, strict: bool) -> bool:
-        """Say whether it was asked for INFO, and told all that counts."""
+        """Return whether it was asked for INFO, and told all that counts."""
         return self._sound or (self._warned and not strict)
 
     def to_be_asked(self, strict: bool, clock: Callable[[], float]) -> bool:
-        """Say whether the caller has to ask for INFO before its call.
+        """Return whether the caller has to ask for INFO before its call.
 
         One asks, and others need not wait for the answer; but no strict one goes on without it.
         """
@@ -111,7 +111,7 @@ _known: dict[str, Server] = {}  # by URL; a process names few
 
 
 def known(url: str, name: str) -> Server:
-    """Give the server at a URL, the same one at each call."""
+    """Return the server at a URL, the same one at each call."""
     return _known.get(url) or _known.setdefault(url, Server(name))
 
 

@@ -62,7 +62,7 @@ class Link:
         self._lock = threading.Lock()
 
     def endpoint(self) -> Endpoint:
-        """Give the endpoint, found on first use."""
+        """Return the endpoint, found on first use."""
         if self._endpoint is None:
             with self._lock:
                 self._endpoint = self._endpoint or Endpoint.of(self._settings)
@@ -168,7 +168,7 @@ class Link:
                 self._drop(connection, starved)
 
     def _receive(self, sent: _Sent) -> Any:
-        """Give the reply to what was sent, or Failed."""
+        """Return the reply to what was sent, or Failed."""
         clean = False
         try:
             reply = sent.connection.read_response(disable_decoding=True)

@@ -34,7 +34,7 @@ class Finding:
         return self.fixed < self.count
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON-ready values."""
+        """Return the fields as JSON-ready values."""
         return {field.name: json_ready(getattr(self, field.name)) for field in fields(self)}
 
 

@@ -67,12 +67,12 @@ class Message:
         return self.status in (Status.COMPLETE, Status.ERROR)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON-ready values: times in ISO 8601, bytes in base64."""
+        """Return the fields as JSON-ready values: times in ISO 8601, bytes in base64."""
         return {field.name: json_ready(getattr(self, field.name)) for field in fields(self)}
 
 
 def json_ready(value: Any) -> Any:
-    """Give a value of a message as JSON has it: times in ISO 8601, bytes in base64."""
+    """Return a value of a message as JSON has it: times in ISO 8601, bytes in base64."""
     match value:
         case datetime():
             return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

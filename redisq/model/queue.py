@@ -48,7 +48,7 @@ class QueueStats:
         return QueueStats(self.queue, oldest_age=max(ages, default=None), paused=paused, **sums)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON-ready values."""
+        """Return the fields as JSON-ready values."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 

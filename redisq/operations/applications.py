@@ -62,7 +62,7 @@ class Issued:
 
 
 def masters_of(settings: Settings) -> MasterKeys:
-    """Give the master keys.
+    """Return the master keys.
 
     Raises:
         InvalidSettings: there is none.
@@ -81,7 +81,7 @@ def read(settings: Settings) -> Flow[Registry]:
 
 
 def show(settings: Settings, name: str) -> Flow[Application]:
-    """Give one application.
+    """Return one application.
 
     Raises:
         ApplicationNotFound: there is none of this name, or its record does not verify.
@@ -135,7 +135,7 @@ def enrol(settings: Settings, name: str, kid: str, allowance: Scopes) -> Flow[Ap
 
 
 def rotate(settings: Settings, name: str, overlap: float, tell: Tell = _nobody) -> Flow[Issued]:
-    """Give an application a new key; the old one goes on for `overlap` seconds, with 0 not a moment longer.
+    """Return an application a new key; the old one goes on for `overlap` seconds, with 0 not a moment longer.
 
     Raises:
         InvalidApplication: `overlap` is not valid, or a rotation is under way already.
@@ -153,7 +153,7 @@ def rotate(settings: Settings, name: str, overlap: float, tell: Tell = _nobody) 
 
 
 def allow(settings: Settings, name: str, allowance: Scopes, tell: Tell = _nobody) -> Flow[Application]:
-    """Give an application another allowance. It counts for tokens that it has made, too."""
+    """Return an application another allowance. It counts for tokens that it has made, too."""
     now = time.time()
     return (yield from _change(settings, name, lambda app: app.with_allowance(allowance, now), tell))
 
@@ -189,12 +189,12 @@ def revoke(settings: Settings, name: str, token: str, tell: Tell = _nobody) -> F
 
 
 def is_token(text: str) -> bool:
-    """Tell whether a text is a token, or the beginning of one, rather than a token's id."""
+    """Return whether a text is a token, or the beginning of one, rather than a token's id."""
     return "." in text or text == VERSION
 
 
 def _identified(registry: Registry, settings: Settings, name: str, token: str, now: float) -> tuple[str, int | None]:
-    """Give the id of a genuine token, and when the one it was narrowed from expires."""
+    """Return the id of a genuine token, and when the one it was narrowed from expires."""
     try:
         grant = registry.verify(token, now, settings.token_audience)
     except TokenExpired:

@@ -21,7 +21,7 @@ Id: TypeAlias = str | uuid.UUID
 
 
 def ids_of(ids: object) -> Iterable[Id]:
-    """Give what is looked up, deleted or redriven. Of a list each is checked before any is given, else as it comes.
+    """Return what is looked up, deleted or redriven. Of a list each is checked before any is given, else as it comes.
 
     Nothing of the caller's runs when their texts are made later: subclasses are brought to what they are made of.
 
@@ -41,7 +41,7 @@ def _plain(id: object) -> Id:
 
 
 def known(id: object) -> bytes | None:
-    """Give the 16 bytes of an id; None for what can be the id of no message."""
+    """Return the 16 bytes of an id; None for what can be the id of no message."""
     try:
         return keys.known_id(id)
     except MessageNotFound:
@@ -56,5 +56,5 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def not_sent(earlier: RedisQError) -> RedisQError:
-    """Say why the rest of a batch stays behind: for each call of it to wait in vain would take far too long."""
+    """Return why the rest of a batch stays behind: for each call of it to wait in vain would take far too long."""
     return Unavailable(f"Not sent, after this: {earlier}") if isinstance(earlier, Unavailable) else earlier

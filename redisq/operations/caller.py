@@ -71,20 +71,20 @@ class Caller:
         return "" if self.credentials is None else self.credentials.app
 
     def acting_for(self, application: str) -> Caller:
-        """Give a caller in the name of an application whose grant was checked elsewhere: its tokens are not checked."""
+        """Return a caller in the name of an application whose grant was checked elsewhere: it checks no token."""
         other = copy.copy(self)  # it shares what is known of queues
         other.settings = self.settings.model_copy(update={"auth": "none"})
         other._application = application
         return other
 
     def portion(self, script: str, most: int) -> Portion:
-        """Give how many messages a reply of a script that reads several may hold, at `most` unless it was learned."""
+        """Return how many messages a reply of a script that reads several may hold, at `most` unless it was learned."""
         return self._portions.setdefault(script, Portion(most))
 
     # --- Checks ---
 
     def keys_of(self, queue: str) -> PartitionKeys:
-        """Give the keys of a queue's only partition, its name checked."""
+        """Return the keys of a queue's only partition, its name checked."""
         found = self._partitions.get(queue) if isinstance(queue, str) else None
         if found is None:
             name = keys.check_queue_name(queue)
@@ -114,7 +114,7 @@ class Caller:
             raise Forbidden(f"The token does not allow {op} on every queue. Name one queue, or use one that does.")
 
     def visible(self, token: str | None) -> Callable[[str], bool]:
-        """Give what tells whether a queue's name may be known to who has the token; raises as `authorise` does."""
+        """Return what tells whether a queue's name may be known to who has the token; raises as `authorise` does."""
         grant = self._grant(token, time.time())
         return lambda queue: grant is None or grant.allows("stats", queue)
 

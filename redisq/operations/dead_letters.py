@@ -57,7 +57,7 @@ class Selection:
                 options.seconds_of(f"{name}=", age)
 
     def __contains__(self, letter: DeadLetter) -> bool:
-        """Tell whether a dead letter has the reason. Whatever cannot be read is unreadable."""
+        """Return whether a dead letter has the reason. Whatever cannot be read is unreadable."""
         return self.reason in (None, letter.reason if letter.message is not None else "unreadable")
 
 
@@ -75,7 +75,7 @@ class _Walk:
         self._began = time.monotonic()
 
     def next(self, gone: Collection[bytes] = ()) -> Flow[list[DeadLetter]]:
-        """Give the next ones, none after the last. `gone` are those given before that are dead letters no more."""
+        """Return the next ones, none after the last. `gone` are those given before that are dead letters no more."""
         while self._seen is None or len(self._seen) == self._page.limit:
             if self._seen is not None:
                 self._page = _after(self._page, self._seen, gone)
@@ -103,7 +103,7 @@ class _Walk:
 
 
 def _after(page: DeadPage, seen: Sequence[DeadLetter], gone: Collection[bytes]) -> DeadPage:
-    """Give the page after one that was seen: from when its last one died, past those of that time that are still there.
+    """Return the page after one that was seen: from when its last one died, past those of that time.
 
     max_age counts for the first page alone. Its bound moves on with the clock, and would leave out some of those after.
     """

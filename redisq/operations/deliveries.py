@@ -44,7 +44,7 @@ class Delivered:
     deadline: datetime
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON-ready values."""
+        """Return the fields as JSON-ready values."""
         return {field.name: json_ready(getattr(self, field.name)) for field in fields(self)}
 
 
@@ -76,7 +76,7 @@ def read_receipt(id: str | uuid.UUID, text: object) -> Receipt:
 
 
 def open_claimed(queue: str, claimed: Sequence[Claimed], deadline: datetime) -> tuple[list[Delivered], list[Failure]]:
-    """Give what a claim brought as deliveries, and those that cannot be read as the failures they are."""
+    """Return what a claim brought as deliveries, and those that cannot be read as the failures they are."""
     opened: list[Delivered] = []
     unreadable: list[Failure] = []
     for one in claimed:

@@ -109,7 +109,7 @@ class _Audit:
                 yield from self._judge(structure, doubts.of(structure))
 
     def findings(self) -> Iterator[Finding]:
-        """Give what was found."""
+        """Return what was found."""
         for code, problem in self._problems.items():
             yield findings.found(
                 code,

@@ -51,7 +51,7 @@ Flow = Generator[Call[Any] | Pause | Begin | Finish | Aside, Any, T]
 
 
 def settled(outcome: T | RedisQError) -> T:
-    """Give an outcome, or raise the error that stands in its place."""
+    """Return an outcome, or raise the error that stands in its place."""
     if isinstance(outcome, RedisQError):
         raise outcome
     return outcome

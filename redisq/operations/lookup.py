@@ -88,7 +88,7 @@ def _wait(caller: Caller, queue: str, name: bytes, token: str | None, end: float
 
 
 def _pause_of(queues: int, waited: float) -> float:
-    """Say how long to pause, given how many queues are waited for, and for how long this wait has lasted."""
+    """Return how long to pause, given how many queues are waited for, and for how long this wait has lasted."""
     enough = _LONGEST_LOOK * queues / _FEW_QUEUES
     pause = next((pause for pause in _PAUSES if pause >= enough), _PAUSES[-1])
     return max(other for other in _PAUSES if other <= min(pause, max(_SOON, waited)))

@@ -60,7 +60,7 @@ def checked(options: Options, application: str, queue: str, now: float) -> Terms
 
 
 def delay_of(delay: object, at: object, now: float) -> float:
-    """Give the seconds from `now` (Unix time) until a message is due, by `delay` or by `at`; a past `at` is due now.
+    """Return the seconds from `now` (Unix time) until a message is due, by `delay` or by `at`; a past `at` is due now.
 
     Raises:
         InvalidMessage: one of them is not valid, or both are given.
@@ -80,7 +80,7 @@ def delay_of(delay: object, at: object, now: float) -> float:
 
 
 def life_of(expires_in: object) -> float | None:
-    """Give the seconds after which a message shall not be delivered any more, None for never.
+    """Return the seconds after which a message shall not be delivered any more, None for never.
 
     Raises:
         InvalidMessage: they are not valid.
@@ -93,7 +93,7 @@ def life_of(expires_in: object) -> float | None:
 
 
 def priority_of(priority: object) -> int:
-    """Give a message's priority, 0 for an ordinary one.
+    """Return a message's priority, 0 for an ordinary one.
 
     Raises:
         InvalidMessage: it is not valid.
@@ -104,7 +104,7 @@ def priority_of(priority: object) -> int:
 
 
 def id_of(id: object, idempotency_key: object, application: str, queue: str) -> bytes:
-    """Give the 16 bytes of a new message's id: a random one, the caller's own, or the one that belongs to his key.
+    """Return the 16 bytes of a new message's id: a random one, the caller's own, or the one that belongs to his key.
 
     Raises:
         InvalidMessage: one of them is not valid, or both are given.
@@ -122,7 +122,7 @@ def id_of(id: object, idempotency_key: object, application: str, queue: str) -> 
 
 
 def seconds_of(name: str, value: object) -> float:
-    """Give an argument that is seconds, from 0 to a year.
+    """Return an argument that is seconds, from 0 to a year.
 
     Raises:
         InvalidArgument: it is not.
@@ -133,7 +133,7 @@ def seconds_of(name: str, value: object) -> float:
 
 
 def whole_of(name: str, value: object, low: int, high: int) -> int:
-    """Give an argument that is a whole number within bounds.
+    """Return an argument that is a whole number within bounds.
 
     Raises:
         InvalidArgument: it is not.
@@ -144,7 +144,7 @@ def whole_of(name: str, value: object, low: int, high: int) -> int:
 
 
 def switch_of(name: str, value: object) -> bool:
-    """Give an argument that is True or False: "no" would count as True.
+    """Return an argument that is True or False: "no" would count as True.
 
     Raises:
         InvalidArgument: it is neither.
@@ -155,7 +155,7 @@ def switch_of(name: str, value: object) -> bool:
 
 
 def several(name: str, values: object, error: type[RedisQError] = InvalidArgument) -> Iterable[Any]:
-    """Give an argument that is a list or any other iterable of items. One item by itself is none, iterable or not.
+    """Return an argument that is a list or any other iterable of items. One item by itself is none, iterable or not.
 
     Raises:
         RedisQError: of the kind `error`: it is not.

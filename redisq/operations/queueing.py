@@ -161,7 +161,7 @@ class _Made:
         self.errors: dict[int, RedisQError] = {}
 
     def chunks(self) -> Iterator[_Chunk]:
-        """Give what fits into one call, each message with its number."""
+        """Return what fits into one call, each message with its number."""
         chunk = _Chunk()
         ids = _new_ids() if self._ids is None else iter(self._ids)
         for number, request in enumerate(self._requests):
@@ -181,7 +181,7 @@ class _Made:
             yield chunk
 
     def fitting(self, chunk: _Chunk, schema: Schema | None) -> _Chunk:
-        """Give what of a chunk fits the queue's schema, and note the errors of the rest."""
+        """Return what of a chunk fits the queue's schema, and note the errors of the rest."""
         if schema is None:
             return chunk
         fitting = _Chunk()

@@ -29,7 +29,7 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 
 
 def install(extra: str) -> str:
-    """Give the command that installs what an extra brings to this interpreter; it ends a sentence.
+    """Return the command that installs what an extra brings to this interpreter; it ends a sentence.
 
     Where redisq runs without metadata of its own, from a folder on the path, the sentence names their list.
     """
@@ -51,7 +51,7 @@ def _requirements(extra: str) -> Iterator[str]:
 
 
 def _holds(marker: ast.expr, extra: str) -> bool:
-    """Tell whether an environment marker, whose syntax is an expression of Python's, is true here."""
+    """Return whether an environment marker, whose syntax is an expression of Python's, is true here."""
     match marker:
         case ast.BoolOp(op=ast.And(), values=parts):
             return all(_holds(part, extra) for part in parts)

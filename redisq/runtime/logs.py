@@ -22,7 +22,7 @@ class Log(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the standard library's name
-        """Tell whether anything is to be said at this level; no if logging cannot tell."""
+        """Return whether anything is to be said at this level; no if logging cannot tell."""
         try:
             return self.logger.isEnabledFor(level)
         except BaseException as error:
@@ -40,7 +40,7 @@ class Log(logging.LoggerAdapter[logging.Logger]):
 
 
 def logger(name: str) -> Log:
-    """Give the logger of this name, fenced."""
+    """Return the logger of this name, fenced."""
     return Log(logging.getLogger(name), {})
 
 

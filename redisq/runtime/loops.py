@@ -122,7 +122,7 @@ class _Driver:
 
 
 def _ends_a_loop(error: BaseException) -> bool:
-    """Tell whether what a loop raised says only that it was stopped; it may also be that it cannot run at all."""
+    """Return whether what a loop raised says only that it was stopped; it may also be that it cannot run at all."""
     return not isinstance(error, RuntimeError) or str(error).startswith("Event loop stopped before")
 
 

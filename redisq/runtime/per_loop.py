@@ -18,7 +18,7 @@ class PerLoop(Generic[T]):
         self._last: tuple[asyncio.AbstractEventLoop, T] | None = None  # one thing, so that no thread sees half of it
 
     def get(self) -> T:
-        """Give the running loop's."""
+        """Return the running loop's."""
         loop, last = asyncio.get_running_loop(), self._last
         if last is not None and last[0] is loop:
             return last[1]
@@ -32,6 +32,6 @@ class PerLoop(Generic[T]):
         return found
 
     def latest(self) -> T:
-        """Give that of the loop that asked last, from any thread; the running loop's when none did."""
+        """Return that of the loop that asked last, from any thread; the running loop's when none did."""
         last = self._last
         return self.get() if last is None else last[1]

@@ -54,7 +54,7 @@ def _open_folder(path: str | Path, within: int | None, shown: str | Path) -> int
 
 
 def _is_reached(folder: int) -> bool:
-    """Say whether others get into an opened folder at all; if not, the modes of what it holds do not matter."""
+    """Return whether others get into an opened folder at all; if not, the modes of what it holds do not matter."""
     return bool(os.fstat(folder).st_mode & _OTHERS_REACH)
 
 

@@ -247,7 +247,7 @@ def leave(code: int) -> int:
 
 
 def _idle_ended(threads: list[threading.Thread]) -> list[threading.Thread]:
-    """Give the threads that hold a process up, once those have ended that had nothing to do."""
+    """Return the threads that hold a process up, once those have ended that had nothing to do."""
     ours = (threading.main_thread(), threading.current_thread())
     found = [thread for thread in threads if not thread.daemon or thread.name.startswith(HANDLERS)]
     until = time.monotonic() + _MOMENT
@@ -269,7 +269,7 @@ def warn_of_threads(before: set[threading.Thread]) -> None:
 
 
 def _waits_for_work(thread: threading.Thread) -> bool:
-    """Tell whether it is a thread of an executor that has nothing to do."""
+    """Return whether it is a thread of an executor that has nothing to do."""
     queue = _threads_queues.get(thread)
     if queue is None or not queue.empty():
         return False

@@ -36,13 +36,13 @@ _GLOB = "*?[]\\^"
 
 
 def rules(namespace: str, allowance: Scopes, password: str) -> list[str]:
-    """Give the rules of ACL SETUSER, after the user's name, for an application of this allowance."""
+    """Return the rules of ACL SETUSER, after the user's name, for an application of this allowance."""
     keys = [f"~{key}" for key in key_patterns(namespace, allowance)]
     return ["reset", "on", f">{password}", *keys, *(f"+{command}" for command in commands(allowance))]
 
 
 def key_patterns(namespace: str, allowance: Scopes) -> list[str]:
-    """Give the patterns of the keys of its queues, and of the registry of queues."""
+    """Return the patterns of the keys of its queues, and of the registry of queues."""
     patterns = {pattern for _, pattern in allowance.pairs}
     prefix = f"{_escaped(namespace)}:{LAYOUT}:{{"
     found: set[str] = set()
@@ -61,7 +61,7 @@ def _escaped(text: str) -> str:
 
 
 def commands(allowance: Scopes) -> list[str]:
-    """Give the commands that its operations need."""
+    """Return the commands that its operations need."""
     names = {script for op in allowance.ops for script in SCRIPTS[op]}
     if "*" in allowance.patterns("admin"):
         names |= set(EVERYWHERE)
@@ -70,7 +70,7 @@ def commands(allowance: Scopes) -> list[str]:
 
 
 def is_ours(reply: Any, namespace: str) -> bool:
-    """Tell by a reply to ACL GETUSER whether the user may touch keys of this namespace's queues, and no others.
+    """Return by a reply to ACL GETUSER whether the user may touch keys of this namespace's queues, and no others.
 
     So an application is not taken for the user of an operator, or of another program, that has its name by chance.
     """
@@ -89,5 +89,5 @@ def quoted(name: str, parts: Sequence[str]) -> str:
 
 
 def covers_product(allowance: Scopes) -> bool:
-    """Tell whether the rules allow no more than the allowance: each of its operations on each of its queues."""
+    """Return whether the rules allow no more than the allowance: each of its operations on each of its queues."""
     return allowance.covers(Scopes(tuple(product(allowance.ops, (pattern for _, pattern in allowance.pairs)))))

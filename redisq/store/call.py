@@ -85,20 +85,20 @@ def call(
     most: int = BATCH,
     parts: int = 0,
 ) -> Call[T]:
-    """Give the call of a script on some keys of one queue partition."""
+    """Return the call of a script on some keys of one queue partition."""
     script, keys_of = _script(name)
     return Call(script, keys_of(keys), args, decode, head, size, most, parts)
 
 
 @cache
 def _script(name: str) -> tuple[scripts.Script, Callable[[PartitionKeys], tuple[str, ...]]]:
-    """Give a script and what picks its keys, of which there are several."""
+    """Return a script and what picks its keys, of which there are several."""
     script = scripts.load(name)
     return script, attrgetter(*script.keys)
 
 
 def periods(limits: Limits) -> tuple[int, int, int]:
-    """Give what each script that writes needs to sweep: how long results, ids and dead letters are kept."""
+    """Return what each script that writes needs to sweep: how long results, ids and dead letters are kept."""
     return limits.retention_ms, limits.window_ms, limits.dead_ms
 
 

@@ -100,7 +100,7 @@ def keys_pattern(namespace: str) -> str:
 
 
 def others(queue: str, known: Sequence[str]) -> str:
-    """Say which queues there are in place of `queue`: those whose names resemble it, or else the first few."""
+    """Return which queues there are in place of `queue`: those whose names resemble it, or else the first few."""
     from difflib import get_close_matches  # for the rare case, as it takes its time to load
 
     if not known:

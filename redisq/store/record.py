@@ -96,7 +96,7 @@ class Record(NamedTuple):
         return codec.decode(self.payload) if self.payload else None
 
     def error(self) -> dict[str, str]:
-        """Give why an attempt failed, or why the message is dead."""
+        """Return why an attempt failed, or why the message is dead."""
         value, reason = self.value, self.cause.decode()
         if isinstance(value, dict):
             return {"type": str(value.get("type")), "message": str(value.get("message")), "reason": reason}

@@ -46,7 +46,7 @@ class AppKey:
     not_after: int | None = None
 
     def is_live(self, now: float) -> bool:
-        """Tell whether it has not been retired."""
+        """Return whether it has not been retired."""
         return self.not_after is None or now <= self.not_after
 
 
@@ -84,7 +84,7 @@ class Application:
         return cls(name, int(now), int(now), _checked_allowance(allowance), (key,), changed_at=int(now))
 
     def rotated(self, masters: MasterKeys, overlap: float, now: float, kid: str) -> Application:
-        """Give it a new key, under a new key id; the old ones go on for `overlap` seconds.
+        """Return it a new key, under a new key id; the old ones go on for `overlap` seconds.
 
         Raises:
             InvalidApplication: two keys are live, and the older one would be cut off.
@@ -100,7 +100,7 @@ class Application:
         return self._changed(now, keys=(AppKey(kid, masters.newest.kid, int(now)), *old))
 
     def with_allowance(self, allowance: Scopes, now: float) -> Application:
-        """Give it another allowance, which counts for the tokens it has made, too."""
+        """Return it another allowance, which counts for the tokens it has made, too."""
         return self._changed(now, allowance=_checked_allowance(allowance))
 
     def switched(self, *, disabled: bool, now: float) -> Application:
@@ -116,7 +116,7 @@ class Application:
         return self._changed(now, not_before=max(self.not_before, int(now + LEEWAY) + 1))
 
     def issued_at(self, now: float) -> float:
-        """Give the time to issue a token at, so that it counts: later than now while `not_before` is ahead."""
+        """Return the time to issue a token at, so that it counts: later than now while `not_before` is ahead."""
         return max(now, self.not_before)
 
     def revoked(self, jti: str, expires_at: int | None, now: float) -> Application:
@@ -137,7 +137,7 @@ class Application:
         return self._changed(now, denied=denied)
 
     def _changed(self, now: float, **changes: Any) -> Application:
-        """Give it with changes, without what is past. The clock lifts its version: above any a failover has lost."""
+        """Return it with changes, without what is past. The clock lifts its version: above any a failover has lost."""
         keys = tuple(key for key in self.keys if key.is_live(now))
         changes = {"keys": keys, "denied": self._still_denied(now), **changes}
         before = lineage.after(self.past, self.before or ()) if self.digest else self.before
@@ -145,7 +145,7 @@ class Application:
         return replace(self, version=max(self.version + 1, int(now)), **changes)
 
     def instead_of(self, other: Application) -> Application:
-        """Give one that was made anew the place of another, whose secrets and tokens end.
+        """Return one that was made anew the place of another, whose secrets and tokens end.
 
         It is the later one by its times, too, whatever clocks the two were made by.
         """
@@ -302,7 +302,7 @@ class Registry:
         return bool(self.unverified) and not self.applications
 
     def verify(self, token: str, now: float, audience: str) -> Grant:
-        """Give what a token allows, capped by the allowance of its application.
+        """Return what a token allows, capped by the allowance of its application.
 
         Raises:
             TokenExpired, InvalidToken: as `tokens.verify`; reason `revoked`: it was, or its application is disabled.
@@ -329,7 +329,7 @@ class Registry:
         return grant, self._owners[kid][1]
 
     def authenticate(self, app_id: str, secret: str, now: float) -> Application:
-        """Give the application that a secret belongs to. Whatever is wrong takes as long, and is told alike.
+        """Return the application that a secret belongs to. Whatever is wrong takes as long, and is told alike.
 
         Raises:
             InvalidCredentials: id and secret do not belong together, or it is disabled.
@@ -349,7 +349,7 @@ _NOBODY = Credentials.generate("nobody")  # whose secret nobody has
 
 
 def _why_not(seen: Application, app: Application) -> str:
-    """Say why an application does not count after what was seen; nothing if it is that, was made of it, or anew."""
+    """Return why an application does not count after what was seen; nothing if it is that, was made of it, or anew."""
     if _is_anew(seen, app):
         return ""
     if app.version <= seen.version:
@@ -362,7 +362,7 @@ def _why_not(seen: Application, app: Application) -> str:
 
 
 def _is_anew(seen: Application, app: Application) -> bool:
-    """Tell whether an application was made anew after what was seen, or was changed since it was.
+    """Return whether an application was made anew after what was seen, or was changed since it was.
 
     Versions run ahead of the clock where many changes fall into one second, so they alone do not tell. No record that
     came before the one seen is as late as the latest time that one names; a redisq before this one may have made the

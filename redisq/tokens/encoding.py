@@ -156,7 +156,7 @@ _JSON = json.JSONDecoder(object_pairs_hook=_object, parse_float=_not_whole, pars
 
 
 def _is_deeper(value: object, levels: int) -> bool:
-    """Tell whether a value has more than this many levels of objects and lists, looking no deeper than that."""
+    """Return whether a value has more than this many levels of objects and lists, looking no deeper than that."""
     if not isinstance(value, dict | list):
         return False
     inner = value.values() if isinstance(value, dict) else value
@@ -193,7 +193,7 @@ def hkdf(secret: bytes, *, info: bytes, salt: bytes = b"", length: int = 32) -> 
 
 
 def is_key(value: object) -> bool:
-    """Tell whether this is 32 bytes, not visibly made up; beside each test, how likely a random key fails it."""
+    """Return whether this is 32 bytes, not visibly made up; beside each test, how likely a random key fails it."""
     if not isinstance(value, bytes) or len(value) != KEY_BYTES:
         return False
     steps = {(after - before) % 256 for before, after in pairwise(value)}

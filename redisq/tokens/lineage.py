@@ -29,17 +29,17 @@ class Past(NamedTuple):
 
 
 def digest_of(payload: str) -> str:
-    """Give a short text that stands for a record's payload, as that is written."""
+    """Return a short text that stands for a record's payload, as that is written."""
     return encoding.encode(hashlib.sha256(payload.encode()).digest()[:_BYTES])
 
 
 def after(past: Past, before: Sequence[Past]) -> tuple[Past, ...]:
-    """Give what the next record names: this one, and those that this one names."""
+    """Return what the next record names: this one, and those that this one names."""
     return (past, *before)[:MOST]
 
 
 def are_all_later(seen: Past, before: Sequence[Past]) -> bool:
-    """Tell whether all records named are later than one that was seen: they do not tell what came of that one."""
+    """Return whether all records named are later than one that was seen: they do not tell what came of that one."""
     return bool(before) and before[-1].version > seen.version
 
 

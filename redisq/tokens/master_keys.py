@@ -91,5 +91,5 @@ class MasterKeys:
         return self.keys[0]
 
     def find(self, kid: str) -> MasterKey | None:
-        """Give the one of a key id."""
+        """Return the one of a key id."""
         return next((key for key in self.keys if key.kid == kid), None)

@@ -33,7 +33,7 @@ def network(text: object) -> Network:
 
 
 def is_network(text: object) -> bool:
-    """Tell whether `network` reads this."""
+    """Return whether `network` reads this."""
     try:
         network(text)
     except ValueError:
@@ -57,7 +57,7 @@ def _is_inside(one: Network, others: Sequence[Network]) -> bool:
 
 
 def contains(networks: Sequence[Network], text: str) -> bool:
-    """Tell whether an address is in one of the networks. What is no address, such as a socket's path, is in none."""
+    """Return whether an address is in one of the networks. What is no address, such as a socket's path, is in none."""
     try:
         found: IPv4Address | IPv6Address = ip_address(text)
     except ValueError:

@@ -17,22 +17,22 @@ _PAIR = re.compile(rf"(?:{'|'.join(sorted(OPS))}):(?:{_PATTERN.pattern})")
 
 
 def is_queue(name: object) -> bool:
-    """Tell whether this is a queue's name."""
+    """Return whether this is a queue's name."""
     return isinstance(name, str) and _QUEUE.fullmatch(name) is not None
 
 
 def is_pattern(text: object) -> bool:
-    """Tell whether this is a pattern of queues' names."""
+    """Return whether this is a pattern of queues' names."""
     return isinstance(text, str) and _PATTERN.fullmatch(text) is not None
 
 
 def is_pair(text: object) -> bool:
-    """Tell whether this is one operation, a colon, and one pattern."""
+    """Return whether this is one operation, a colon, and one pattern."""
     return isinstance(text, str) and _PAIR.fullmatch(text) is not None
 
 
 def is_among(name: str, patterns: Sequence[str]) -> bool:
-    """Tell whether a name, or a whole pattern, is matched by one of `patterns`."""
+    """Return whether a name, or a whole pattern, is matched by one of `patterns`."""
     for pattern in patterns:  # noqa: SIM110 - done for each call, where a generator takes three times as long
         if name == pattern or (pattern[-1] == "*" and name.startswith(pattern[:-1])):
             return True
@@ -71,7 +71,7 @@ class Scopes:
 
     @classmethod
     def product(cls, ops: Iterable[str], patterns: Sequence[str]) -> Scopes:
-        """Give each of `ops` on each of `patterns`."""
+        """Return each of `ops` on each of `patterns`."""
         return cls(tuple((op, pattern) for op in ops for pattern in patterns))
 
     @classmethod
@@ -103,19 +103,19 @@ class Scopes:
         return frozenset(self._patterns)
 
     def patterns(self, op: str) -> tuple[str, ...]:
-        """Give the patterns of the queues on which `op` is allowed."""
+        """Return the patterns of the queues on which `op` is allowed."""
         return self._patterns.get(op, ())
 
     def allows(self, op: str, queue: str) -> bool:
-        """Tell whether `op` is allowed on `queue`, a queue's name."""
+        """Return whether `op` is allowed on `queue`, a queue's name."""
         return is_among(queue, self._patterns.get(op, ()))
 
     def covers(self, other: Scopes) -> bool:
-        """Tell whether all that `other` allows is allowed here."""
+        """Return whether all that `other` allows is allowed here."""
         return all(is_among(pattern, self.patterns(op)) for op, pattern in other.pairs)
 
     def intersection(self, other: Scopes) -> Scopes:
-        """Give what both allow."""
+        """Return what both allow."""
         ops = self.ops & other.ops
         return Scopes(tuple((op, p) for op in ops for p in intersect(self.patterns(op), other.patterns(op))))
 

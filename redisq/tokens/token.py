@@ -107,17 +107,17 @@ class Grant:
     scopes: tuple[Scopes, ...] = ()
 
     def allows(self, op: str, queue: str) -> bool:
-        """Tell whether `op` is allowed on `queue`. Whatever is not a queue's name is not allowed."""
+        """Return whether `op` is allowed on `queue`. Whatever is not a queue's name is not allowed."""
         if not (op in self.ops and is_queue(queue) and is_among(queue, self.queues)):
             return False
         return not self.scopes or all(scopes.allows(op, queue) for scopes in self.scopes)
 
     def allows_everywhere(self, op: str) -> bool:
-        """Tell whether `op` is allowed on every queue there is and will be."""
+        """Return whether `op` is allowed on every queue there is and will be."""
         return op in self.ops and "*" in self.queues and all("*" in scopes.patterns(op) for scopes in self.scopes)
 
     def effective(self) -> Scopes:
-        """Give all that is allowed, as pairs."""
+        """Return all that is allowed, as pairs."""
         found = Scopes.product(self.ops, self.queues)
         for scopes in self.scopes:
             found = found.intersection(scopes)
@@ -307,7 +307,7 @@ def _apply(caveats: Sequence[dict[str, Any]], payload: dict[str, Any], now: floa
 
 
 def _addresses(bound: Sequence[Sequence[str]]) -> tuple[Network, ...]:
-    """Give the networks that all caveats have in common."""
+    """Return the networks that all caveats have in common."""
     from redisq.tokens.networks import intersect, network  # for the rare case, as it takes its time to load
 
     first, *others = [tuple(dict.fromkeys(map(network, texts))) for texts in bound]

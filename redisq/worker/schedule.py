@@ -73,7 +73,7 @@ class Cron:
         return cron
 
     def after(self, moment: datetime) -> datetime:
-        """Give the first tick after a moment, in UTC."""
+        """Return the first tick after a moment, in UTC."""
         from cronsim import CronSim
 
         for found in CronSim(self.expression, moment.astimezone(self.zone)):
@@ -124,7 +124,7 @@ class Schedule:
         return schedule
 
     def key(self, tick: datetime) -> str:
-        """Give the idempotency key of the message of a tick, in UTC: the same in all workers."""
+        """Return the idempotency key of the message of a tick, in UTC: the same in all workers."""
         return f"{self.name}@{tick:%Y-%m-%dT%H:%M:%SZ}"
 
     async def request(self, tick: datetime) -> Any:
@@ -313,13 +313,13 @@ class Scheduler:
 
 
 def _is_cancelled() -> bool:
-    """Tell whether the scheduler wants this task to end; what the user's code raises may look like it."""
+    """Return whether the scheduler wants this task to end; what the user's code raises may look like it."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 async def _caught(making: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
-    """Give what comes of it as a value: a task that ends with SystemExit ends the loop with it."""
+    """Return what comes of it as a value: a task that ends with SystemExit ends the loop with it."""
     try:
         return await making, None
     except BaseException as error:

@@ -61,16 +61,16 @@ class Seat:
         self._turns.go_on()
 
     def is_crowded_out(self) -> bool:
-        """Tell whether others held all slots at this look and at the last one."""
+        """Return whether others held all slots at this look and at the last one."""
         before, self._crowded = self._crowded, self._turns.free <= 0
         return before and self._crowded
 
     def may_take(self) -> bool:
-        """Tell whether there is a slot, and it is this one's turn."""
+        """Return whether there is a slot, and it is this one's turn."""
         return self._turns.free > 0 and not any(other.goes_before(self) for other in self._turns.seats)
 
     def goes_before(self, seat: Seat) -> bool:
-        """Tell whether `seat` has to wait for this one."""
+        """Return whether `seat` has to wait for this one."""
         if self is seat or not self._hungry or self.taken >= self._concurrency:
             return False
         if not self._turns.weighted and self._priority != seat._priority:
@@ -92,7 +92,7 @@ class Turns:
         self._slots = slots
 
     def seat(self, priority: int, concurrency: int, busy: Sized, wake: Callable[[], None]) -> Seat:
-        """Give one more consumer a seat."""
+        """Return one more consumer a seat."""
         self.seats.append(Seat(self, priority, concurrency, busy, wake))
         return self.seats[-1]
 
@@ -102,7 +102,7 @@ class Turns:
         return self._slots - sum(seat.taken for seat in self.seats)
 
     def least_had(self, newcomer: Seat) -> float:
-        """Say where somebody starts who comes back: level with the least of those that are hungry."""
+        """Return where somebody starts who comes back: level with the least of those that are hungry."""
         return min((seat._had for seat in self.seats if seat._hungry and seat is not newcomer), default=0.0)
 
     def go_on(self) -> None:

@@ -30,7 +30,7 @@ class Fetches:
         self._asked_at = None
 
     def stale_for(self) -> float:
-        """Give the seconds since the last answer, 0 while none is wanted. From any thread."""
+        """Return the seconds since the last answer, 0 while none is wanted. From any thread."""
         asked_at = self._asked_at
         return 0.0 if asked_at is None else max(0.0, time.monotonic() - asked_at)
 

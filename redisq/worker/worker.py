@@ -289,7 +289,7 @@ class Worker:
         return self._ending.exit_code
 
     def _share_slots(self) -> tuple[list[Handler], Turns | None]:
-        """Say how many slots each handler has, and whether they are taken in turns."""
+        """Return how many slots each handler has, and whether they are taken in turns."""
         slots = self._concurrency or max((handler.concurrency for handler in self._handlers.values()), default=1)
         handlers = [
             replace(handler, concurrency=min(slots, handler.concurrency)) for handler in self._handlers.values()

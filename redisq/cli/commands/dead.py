@@ -155,7 +155,7 @@ def purge(
 def _filters(
     ids: Sequence[str] | None, reason: str | None, min_age: float | None, max_age: float | None, all: bool
 ) -> dict[str, Any]:
-    """Give the filters, as `RedisQ.redrive` takes them; a usage error unless there are either ids, filters or --all."""
+    """Return the filters, as `RedisQ.redrive` takes them; a usage error unless there are ids, filters or --all."""
     filters = {"reason": reason, "min_age": min_age, "max_age": max_age}
     given = [bool(ids), any(value is not None for value in filters.values()), all]
     if sum(given) != 1:

@@ -195,7 +195,7 @@ def _head_of(path: str) -> bytes:
 
 
 def _explained(own: Definition, settings: Settings) -> dict[str, dict[str, Any]]:
-    """Give each setting's value in force, and whether it is the queue's own or the default of these settings."""
+    """Return each setting's value in force, and whether it is the queue's own or the default of these settings."""
     return {
         name: {"value": _default(name, settings) if value is None else value, "own": value is not None}
         for name, value in asdict(own).items()
@@ -207,7 +207,7 @@ def _default(name: str, settings: Settings) -> Any:
 
 
 def _difference(queue: str, new: bool, before: Definition, changes: Mapping[str, Any], settings: Settings) -> str:
-    """Say what will change, a line for each setting."""
+    """Return what will change, a line for each setting."""
     if not changes and not new:
         return f"{queue} is defined so already."
 

@@ -65,7 +65,7 @@ def doctor(
 
 
 def _is_wanted(finding: Finding) -> bool:
-    """Tell whether a queue is open that the gateway's setting names, which stands in this environment, too."""
+    """Return whether a queue is open that the gateway's setting names, which stands in this environment, too."""
     from redisq.gateway.settings import GatewaySettings
     from redisq.tokens.scopes import is_among
 

@@ -92,11 +92,11 @@ class Feed:
             self.halted = f"Stopped after line {self.read:,}."
 
     def counted(self) -> str:
-        """Say how many lines were queued, and how many refused."""
+        """Return how many lines were queued, and how many refused."""
         return f"queued {self.queued:,}, refused {self.refused:,}"
 
     def told(self) -> str:
-        """Say how far it came, in the rest of a sentence, for whoever does not get to see what was printed."""
+        """Return how far it came, in the rest of a sentence, for whoever does not get to see what was printed."""
         counts = f"{self.queued:,} queued, {self.refused:,} refused"
         if self._under_way is not None:
             first, last = self._under_way.first, self._under_way.first + len(self._under_way.lines) - 1
@@ -204,7 +204,7 @@ class Bar:
 
 
 def _length(stream: Any) -> int | None:
-    """Give the bytes there are to read, None when only the end will tell."""
+    """Return the bytes there are to read, None when only the end will tell."""
     try:
         found = os.fstat(stream.fileno())
     except OSError:

@@ -131,7 +131,7 @@ def check_exists(mq: RedisQ, queue: str, token: str | None, op: str = "admin") -
 
 
 def exists(mq: RedisQ, queue: str, token: str | None) -> bool:
-    """Tell whether a queue exists; raises as `check_exists` does for whoever may not administer it."""
+    """Return whether a queue exists; raises as `check_exists` does for whoever may not administer it."""
     try:
         check_exists(mq, queue, token)
     except QueueNotFound:

@@ -21,7 +21,7 @@ class Switched:
 
 
 def is_reserved(name: str) -> bool:
-    """Tell whether a Redis user of this name is everybody's, and no application's."""
+    """Return whether a Redis user of this name is everybody's, and no application's."""
     return name == "default"
 
 

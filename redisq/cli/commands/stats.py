@@ -103,7 +103,7 @@ def _looks(mq: RedisQ, queue: str | None, token: str | None, every: float) -> It
 
 
 def _rates(before: Row, after: Row, seconds: float) -> dict[str, float]:
-    """Give what was added per second to each total; a queue that was dropped meanwhile began anew at 0."""
+    """Return what was added per second to each total; a queue that was dropped meanwhile began anew at 0."""
     return {name: round(max(0, after[name] - before[name]) / seconds, 1) for name in _RATES}
 
 

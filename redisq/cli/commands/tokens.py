@@ -139,7 +139,7 @@ def inspect(token: GivenToken, as_json: options.AsJson = False) -> None:
 
 
 def _verdict(token: str, settings: Settings) -> dict[str, Any]:
-    """Say whether the token is valid here, and what it allows once its caveats are applied."""
+    """Return whether the token is valid here, and what it allows once its caveats are applied."""
     from redisq import tokens
 
     credentials = settings.credentials()

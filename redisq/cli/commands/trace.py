@@ -38,7 +38,7 @@ def trace(
 
 
 def steps(found: Found) -> list[Step]:
-    """Give the steps of a message's life in their order, the last of which is how it stands now."""
+    """Return the steps of a message's life in their order, the last of which is how it stands now."""
     life = _past(found)
     if found["started_at"] is not None and found["status"] != "INPROGRESS":
         _put_start(life, found["started_at"], found["attempts"])
@@ -94,7 +94,7 @@ def _now(found: Found) -> Step:
 
 
 def _truncated(found: Found) -> bool:
-    """Tell whether steps are missing: something out of the ordinary came before each attempt but the first."""
+    """Return whether steps are missing: something out of the ordinary came before each attempt but the first."""
     history = found["history"]
     if not history:
         return bool(found["attempts"] > 1)

@@ -39,7 +39,7 @@ class Totals:
         return f"{self.files:,} files, {self.lines:,} lines, {self.words:,} words, digest {self.digest[:16]}"
 
     def to_dict(self) -> dict[str, int | str]:
-        """Give the fields."""
+        """Return the fields."""
         return asdict(self)
 
 

@@ -81,7 +81,7 @@ class Figures:
         return took[math.ceil(percent / 100 * len(took)) - 1] if took else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all of it as JSON-ready values."""
+        """Return all of it as JSON-ready values."""
         failed = next((message for message in self.all if message.status is Status.ERROR), None)
         return {
             "server": {"kind": self.server.kind, "version": self.server.version},

@@ -51,7 +51,7 @@ class Member:
         self._wake = asyncio.Event()  # to stop, or to start again at once
 
     def shown(self) -> Process:
-        """Say how it is doing."""
+        """Return how it is doing."""
         return Process(self._name, self._state, self._child.pid if self._child else None, self._starts)
 
     async def run(self) -> None:

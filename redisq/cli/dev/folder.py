@@ -63,7 +63,7 @@ class Folder:
 
     @classmethod
     def here(cls) -> Folder:
-        """Give the folder of the current folder."""
+        """Return the folder of the current folder."""
         return cls(Path(current_folder()))
 
     @property
@@ -72,7 +72,7 @@ class Folder:
         return f"embedded://{quote(str(self.path))}"
 
     def credentials(self) -> Credentials:
-        """Give the development application's credentials, made at the first time from a master key of the folder's own.
+        """Return the development application's credentials, made once from a master key of the folder's own.
 
         However many processes ask at once, all get the same; if this one dies half-way, there are none yet.
 
@@ -111,15 +111,15 @@ class Folder:
             os.unlink(name)
 
     def environment(self) -> dict[str, str]:
-        """Give the environment variables that lead to this Redis, as its application, without the master key."""
+        """Return the environment variables that lead to this Redis, as its application, without the master key."""
         return {name: value for name, value in self._all_variables().items() if name != MASTER_KEY}
 
     def master_key(self) -> dict[str, str]:
-        """Give the variable that holds the master key, for the gateway alone."""
+        """Return the variable that holds the master key, for the gateway alone."""
         return {MASTER_KEY: self._all_variables()[MASTER_KEY]}
 
     def exports(self) -> list[str]:
-        """Give the lines that make a shell and what it starts use this Redis, whether or not it runs already."""
+        """Return the lines that make a shell and what it starts use this Redis, whether or not it runs already."""
         return [f"export {name}={shlex.quote(value)}" for name, value in self._all_variables().items()]
 
     def _all_variables(self) -> dict[str, str]:
@@ -155,7 +155,7 @@ class Folder:
             raise CommandError(f"The folder {self.path} cannot be used any more: {error.strerror}.") from error
 
     def published(self) -> Snapshot | None:
-        """Give what the process shows that has the folder; None when there is none."""
+        """Return what the process shows that has the folder; None when there is none."""
         try:
             with self._open("dev.json") as file:
                 found = Snapshot.from_json(file.read())

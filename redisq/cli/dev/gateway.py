@@ -17,7 +17,7 @@ _USUAL_PORT = 8080
 
 
 def port(wanted: int | None) -> int:
-    """Give the port to listen on: the wanted one, REDISQ_HTTP_PORT, the usual one, or any when that is taken.
+    """Return the port to listen on: the wanted one, REDISQ_HTTP_PORT, the usual one, or any when that is taken.
 
     Raises:
         InvalidSettings: a REDISQ_HTTP_ variable is not valid.
@@ -31,7 +31,7 @@ def port(wanted: int | None) -> int:
 
 
 def _free(number: int) -> int:
-    """Give a port that is free: this one, or any for 0; 0 when it is not."""
+    """Return a port that is free: this one, or any for 0; 0 when it is not."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

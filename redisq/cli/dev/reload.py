@@ -21,7 +21,7 @@ class _Sources(PythonFilter):
 
 
 async def changes(project: Path, stopping: asyncio.Event) -> AsyncIterator[list[str]]:
-    """Give the names of the files that have changed, each time some have, until `stopping`.
+    """Return the names of the files that have changed, each time some have, until `stopping`.
 
     Raises:
         OSError, RuntimeError: the system does not tell of changes.

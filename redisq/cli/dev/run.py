@@ -161,7 +161,7 @@ class _Dev:
                 task.result()
 
     def _goes_on(self, members: Sequence[asyncio.Task[None]], others: Sequence[asyncio.Task[None]]) -> bool:
-        """Tell whether to go on: until all members have ended, or anything has that should not."""
+        """Return whether to go on: until all members have ended, or anything has that should not."""
         if self._stopping.is_set():
             return not all(task.done() for task in members)
         return not any(task.done() for task in (*members, *others))

@@ -36,7 +36,7 @@ class View(Protocol):
 
 
 def view() -> View:
-    """Give the view that fits stdout."""
+    """Return the view that fits stdout."""
     console = output.console()
     return TerminalView(console) if sys.stdout.isatty() and not console.is_dumb_terminal else PlainView()
 
@@ -48,7 +48,7 @@ class Lines:
         self._shown = 0
 
     def new(self, snapshot: Snapshot) -> list[Line]:
-        """Give the new lines; what was forgotten before it could be shown is a line, too."""
+        """Return the new lines; what was forgotten before it could be shown is a line, too."""
         fresh = [line for line in snapshot.lines if line.number > self._shown]
         if not fresh:
             return []

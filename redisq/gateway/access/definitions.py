@@ -28,7 +28,7 @@ class Definitions:
         self._names: tuple[float, asyncio.Task[frozenset[str]]] | None = None
 
     async def of(self, queue: str) -> Definition:
-        """Give a queue's own definition, which is seconds old at most; that of an unknown queue is empty.
+        """Return a queue's own definition, which is seconds old at most; that of an unknown queue is empty.
 
         Raises:
             Unavailable: Redis does not answer.
@@ -43,7 +43,7 @@ class Definitions:
         return await asyncio.shield(task)  # who goes away takes it from nobody else
 
     async def exists(self, queue: str) -> bool:
-        """Tell whether there is a queue of this name, or was some seconds ago: one look for all who ask meanwhile.
+        """Return whether there is a queue of this name, or was some seconds ago: one look for all who ask meanwhile.
 
         Raises:
             Unavailable: Redis does not answer.

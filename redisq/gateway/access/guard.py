@@ -88,7 +88,7 @@ class Door:
         return grant
 
     async def _is_open(self, queue: str) -> bool:
-        """Tell whether a queue is open to all, where others are not: who runs the gateway wants it so, and its own
+        """Return whether a queue is open to all, where others are not: who runs the gateway wants it so, and its own
         definition does."""
         if self._asks_nobody or not is_among(queue, self._context.options.open_queues):
             return False
@@ -101,7 +101,7 @@ class Door:
         return self._context.settings.auth == "none"
 
     def verified(self, token: str, address: str) -> Grant:
-        """Give what a token allows to who holds it at an address; raises as `admit` does."""
+        """Return what a token allows to who holds it at an address; raises as `admit` does."""
         if self._asks_nobody:
             return _everybody(OPS, "*")
         try:
@@ -126,7 +126,7 @@ def _everybody(ops: frozenset[str], queue: str) -> Grant:
 
 
 def bearer(scope: Scope) -> str | None:
-    """Give the token of the request's only Authorization header; None when there is no such header.
+    """Return the token of the request's only Authorization header; None when there is no such header.
 
     Raises:
         InvalidToken: there are two of them, or it is of another scheme.
@@ -141,6 +141,6 @@ def bearer(scope: Scope) -> str | None:
 
 
 def address_of(scope: Scope) -> str:
-    """Give the address that a request came from, "" when it is not known."""
+    """Return the address that a request came from, "" when it is not known."""
     client = scope.get("client")
     return client[0] if client else ""

@@ -78,7 +78,7 @@ class LiveRegistry:
             self._following = None
 
     def verify(self, token: str, now: float) -> Grant:
-        """Give what a token allows, capped by the allowance of its application.
+        """Return what a token allows, capped by the allowance of its application.
 
         Raises:
             TokenExpired, InvalidToken: it is not good, or not any more; `reason` says why.
@@ -87,7 +87,7 @@ class LiveRegistry:
         return self.snapshot().verify(token, now, self._audience)
 
     def authenticate(self, app_id: str, secret: str, now: float) -> Application:
-        """Give the application that a secret belongs to. Whatever is wrong takes as long, and is told alike.
+        """Return the application that a secret belongs to. Whatever is wrong takes as long, and is told alike.
 
         Raises:
             InvalidCredentials: id and secret do not belong together, or it is disabled.
@@ -96,7 +96,7 @@ class LiveRegistry:
         return self.snapshot().authenticate(app_id, secret, now)
 
     def snapshot(self) -> Registry:
-        """Give the registry as it was seen last.
+        """Return the registry as it was seen last.
 
         Raises:
             Unavailable: that was too long ago.

@@ -19,12 +19,12 @@ _SHOWN = 100  # characters of a header in a text
 
 
 def is_foreign(headers: Mapping[str, str]) -> bool:
-    """Tell whether a page of another site sends a request. What is no browser does not say, and is not foreign."""
+    """Return whether a page of another site sends a request. What is no browser does not say, and is not foreign."""
     return why_foreign(headers) is not None
 
 
 def why_foreign(headers: Mapping[str, str]) -> str | None:
-    """Say by what a request shows itself as one of another site's page, None if it does not."""
+    """Return by what a request shows itself as one of another site's page, None if it does not."""
     site, origin, host = headers.get("sec-fetch-site"), headers.get("origin"), headers.get("host", "")
     if site is not None:
         return None if site == "same-origin" else f"The browser says so (Sec-Fetch-Site: {site[:_SHOWN]})."
@@ -38,14 +38,14 @@ def why_foreign(headers: Mapping[str, str]) -> str | None:
 
 
 def is_at(origin: str, host: str) -> bool:
-    """Tell whether an origin is a host, whose port may be left out where it is the usual one."""
+    """Return whether an origin is a host, whose port may be left out where it is the usual one."""
     scheme, _, place = origin.lower().partition("://")
     usual = _PORTS.get(scheme, "")
     return bool(place) and place.removesuffix(usual) == host.lower().removesuffix(usual)
 
 
 def changes_from_afar(method: str, headers: Mapping[str, str], trusted: Sequence[str]) -> bool:
-    """Tell whether a page of another site, none of the `trusted` origins, would change something by a request."""
+    """Return whether a page of another site, none of the `trusted` origins, would change something by a request."""
     if method in READING or not is_foreign(headers):
         return False
     return "*" not in trusted and headers.get("origin") not in trusted

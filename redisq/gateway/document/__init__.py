@@ -11,7 +11,7 @@ from redisq.gateway.document import guide, pages
 
 
 def routes(root_path: str) -> list[Route]:
-    """Give the routes, of a gateway that stands under a path."""
+    """Return the routes, of a gateway that stands under a path."""
     return [*guide.routes(root_path), *pages.routes(root_path)]
 
 

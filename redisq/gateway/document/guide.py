@@ -36,7 +36,7 @@ _PAGE = """<!doctype html>
 
 
 def routes(root_path: str) -> list[Route]:
-    """Give the routes, of a gateway that stands under a path."""
+    """Return the routes, of a gateway that stands under a path."""
 
     async def show(request: Request) -> Response:
         """Show a chapter, the first one where none is named."""

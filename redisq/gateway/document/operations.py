@@ -129,7 +129,7 @@ def _json(schema: str, example: Any) -> dict[str, tuple[str, Any]]:
 
 
 def _links(*names: str, id: str = "$response.body#/id", **more: Any) -> dict[str, Any]:
-    """Say which operations take what an answer gives, a message's id."""
+    """Return which operations take what an answer gives, a message's id."""
     parameters = {"queue": "$request.path.queue", "id": id}
     return {name: {"operationId": name, "parameters": parameters, **more} for name in names}
 

@@ -46,7 +46,7 @@ def _is(name: str, **schema: Any) -> Schema:
 
 
 def _implies(condition: Schema, rest: Schema) -> Schema:
-    """Say what holds where something else does: generators of clients make two types of an `anyOf`, or none."""
+    """Return what holds where something else does: generators of clients make two types of an `anyOf`, or none."""
     return {"if": condition, "then": rest}
 
 

@@ -31,7 +31,7 @@ _KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}  # at the addre
 
 
 def routes(context: Context, door: Door) -> list[BaseRoute]:
-    """Give the page's routes."""
+    """Return the page's routes."""
     sessions = Sessions(context, door)
     pages = Pages(sessions, context.settings.namespace)
     context.readings.extend([pages.read_all, *(partial(static_file, name) for name in _STATIC)])
@@ -97,7 +97,7 @@ def _static(name: str) -> Callable[[Request], Awaitable[Response]]:
     own = f"v={version_of(name)}".encode()
 
     async def answer(request: Request) -> Response:
-        """Give a file as it is now. A page of another gateway, older or newer, may have asked for another text."""
+        """Return a file as it is now. A page of another gateway, older or newer, may have asked for another text."""
         kept = _KEPT if request.scope["query_string"] == own else {}
         return Response(static_file(name), media_type=_STATIC[name], headers={**HEADERS, **kept})
 

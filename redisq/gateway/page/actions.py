@@ -153,5 +153,5 @@ async def _check_exists(mq: AsyncRedisQ, queue: str, id: str) -> None:
 
 
 def _word(request: Request) -> str:
-    """Give the action of an address: its last word."""
+    """Return the action of an address: its last word."""
     return str(request.scope["path"]).rpartition("/")[2]

@@ -23,19 +23,19 @@ def plain(text: object) -> str:
 
 
 def content(value: Any) -> tuple[str, int]:
-    """Give a value as indented JSON, bytes in base64, and how many characters of it were cut."""
+    """Return a value as indented JSON, bytes in base64, and how many characters of it were cut."""
     text = plain(json.dumps(json_ready(value), ensure_ascii=False, indent=2))
     return text[:LONGEST], max(0, len(text) - LONGEST)
 
 
 def brief(value: Any) -> str:
-    """Give the beginning of a value on one line."""
+    """Return the beginning of a value on one line."""
     text = plain(json.dumps(json_ready(value), ensure_ascii=False))
     return text if len(text) <= _BRIEF else text[: _BRIEF - 1] + "…"
 
 
 def number(value: float | None) -> str:
-    """Give a count with its thousands apart; of millions, in short."""
+    """Return a count with its thousands apart; of millions, in short."""
     if value is None:
         return "–"  # noqa: RUF001 - a dash, for no number
     if value >= 10_000_000:
@@ -44,7 +44,7 @@ def number(value: float | None) -> str:
 
 
 def rate(value: float | None) -> str:
-    """Give a number per second."""
+    """Return a number per second."""
     if value is None:
         return "–"  # noqa: RUF001
     if value == 0:
@@ -53,7 +53,7 @@ def rate(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Give a span of time in the one or two units that matter."""
+    """Return a span of time in the one or two units that matter."""
     if seconds is None:
         return "–"  # noqa: RUF001
     if seconds < 1:
@@ -69,19 +69,19 @@ def duration(seconds: float | None) -> str:
 
 
 def size(count: int) -> str:
-    """Give a number of bytes."""
+    """Return a number of bytes."""
     if count < 1024:
         return f"{count} B"
     return f"{count / 1024:,.1f} KiB" if count < 1024 * 1024 else f"{count / 1024 / 1024:,.1f} MiB"
 
 
 def instant(at: datetime) -> str:
-    """Give a time to the millisecond, in UTC."""
+    """Return a time to the millisecond, in UTC."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.") + f"{at.microsecond // 1000:03}"
 
 
 def since(at: datetime, now: datetime) -> str:
-    """Give how long ago a time was, or how far ahead it is."""
+    """Return how long ago a time was, or how far ahead it is."""
     seconds = round((now - at).total_seconds())
     if seconds == 0:
         return "now"
@@ -89,7 +89,7 @@ def since(at: datetime, now: datetime) -> str:
 
 
 def iso(at: datetime) -> str:
-    """Give a time for machines."""
+    """Return a time for machines."""
     return str(json_ready(at))
 
 

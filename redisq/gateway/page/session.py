@@ -58,7 +58,7 @@ class Visitor:
         return "" if self.grant is None else self.grant.app
 
     def allows(self, op: str, queue: str) -> bool:
-        """Tell whether it allows `op` on a queue."""
+        """Return whether it allows `op` on a queue."""
         return self.grant is None or self.grant.allows(op, queue)
 
 
@@ -90,7 +90,7 @@ class Sessions:
         return found
 
     def known(self, request: Request) -> Visitor | None:
-        """Give who sends a request, None when that cannot be told: for what everybody may see."""
+        """Return who sends a request, None when that cannot be told: for what everybody may see."""
         try:
             return self._recognised(request)
         except (RedisQError, TooManyRequests):

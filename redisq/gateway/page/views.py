@@ -131,7 +131,7 @@ class Views:
         return self._pages.go(request, f"{ROOT}/queues/{queue}/messages/{id}")
 
     async def _listed(self, request: Request, visitor: Visitor, queue: str, which: str) -> Page | None:
-        """Give a page of a list; None for who may not see it."""
+        """Return a page of a list; None for who may not see it."""
         if not visitor.allows("get", queue):
             return None
         cursor = request.query_params.get("after") or None
@@ -141,7 +141,7 @@ class Views:
             return await self._mq.list_messages(queue, which, limit=_LISTED)
 
     async def _definition(self, queue: str) -> list[tuple[str, str, bool]]:
-        """Give the settings in force as a person reads them, each with whether it is the queue's own."""
+        """Return the settings in force as a person reads them, each with whether it is the queue's own."""
         own = await self._mq.define(queue)
         found = []
         for name, (label, shown_as) in _SETTINGS.items():
@@ -151,7 +151,7 @@ class Views:
         return found
 
     def _row(self, stats: QueueStats) -> dict[str, Any]:
-        """Give a queue's figures with its rates of now and its sparkline."""
+        """Return a queue's figures with its rates of now and its sparkline."""
         samples, now = self._history.fine(stats.queue), self._history.now()
         rates = rates_of(samples, EVERY)
         line = charts.sparkline([(sample.at, sample.ready) for sample in samples], _SPARK, now)
@@ -173,7 +173,7 @@ class Views:
 
 
 def _latest(samples: Sequence[Sample]) -> Rates:
-    """Give the rates of the last ten seconds or so: of two seconds they would jump."""
+    """Return the rates of the last ten seconds or so: of two seconds they would jump."""
     some = samples[-6:]
     if len(some) < 2:
         return Rates(0.0, None, None, None)
@@ -199,7 +199,7 @@ def _fullest(stats: QueueStats) -> str:
 
 
 def _life(message: Message) -> list[_Step]:
-    """Give what happened to a message, in the order of time, and how it stands now."""
+    """Return what happened to a message, in the order of time, and how it stands now."""
     steps: list[_Step] = [_Step(message.queued_at, "Queued")]
     steps += [
         _Step(past.at, past.event.capitalize(), past.attempt, past.by, _STYLES.get(past.event, ""))

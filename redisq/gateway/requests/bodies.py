@@ -35,7 +35,7 @@ _MOST_ITEMS = codec.MAX_ITEMS + 16  # of a message, and of what goes around it
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    """Give the only header of a name, None when there is none.
+    """Return the only header of a name, None when there is none.
 
     Raises:
         BadRequest: there are two.
@@ -47,7 +47,7 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 
 def type_of(scope: Scope, *accepted: str) -> str:
-    """Give the type of the request's body, one of those that the route accepts.
+    """Return the type of the request's body, one of those that the route accepts.
 
     Raises:
         HttpError: it is another one, or it is encoded in some way.
@@ -66,7 +66,7 @@ def type_of(scope: Scope, *accepted: str) -> str:
 
 
 def _charsets(parameters: str) -> set[str] | None:
-    """Give each charset that a type's parameters name, in lower case, None where they are malformed.
+    """Return each charset that a type's parameters name, in lower case, None where they are malformed.
 
     Others say nothing that matters here.
     """
@@ -81,7 +81,7 @@ def _unsupported(text: str, accepted: Sequence[str]) -> HttpError:
 
 
 def limit_of(kind: str, max_bytes: int) -> int:
-    """Give how many bytes a body of a type may have, for a message of at most `max_bytes`."""
+    """Return how many bytes a body of a type may have, for a message of at most `max_bytes`."""
     return max_bytes * _TIMES[kind] + _HEADROOM
 
 

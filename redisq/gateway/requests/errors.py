@@ -142,7 +142,7 @@ def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = Non
 
 
 def described(error: Exception) -> dict[str, Any]:
-    """Say what a client may know of an error: `code`, `message`, and what it carries for programs."""
+    """Return what a client may know of an error: `code`, `message`, and what it carries for programs."""
     if isinstance(error, HttpError):
         return {"code": error.code, "message": error.message}
     kind = next((kind for kind in type(error).__mro__ if kind in _TEXTS or kind in STATUS), RedisQError)
@@ -163,13 +163,13 @@ def described(error: Exception) -> dict[str, Any]:
 
 
 def spelled(text: str) -> str:
-    """Give an error's text as a sentence that spells arguments as requests do."""
+    """Return an error's text as a sentence that spells arguments as requests do."""
     text = _ARGUMENTS.sub(lambda found: _NAMES.get(found[1], found[2]), text)
     return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def status_of(error: Exception) -> int:
-    """Give the status of an error; 500 for whatever is unknown."""
+    """Return the status of an error; 500 for whatever is unknown."""
     if isinstance(error, HttpError):
         return error.status
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
@@ -211,7 +211,7 @@ def unrouted(request: Request, error: HTTPException) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """Give the methods that the routes at this path take together."""
+    """Return the methods that the routes at this path take together."""
     path, found = request.scope["path"], {"OPTIONS"}
     for route in request.app.routes:
         if (regex := getattr(route, "path_regex", None)) and regex.match(path):

@@ -12,7 +12,7 @@ _BY_NAME = "redisq.fields"  # in the scope
 
 
 def values(scope: Scope, name: bytes) -> Sequence[bytes]:
-    """Give the values of all header fields of a name, in lower case, in their order."""
+    """Return the values of all header fields of a name, in lower case, in their order."""
     by_name: dict[bytes, list[bytes]] | None = scope.get(_BY_NAME)
     if by_name is None:
         by_name = scope[_BY_NAME] = {}
@@ -22,6 +22,6 @@ def values(scope: Scope, name: bytes) -> Sequence[bytes]:
 
 
 def credentials(value: bytes) -> tuple[bytes, bytes]:
-    """Give the scheme of an Authorization field, in lower case, and what follows it after one space or several."""
+    """Return the scheme of an Authorization field, in lower case, and what follows it after one space or several."""
     scheme, _, rest = value.partition(b" ")
     return scheme.lower(), rest.lstrip(b" ")

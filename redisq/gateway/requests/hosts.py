@@ -28,7 +28,7 @@ _REFUSED = (
 
 
 def name_of(host: str) -> str:
-    """Give the name or the address of a host, which may have a port: in lower case, without a final dot; "" of none."""
+    """Return the name or the address of a host, which may have a port: in lower case, without a final dot, or ""."""
     found = _HOST.fullmatch(host.lower())
     return (found[1] or found[2]) if found else ""
 
@@ -53,7 +53,7 @@ def _written(text: str) -> str:
 
 
 def is_known(host: str, known: Collection[str]) -> bool:
-    """Tell whether a host, with a port or without, is an address, this machine, or one of the `known` names."""
+    """Return whether a host, with a port or without, is an address, this machine, or one of the `known` names."""
     name = name_of(host)
     address = _address(name)
     if address is not None:
@@ -62,7 +62,7 @@ def is_known(host: str, known: Collection[str]) -> bool:
 
 
 def all_known(scope: Scope, known: Collection[str]) -> bool:
-    """Tell whether a request names no other hosts than those."""
+    """Return whether a request names no other hosts than those."""
     hosts = [value.decode("latin-1") for value in values(scope, b"host")]
     for value in values(scope, b"x-forwarded-host"):
         hosts += [part.strip() for part in value.decode("latin-1").split(",") if part.strip()]

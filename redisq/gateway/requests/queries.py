@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def query(request: Request, *known: str) -> dict[str, str]:
-    """Give the parameters of a query.
+    """Return the parameters of a query.
 
     Raises:
         BadRequest: it is malformed, or has a parameter twice or that is not known here.
@@ -49,7 +49,7 @@ def seconds(found: dict[str, str], name: str) -> float | None:
 
 
 def preferred_wait(request: Request, longest: float) -> float | None:
-    """Give the seconds that a Prefer header asks to wait, `longest` at most; None when none does."""
+    """Return the seconds that a Prefer header asks to wait, `longest` at most; None when none does."""
     for name, value in request.scope["headers"]:
         if name == b"prefer":
             for preference in value.decode("latin-1").split(","):

@@ -67,7 +67,7 @@ _TURNS = 4  # of the loop, until what its selector has seen of a closed connecti
 
 
 def routes(context: Context, door: Door) -> list[Route]:
-    """Give the routes."""
+    """Return the routes."""
     claims = _Claims(context, door)
     settle = "/{queue:queue}/{id:id}/"
     return [
@@ -89,7 +89,7 @@ class _Claims:
         context.farewells.append(self._desks.close)
 
     async def claim(self, request: Request) -> Response:
-        """Give messages to a worker, at once or when there are some."""
+        """Return messages to a worker, at once or when there are some."""
         queue = request.path_params["queue"]
         grant = await self._door.admit(request, "work", queue)
         query(request)
@@ -220,7 +220,7 @@ async def _answer_of(waiter: Waiter) -> Handed:
 
 
 async def _is_gone(receive: Receive) -> bool:
-    """Tell whether the client is known to have closed, as far as the loop can know by now."""
+    """Return whether the client is known to have closed, as far as the loop can know by now."""
     message = asyncio.ensure_future(_disconnected(receive))
     try:
         for _ in range(_TURNS):
@@ -276,7 +276,7 @@ def _text(asked: dict[str, Any], name: str, form: re.Pattern[str]) -> str | None
 
 
 def _receipt(asked: dict[str, Any], id: str) -> object:
-    """Give the receipt, its form checked before anything is done."""
+    """Return the receipt, its form checked before anything is done."""
     receipt = asked.get("receipt")
     read_receipt(id, receipt)
     return receipt

@@ -30,7 +30,7 @@ _ANY_QUEUE = "ready"  # one that is looked at and, being unknown, stays so
 
 
 def routes(context: Context, door: Door, meters: Meters) -> list[Route]:
-    """Give the routes."""
+    """Return the routes."""
     health = _Health(context, door, meters)
     return [
         Route("/_health", health.alive, methods=["GET"]),
@@ -55,7 +55,7 @@ class _Health:
         return reply({"status": "ok"})
 
     async def ready(self, request: Request) -> Response:
-        """Tell whether requests can be served: Redis answers a script, and the applications are known.
+        """Return whether requests can be served: Redis answers a script, and the applications are known.
 
         They are not with a wrong REDISQ_MASTER_KEY: whoever replaces gateways one by one should get no further.
         """

@@ -26,7 +26,7 @@ _OPTIONS = ("delay", "at", "expires_in", "priority")
 
 
 def routes(context: Context, door: Door) -> list[Route]:
-    """Give the routes."""
+    """Return the routes."""
     messages = _Messages(context, door)
     return [
         Route(QUEUEING, messages.post, methods=["POST"]),
@@ -131,7 +131,7 @@ def _options(request: Request) -> Options:
 
 
 def _wait(request: Request) -> tuple[float, dict[str, str]]:
-    """Give the seconds to wait, by the query or else by a Prefer header, and the answer's headers that say so."""
+    """Return the seconds to wait, by the query or else by a Prefer header, and the answer's headers that say so."""
     wait = seconds(query(request, "wait"), "wait")
     if wait is not None:
         if wait > LONGEST:

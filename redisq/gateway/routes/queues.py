@@ -39,7 +39,7 @@ _FOR_THE_OPERATOR = {
 
 
 def routes(context: Context, door: Door) -> list[Route]:
-    """Give the routes."""
+    """Return the routes."""
     queues = _Queues(context, door)
     return [
         Route("/{queue:queue}", queues.stats, methods=["GET"]),
@@ -76,14 +76,14 @@ class _Queues:
         return reply({"queues": await self._context.acting_for(grant.app).queues()})
 
     async def config(self, request: Request) -> Response:
-        """Give a queue's own settings."""
+        """Return a queue's own settings."""
         queue, grant = await self._admitted(request, "stats")
         query(request)
         mq = await self._existing(grant, queue, "stats")
         return reply(asdict(await mq.define(queue)))
 
     async def replace(self, request: Request) -> Response:
-        """Give a queue these settings and no others."""
+        """Return a queue these settings and no others."""
         return await self._define(request, dict.fromkeys(Definition.__dataclass_fields__.keys() - {"security"}))
 
     async def change(self, request: Request) -> Response:
@@ -129,7 +129,7 @@ class _Queues:
         return queue, await self._door.admit(request, op, queue)
 
     async def _existing(self, grant: Grant, queue: str, op: str = "admin") -> AsyncRedisQ:
-        """Give a client in the name of who was admitted to `op`.
+        """Return a client in the name of who was admitted to `op`.
 
         Raises:
             QueueNotFound: there is no such queue.
@@ -175,7 +175,7 @@ class _Queues:
         changes.pop("security", None)
 
     def _reaches_far(self, name: str, value: Any) -> bool:
-        """Tell whether a setting would open the queue to others, or take more from what all queues share than the
+        """Return whether a setting would open the queue to others, or take more from what all queues share than the
         gateway's own settings let it."""
         if name not in _FOR_THE_OPERATOR or name == "security":
             return name == "security"

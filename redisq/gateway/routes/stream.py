@@ -60,7 +60,7 @@ class Lines(Response):
         await send({"type": "http.response.body", "body": b""})
 
     async def _read(self) -> AsyncIterator[list[bytes | None]]:
-        """Give the lines that are not blank as they come, some at once.
+        """Return the lines that are not blank as they come, some at once.
 
         None stands for each that is too long, of which nothing is kept.
         """
@@ -132,12 +132,12 @@ class Lines(Response):
 
 
 def _ends(error: Exception) -> bool:
-    """Tell whether an error is not of its message alone."""
+    """Return whether an error is not of its message alone."""
     return isinstance(error, Unavailable | InvalidToken | Forbidden | TooManyRequests)
 
 
 def _refusal(error: Exception, id: str | None = None) -> dict[str, Any]:
-    """Say why a line was refused; with its id when it may be in the queue all the same."""
+    """Return why a line was refused; with its id when it may be in the queue all the same."""
     known = {"id": id} if id is not None and isinstance(error, Unavailable) else {}
     return {"error": {**described(error), **known}}
 

@@ -54,10 +54,10 @@ class Refusal(Exception):
 
 
 def routes(context: Context, door: Door) -> list[Route]:
-    """Give the route."""
+    """Return the route."""
 
     async def token(request: Request) -> Response:
-        """Give an application an access token."""
+        """Return an application an access token."""
         try:
             return await _issue(context, door.limits, request)
         except Refusal as refusal:
@@ -109,7 +109,7 @@ async def _form(request: Request) -> dict[str, str]:
 
 
 def _client(request: Request, form: Mapping[str, str]) -> tuple[str, str]:
-    """Give the client's id and secret, by client_secret_basic or by client_secret_post, never by both."""
+    """Return the client's id and secret, by client_secret_basic or by client_secret_post, never by both."""
     given = values(request.scope, b"authorization")
     if not given:
         if "client_id" not in form or "client_secret" not in form:
@@ -138,7 +138,7 @@ def _basic(header: bytes) -> tuple[str, str]:
 
 
 def _wanted(scope: str | None, allowance: Scopes) -> Scopes:
-    """Give what a token shall allow: what is asked for, when the application may have all of it."""
+    """Return what a token shall allow: what is asked for, when the application may have all of it."""
     if scope is None:
         return allowance
     try:

@@ -59,7 +59,7 @@ def check(version: str, method: bytes, headers: Headers) -> list[bytes]:
 
 
 def path_and_query(target: bytes, hosts: list[bytes]) -> bytes:
-    """Give the target in the form `/path?query`.
+    """Return the target in the form `/path?query`.
 
     Raises:
         Refused: it is in no other form than that of a whole URL of this very host, or has characters that none may.

@@ -19,7 +19,7 @@ class Refused(Exception):
         self.reason = reason
 
     def answer(self) -> bytes:
-        """Give the whole answer, which is the last one on its connection."""
+        """Return the whole answer, which is the last one on its connection."""
         request_id = os.urandom(16).hex()
         error = {"code": CODES[self.status], "message": self.reason, "request_id": request_id}
         body = json.dumps({"error": error}, separators=(",", ":")).encode("ascii")

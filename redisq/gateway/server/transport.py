@@ -47,11 +47,11 @@ class Outlet(asyncio.Transport):
         self._inner.abort()
 
     def is_closing(self) -> bool:
-        """Say whether nothing more can be sent."""
+        """Return whether nothing more can be sent."""
         return self._ended or self._inner.is_closing()
 
     def stuck(self, now: float, timeout: float, rate: float) -> bool:
-        """Say whether the client does not read: each byte in the buffer allows it 1/rate seconds beyond `timeout`."""
+        """Return whether the client does not read: each byte in the buffer allows 1/rate seconds beyond `timeout`."""
         size = self.get_write_buffer_size()
         if not size:
             self._stuck_since = None
@@ -86,5 +86,5 @@ class Outlet(asyncio.Transport):
         self._held = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Give what is known of the connection."""
+        """Return what is known of the connection."""
         return self._inner.get_extra_info(name, default)

@@ -86,7 +86,7 @@ class Lined(HttpToolsProtocol):
 
 
 def _is_unread(transport: Any) -> bool:
-    """Tell whether a client that closes has not got all that was sent; False where the system does not tell."""
+    """Return whether a client that closes has not got all that was sent; False where the system does not tell."""
     if transport.get_write_buffer_size():
         return True
     connection = transport.get_extra_info("socket")

@@ -20,7 +20,7 @@ class Bells:
         return max(_SHORTEST, len(self._deaf) * _EACH)
 
     def take(self, who: object) -> bool:
-        """Tell whether it may listen, until it gives that back."""
+        """Return whether it may listen, until it gives that back."""
         if who in self._listening or len(self._listening) < self._most:
             self._listening.add(who)
             self._deaf.discard(who)

@@ -252,7 +252,7 @@ class Desk:
             self._answer(waiter, Handed(opened, receipts, taken.claim.lease))
 
     def _fitting(self, claimed: Sequence[Claimed]) -> Sequence[Claimed]:
-        """Give those that one answer has room for, and hand the others back. The next claim is for as many, and then
+        """Return those that one answer has room for, and hand the others back. The next claim is for as many, and then
         for twice as many each time that all fit."""
         sizes = accumulate(len(one.body) for one in claimed)
         count = max(1, sum(size <= _ROOM for size in sizes))

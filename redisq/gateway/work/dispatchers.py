@@ -31,7 +31,7 @@ class Desks:
         self._desks: dict[str, Desk] = {}
 
     def of(self, queue: str) -> Desk:
-        """Give a queue's desk.
+        """Return a queue's desk.
 
         Raises:
             InvalidQueueName: it is no queue's.
@@ -49,7 +49,7 @@ class Desks:
         return found
 
     def _longest(self) -> float:
-        """Say how often a desk looks though nothing rang: more rarely the more there are, to cost Redis little."""
+        """Return how often a desk looks though nothing rang: more rarely the more there are, to cost Redis little."""
         listening = sum(not desk.is_idle for desk in self._desks.values())
         return min(_RAREST_LOOK, max(LONGEST_BLOCK, listening * _EACH))
 

@@ -34,7 +34,7 @@ class Script:
 
 @cache
 def load(name: str) -> Script:
-    """Give the script `name`, made ready once per process."""
+    """Return the script `name`, made ready once per process."""
     sources, shared = read_all()
     source = sources[name]
     parts = [part for line in _USES.findall(source) for part in line.split(", ")]

@@ -26,7 +26,7 @@ class ValidationError(Reject):
 
 
 def adapted(function: Callable[..., Any]) -> HandlerFunction:
-    """Give a handler that takes a delivery, for one that takes a model: alone, or after the delivery.
+    """Return a handler that takes a delivery, for one that takes a model: alone, or after the delivery.
 
     Raises:
         InvalidHandler: it can be no handler.
@@ -52,7 +52,7 @@ def adapted(function: Callable[..., Any]) -> HandlerFunction:
 
 
 def _model_of(function: Callable[..., Any]) -> tuple[type[BaseModel] | None, bool]:
-    """Give the model that a handler takes, and whether it takes that alone; None: it takes the delivery alone."""
+    """Return the model that a handler takes, and whether it takes that alone; None: it takes the delivery alone."""
     parameters = shapes.parameters_of(function, "a handler")
     if parameters is None:
         return None, True

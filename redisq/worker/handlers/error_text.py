@@ -36,7 +36,7 @@ def type_name(value: object) -> str:
 
 
 def text_of(error: BaseException, most: int = _ERROR_TEXT) -> str:
-    """Give the first characters of an exception's text, as valid Unicode."""
+    """Return the first characters of an exception's text, as valid Unicode."""
     try:
         return _plain(str(error), most)
     except BaseException as broken:
@@ -91,7 +91,7 @@ def _leaves_of(error: BaseException) -> tuple[BaseException, ...]:
 
 
 def _cause_of(error: BaseException) -> tuple[BaseException | None, str]:
-    """Give what an exception was raised from, or else while; by what Python keeps, whatever its class says of it."""
+    """Return what an exception was raised from, or else while; by what Python keeps, whatever its class says of it."""
     kept = BaseException.__dict__
     cause: BaseException | None = kept["__cause__"].__get__(error)
     if cause is not None:

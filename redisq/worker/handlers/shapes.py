@@ -39,7 +39,7 @@ def looking_at(function: Callable[..., Any]) -> Iterator[None]:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Tell whether calling this gives something to await: an `async def`, or an object whose `__call__` is one."""
+    """Return whether calling this gives something to await: an `async def`, or an object whose `__call__` is one."""
     called = function if inspect.isroutine(function) else type(function).__call__
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
@@ -69,7 +69,7 @@ def check_callable(function: object, what: str) -> None:
 
 
 def parameters_of(function: Callable[..., Any], what: str) -> list[inspect.Parameter] | None:
-    """Give what a function takes; None when it does not say, as some that are written in C.
+    """Return what a function takes; None when it does not say, as some that are written in C.
 
     Raises:
         InvalidHandler: it wants a keyword that nobody would give it.
@@ -88,18 +88,18 @@ def parameters_of(function: Callable[..., Any], what: str) -> list[inspect.Param
 
 
 def required_of(parameters: Iterable[inspect.Parameter]) -> list[inspect.Parameter]:
-    """Give those without a default that are passed by position."""
+    """Return those without a default that are passed by position."""
     return [one for one in parameters if one.kind in _POSITIONAL and one.default is one.empty]
 
 
 def first_of(parameters: Iterable[inspect.Parameter]) -> inspect.Parameter | None:
-    """Give the one that takes the first argument; None: there is none."""
+    """Return the one that takes the first argument; None: there is none."""
     taking = (*_POSITIONAL, inspect.Parameter.VAR_POSITIONAL)
     return next((one for one in parameters if one.kind in taking), None)
 
 
 def annotation_of(parameter: inspect.Parameter, function: Callable[..., Any], *, known: bool = True) -> Any:
-    """Give what a parameter is annotated with, text evaluated where its function was defined; `Any` for nothing.
+    """Return what a parameter is annotated with, text evaluated where its function was defined; `Any` for nothing.
 
     Raises:
         InvalidHandler: it has a name that cannot be found, and has to be `known`. The names of a delivery's and of a
@@ -122,7 +122,7 @@ def annotation_of(parameter: inspect.Parameter, function: Callable[..., Any], *,
 
 
 def takes(annotation: Any, given: type) -> bool:
-    """Tell whether an argument that is so annotated takes an object of the class `given`."""
+    """Return whether an argument that is so annotated takes an object of the class `given`."""
     if annotation is Any or isinstance(annotation, (typing.TypeVar, typing.ForwardRef, str)):
         return True
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
@@ -134,7 +134,7 @@ def takes(annotation: Any, given: type) -> bool:
 
 
 def refusal(function: Callable[..., Any], problem: str) -> InvalidHandler:
-    """Say what is wrong with a function."""
+    """Return what is wrong with a function."""
     return InvalidHandler(f"{_name_of(function)}: {problem}")
 
 

@@ -65,7 +65,7 @@ class Verdict(NamedTuple):
 
 
 def is_awaitable(result: Any) -> bool:
-    """Tell whether what a handler returned has to be awaited: what a coroutine function behind a plain one gives."""
+    """Return whether what a handler returned has to be awaited: what a coroutine function behind a plain one gives."""
     kind = type(result)
     if kind in _USUAL:
         return False
@@ -114,7 +114,7 @@ def _delay_of(error: BaseException) -> tuple[float | None, str]:
 
 
 def _seconds(value: Any) -> float | None:
-    """Give a number of seconds, from 0 to a year, as a plain float; None if it is none."""
+    """Return a number of seconds, from 0 to a year, as a plain float; None if it is none."""
     if issubclass(type(value), (bool, str, bytes, bytearray)):
         return None
     try:
