@@ -147,7 +147,7 @@ class Settings(BaseSettings):
         """Give `settings`, or those of the environment, with `url` in place of theirs when there is one.
 
         Raises:
-            InvalidSettings: they are none, or not valid.
+            InvalidSettings: they are missing, or not valid.
         """
         if url is not None and not isinstance(url, str):
             raise InvalidSettings("url= takes text: redis://host:port/db")

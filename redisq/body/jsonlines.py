@@ -1,7 +1,7 @@
 """JSON as files and streams bring it, taken alike over HTTP and on the command line. Pure.
 
 A document is UTF-8, and may begin with a byte order mark, which is skipped. In a stream each line is a document; a line
-ends with LF or CRLF, the last one with the stream, too; and a line of nothing but white space is none.
+ends with LF or CRLF, the last one with the stream, too; and a line of nothing but white space is no document.
 """
 
 from __future__ import annotations

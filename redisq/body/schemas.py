@@ -54,7 +54,7 @@ def compile(schema: object, *, check_formats: bool = False) -> Schema:
     """Make a schema ready to check with.
 
     Raises:
-        InvalidDefinition: it is none, or one that could stall whoever checks with it.
+        InvalidDefinition: it is invalid, or could stall whoever checks with it.
         InvalidSettings: jsonschema-rs is not installed.
     """
     text = text_of(schema)
@@ -122,7 +122,7 @@ def _first_error(call: Callable[[], object]) -> Exception | None:
 
 
 def _not_a_schema(error: Exception) -> InvalidDefinition:
-    """Return where a schema is none. Its texts are its author's own, but may be long."""
+    """Return where a schema is invalid. Its texts are its author's own, but may be long."""
     steps = getattr(error, "instance_path", [])
     place: Place = None
     for step in steps:
@@ -185,7 +185,7 @@ def _pattern_size(pattern: str) -> int:
     """Return how many bytes a pattern takes when compiled, as a power of two; each class of characters counts as one.
 
     Raises:
-        InvalidDefinition: it is none that can be used.
+        InvalidDefinition: it cannot be used.
     """
     if not _is_pattern(pattern, _PATTERN_BYTES):
         shown = json.dumps(pattern[:_SHOWN])

@@ -196,7 +196,7 @@ def shared(url: str, named: str | None = None) -> EmbeddedServer:
 
 
 def _directory(path: str) -> Path:
-    """Return a directory's one path, by which processes find each other. Links above it are followed; it is none."""
+    """Return a directory's one path, by which processes find each other. Links above it are followed."""
     absolute = Path(_absolute(path))
     return Path(os.path.realpath(absolute.parent), absolute.name)
 

@@ -19,14 +19,14 @@ def networks(text: str) -> tuple[Network, ...]:
     """Read networks or single addresses, with commas between.
 
     Raises:
-        ValueError: one is none, or has bits set beyond its prefix.
+        ValueError: one is invalid, or has bits set beyond its prefix.
     """
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 @lru_cache(maxsize=4096)
 def parse(text: str) -> Address | None:
-    """Read an address, None when it is none; one of IPv4 in the clothes of IPv6 is one of IPv4."""
+    """Read an address, None when it is invalid; one of IPv4 in the clothes of IPv6 is one of IPv4."""
     if not _WRITTEN.fullmatch(text):
         return None
     try:
@@ -37,7 +37,7 @@ def parse(text: str) -> Address | None:
 
 
 def plain(text: str) -> str:
-    """Return the one way to write an address; what is none, as a path of a socket, stays as it is."""
+    """Return the one way to write an address; anything else, as a path of a socket, stays as it is."""
     return str(parse(text) or text)
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import redis.asyncio.connection as async_redis
 from redis.exceptions import RedisError, ResponseError
 
-from redisq.link.circuit import Leave
+from redisq.link.circuit import Permit
 from redisq.link.conversation import (
     WITHHELD,
     Command,
@@ -90,7 +90,7 @@ class AsyncLink:
             value: T = answer.value
             return value
         finally:
-            conversation.close()  # now, not when its traceback goes: it may hold the only leave there is
+            conversation.close()  # now, not when its traceback goes: it may hold the only permit there is
 
     @property
     def _idle(self) -> list[async_redis.AbstractConnection]:
@@ -107,12 +107,12 @@ class AsyncLink:
         idle, slots = pool.idle, pool.slots
         free = await (self._wait_for_slot(slots) if slots.locked() else slots.acquire())
         try:
-            if not command.leave.stands:
+            if not command.permit.stands:
                 return WITHHELD
             if not free:
                 return busy(self._settings.max_connections)
-            if command.leave is not pool.trusted:
-                pool.trusted = command.leave
+            if command.permit is not pool.trusted:
+                pool.trusted = command.permit
                 await _disconnect(idle, nowait=True)
             while idle and not is_sound(idle[-1]):
                 await idle.pop().disconnect(nowait=True)  # the server closed it meanwhile
@@ -146,7 +146,7 @@ class _Pool:
 
     def __init__(self, size: int) -> None:
         self.idle: list[async_redis.AbstractConnection] = []
-        self.trusted: Leave | None = None  # under which the idle ones were connected
+        self.trusted: Permit | None = None  # under which the idle ones were connected
         self.slots = asyncio.Semaphore(size)
         self.farewell: AsyncGenerator[None, None] | None = None
 

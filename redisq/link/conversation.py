@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from redisq.errors import Indeterminate, QueueFull, RedisQError, Unavailable
-from redisq.link.circuit import FIRST_PAUSE, LONGEST_PAUSE, Leave
+from redisq.link.circuit import FIRST_PAUSE, LONGEST_PAUSE, Permit
 from redisq.link.faults import Fault, classify, is_timeout, word_of
 from redisq.link.server import Server
 from redisq.store import scripts
@@ -23,15 +23,15 @@ T = TypeVar("T")
 Clock: TypeAlias = Callable[[], float]
 Parts: TypeAlias = tuple[bytes | str | int, ...]
 
-#: what is sent back for a command whose leave fell while it waited for a connection; it was not sent
+#: what is sent back for a command whose permit fell while it waited for a connection; it was not sent
 WITHHELD: Final = object()
 
 
 class Command(NamedTuple):
-    """One command to send while `leave` stands, and the reply to wait for."""
+    """One command to send while `permit` stands, and the reply to wait for."""
 
     parts: Parts
-    leave: Leave
+    permit: Permit
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,13 @@ Conversation = Generator[Command | Pause, Any, T]
 def opening(call: Call[Any], server: Server, now: float, *, strict: bool = False) -> Command | None:
     """Return the command that a conversation begins with, when nothing comes before it; else None.
 
-    As a rule it is all that is said: its reply is the answer, and no news for the gate. So links send it at once, and
+    As a rule it is all that is said: its reply is the answer, and no news for the circuit. So links send it at once and
     spare themselves the conversation, which takes 1 us of a call's 10 in Python, unless there is more to say.
     """
-    leave = server.gate.enter(now, probe=False)
-    if leave is None or not server.is_known(strict) or call.script.sha not in server.permitted:
+    permit = server.circuit.enter(now, probe=False)
+    if permit is None or not server.is_known(strict) or call.script.sha not in server.permitted:
         return None
-    return Command((b"EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args), leave)
+    return Command((b"EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args), permit)
 
 
 def converse(
@@ -77,7 +77,7 @@ def converse(
 ) -> Conversation[T]:
     """Send a call until it is answered, it is refused, or `deadline` (seconds of `clock`, from now) has passed.
 
-    While the server does not answer, each try waits for the gate that all links share. When its `opening` was `tried`
+    While the server does not answer, each try waits for the circuit that all links share. When its `opening` was `tried`
     before, that was the first try, and the time counts from then.
 
     Raises:
@@ -90,7 +90,7 @@ def converse(
     arguments = (len(call.keys), *call.keys, *call.args)
     head: tuple[bytes, bytes] = (b"EVALSHA", script.sha)
     if tried is not None and isinstance(tried.outcome, Failed):
-        _hear(tried.outcome, tried.command.leave, server, clock)
+        _hear(tried.outcome, tried.command.permit, server, clock)
     first = WITHHELD if tried is None else tried.outcome
     while True:
         reply, first = first, WITHHELD
@@ -117,7 +117,7 @@ def converse(
             if in_vain and isinstance(error, Indeterminate):
                 error._cut = True
             raise error from (None if fault.error is reply.error else reply.error)
-        if not fault.away:  # else the gate says when
+        if not fault.away:  # else the circuit says when
             yield Pause(min(random.uniform(0, pause), left))
             pause = min(pause * 2, LONGEST_PAUSE)
 
@@ -177,42 +177,42 @@ def once(parts: Parts, server: Server, deadline: float, clock: Clock) -> Convers
 
 
 def _say(parts: Parts, server: Server, end: float, clock: Clock) -> Conversation[Any]:
-    """Send one command as soon as the gate gives leave; give its reply or Failed, and tell the gate which it was."""
-    gate, waited = server.gate, False
+    """Send one command as soon as the circuit permits it; tell it what came, and return that: a reply, or Failed."""
+    circuit, waited = server.circuit, False
     while True:
-        leave = gate.enter(now := clock())
-        if leave is None:
+        permit = circuit.enter(now := clock())
+        if permit is None:
             if now >= end:
                 hint = "" if waited else " This call was not sent: the next try is due in a moment."
-                return Failed(Unavailable(gate.reason + hint), sent=False)
+                return Failed(Unavailable(circuit.reason + hint), sent=False)
             waited = True
-            yield Pause(min(gate.pause(now), end - now))
+            yield Pause(min(circuit.pause(now), end - now))
             continue
         try:
-            reply = yield Command(parts, leave)
+            reply = yield Command(parts, permit)
             if reply is WITHHELD:
                 continue
-            _hear(reply, leave, server, clock)
+            _hear(reply, permit, server, clock)
             return reply
         finally:
-            gate.let_go(leave)
+            circuit.let_go(permit)
 
 
-def _hear(reply: Any, leave: Leave, server: Server, clock: Clock) -> None:
-    """Tell the gate what came: a reply, or Failed."""
+def _hear(reply: Any, permit: Permit, server: Server, clock: Clock) -> None:
+    """Tell the circuit what came: a reply, or Failed."""
     if not isinstance(reply, Failed):
-        server.gate.answered(leave)
+        server.circuit.answered(permit)
     elif not isinstance(reply.error, RedisQError):  # which a link raises itself
-        report(reply, leave, server, clock())
+        report(reply, permit, server, clock())
 
 
-def report(failed: Failed, leave: Leave, server: Server, now: float) -> Fault:
-    """Tell the gate what came instead of a reply, and give what it means."""
+def report(failed: Failed, permit: Permit, server: Server, now: float) -> Fault:
+    """Tell the circuit what came instead of a reply, and give what it means."""
     fault = classify(failed.error, server.name)
     if fault.away:
-        server.gate.lost(leave, now, str(fault.error), connected=failed.sent)
+        server.circuit.lost(permit, now, str(fault.error), connected=failed.sent)
     elif not fault.here:
-        server.gate.answered(leave)
+        server.circuit.answered(permit)
     return fault
 
 

@@ -47,7 +47,7 @@ class Endpoint:
         """Read the settings' URL; an `embedded://` one starts its server.
 
         Raises:
-            InvalidSettings: the URL is none that is taken, see `urls.check`.
+            InvalidSettings: the URL is not one of those that are taken, see `urls.check`.
         """
         url: str = settings.url
         urls.check(url)

@@ -1,4 +1,4 @@
-"""What a process knows of each Redis server it talks to: the gate before it, whether it is fit, what it permits.
+"""What a process knows of each Redis server it talks to: its circuit breaker, whether it is fit, what it permits.
 
 Shared by all links to one URL, however many clients there are. Pure, but for the log.
 """
@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from redisq.errors import Unavailable
-from redisq.link.circuit import Gate
+from redisq.link.circuit import Circuit
 from redisq.link.faults import NEEDED
 from redisq.runtime import logs
 
@@ -61,7 +61,7 @@ class Server:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.gate = Gate()
+        self.circuit = Circuit()
         self.permitted: set[bytes] = set()  # scripts, by their SHA-1, against whose commands it had no objection
         self._lock = threading.Lock()
         self._sound = False  # asked, and nothing to object

@@ -19,7 +19,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 import redis.connection as sync_redis
 from redis.exceptions import RedisError, ResponseError
 
-from redisq.link.circuit import Leave
+from redisq.link.circuit import Permit
 from redisq.link.conversation import (
     WITHHELD,
     Command,
@@ -54,7 +54,7 @@ class Link:
 
     def _reset(self) -> None:
         self._idle: list[sync_redis.AbstractConnection] = []
-        self._trusted: Leave | None = None  # under which the idle ones were connected
+        self._trusted: Permit | None = None  # under which the idle ones were connected
         self._slots: SimpleQueue[None] = SimpleQueue()  # written in C, as no semaphore is: 0.2 us instead of 2.5
         for _ in range(self._settings.max_connections):
             self._slots.put(None)
@@ -119,7 +119,7 @@ class Link:
             value: T = answer.value
             return value
         finally:
-            conversation.close()  # now, not when its traceback goes: it may hold the only leave there is
+            conversation.close()  # now, not when its traceback goes: it may hold the only permit there is
 
     def _do(self, step: Command | Pause) -> Any:
         return self._exchange(step) if isinstance(step, Command) else time.sleep(step.seconds)
@@ -133,14 +133,14 @@ class Link:
         try:
             self._slots.get(timeout=self._settings.command_timeout)
         except Empty:
-            return busy(self._settings.max_connections) if command.leave.stands else WITHHELD
+            return busy(self._settings.max_connections) if command.permit.stands else WITHHELD
         sent = None
         try:
-            if not command.leave.stands:
+            if not command.permit.stands:
                 return WITHHELD
-            if command.leave is not self._trusted:
+            if command.permit is not self._trusted:
                 self.close()
-                self._trusted = command.leave
+                self._trusted = command.permit
             sent = self._sent(self._take(), command.parts)
             return sent
         finally:

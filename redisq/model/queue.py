@@ -57,7 +57,7 @@ class Definition:
     """A queue's own settings, for all services at once; None means the default of `Settings`. Times are seconds.
 
     `max_length` counts waiting messages, ready and scheduled; 0 is no limit. `paused` stops claims, not queueing.
-    `schema` is a JSON Schema (2020-12) that requests have to fit; None is none. Clients notice a change in 5 s.
+    `schema` is a JSON Schema (2020-12) that requests have to fit; None for any. Clients notice a change in 5 s.
     `check_formats` is whether its `format` is checked: by default it is, but False for a schema that a redisq stored
     which did not know this setting.
     `security` is for HTTP gateways: with "none" those whose REDISQ_HTTP_OPEN_QUEUES names the queue let anybody queue,

@@ -204,7 +204,7 @@ def _identified(registry: Registry, settings: Settings, name: str, token: str, n
             raise
         return str(tokens.inspect(token)["payload"]["jti"]), int(now + MAX_TTL)
     if grant.app != name:
-        raise InvalidApplication(f"The token is none of {name}'s.")
+        raise InvalidApplication(f"The token is not one of {name}'s.")
     return grant.jti, int(tokens.inspect(token)["payload"]["exp"])
 
 

@@ -162,7 +162,7 @@ class Caller:
         """Enter a queue in the registry as `register` does; the answer is the schema that its messages have to fit.
 
         Raises:
-            InvalidDefinition: its schema is none; another program stored it.
+            InvalidDefinition: its schema is damaged; another program stored it.
             InvalidSettings: it has one, and what checks it is not installed.
         """
         now = time.monotonic()

@@ -65,8 +65,8 @@ def read_receipt(id: str | uuid.UUID, text: object) -> Receipt:
     """Read a receipt for a message.
 
     Raises:
-        MessageNotFound: `id` is none.
-        InvalidMessage: the receipt is none.
+        MessageNotFound: `id` is no id.
+        InvalidMessage: the receipt is malformed.
     """
     name = keys.known_id(id)
     found = _RECEIPT.fullmatch(text) if isinstance(text, str) else None
@@ -145,7 +145,7 @@ def fail(
     if retry_after is not None and not (_is_seconds(retry_after) and 0 <= retry_after <= LONGEST):
         raise InvalidMessage(f"retry_after takes seconds, from 0 to a year ({LONGEST:,})")
     if final and retry_after is not None:
-        raise InvalidMessage("final goes not with retry_after: no attempt follows.")
+        raise InvalidMessage("final cannot go with retry_after: no attempt follows.")
     kind, text = error
     encoded = codec.encode({"type": _valid(kind, _TYPE_TEXT), "message": _valid(text, _ERROR_TEXT)})
     failure = Failure(proof, encoded, cause="rejected" if final else "failed", delay=retry_after, final=final)

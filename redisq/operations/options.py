@@ -70,7 +70,7 @@ def delay_of(delay: object, at: object, now: float) -> float:
     if at is None:
         return delay
     if delay:
-        raise InvalidMessage("at= goes not with delay=: give one of them.")
+        raise InvalidMessage("at= cannot go with delay=: give one of them.")
     if not isinstance(at, datetime) or at.utcoffset() is None:
         raise InvalidMessage("at= takes a datetime with a time zone: datetime(2026, 12, 24, 18, tzinfo=UTC)")
     left = at.timestamp() - now
@@ -112,7 +112,7 @@ def id_of(id: object, idempotency_key: object, application: str, queue: str) -> 
     if idempotency_key is None:
         return keys.new_id() if id is None else keys.given_id(id)
     if id is not None:
-        raise InvalidMessage("idempotency_key= goes not with id=: the key makes the id.")
+        raise InvalidMessage("idempotency_key= cannot go with id=: the key makes the id.")
     if not isinstance(idempotency_key, str) or not 1 <= len(idempotency_key) <= _LONGEST_KEY:
         raise InvalidMessage(f"idempotency_key= takes text of 1 to {_LONGEST_KEY} characters")
     try:
@@ -155,7 +155,7 @@ def switch_of(name: str, value: object) -> bool:
 
 
 def several(name: str, values: object, error: type[RedisQError] = InvalidArgument) -> Iterable[Any]:
-    """Return an argument that is a list or any other iterable of items. One item by itself is none, iterable or not.
+    """Return an argument that is a list or any other iterable of items. A single item is refused, iterable or not.
 
     Raises:
         RedisQError: of the kind `error`: it is not.

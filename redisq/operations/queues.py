@@ -26,7 +26,7 @@ def stats(caller: Caller, queue: str, token: str | None) -> Flow[QueueStats]:
 
 
 def names(caller: Caller, token: str | None) -> Flow[list[str]]:
-    """List the names of all queues, without entries that are none: others may write to the registry, too."""
+    """List the names of all queues, without entries that are no names: others may write to the registry, too."""
     caller.authorise_all("stats", token)
     found: Mapping[str, int] = yield store.queues.registry(keys.queues_key(caller.settings.namespace))
     return sorted(filter(is_queue, found))

@@ -36,7 +36,7 @@ def parse(text: str) -> dict[str, _Armed]:
     """Read what REDISQ_FAILPOINTS holds: `name:kill:probability:seed`, separated by commas.
 
     Raises:
-        InvalidSettings: an unknown name or action, or a number that is none.
+        InvalidSettings: an unknown name or action, or a number that is invalid.
     """
     armed = {}
     for spec in text.split(",") if text else ():

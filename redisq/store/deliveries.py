@@ -47,7 +47,7 @@ def claim(
 
     It gives fewer when their bodies come to more than about CLAIM_BYTES together, but one at least.
     `room` is how many suspects more the worker may hold, `alone` whether it holds none; see `redisq.claims.suspects`.
-    Of lapsed leases it takes over those that had lapsed by `lapsed_by`, a time of the server's in seconds; 0 is none.
+    Of lapsed leases it takes over those that had lapsed by `lapsed_by`, a time of the server's in seconds; 0: none.
     """
     defaults = (limits.lease_ms, limits.max_lost, *periods(limits))
     lapsed_ms = round(min(lapsed_by, _FAR_AHEAD) * 1000)

@@ -70,5 +70,5 @@ def pairs(reply: Sequence[bytes]) -> dict[str, str]:
 
 
 def numbers(reply: Sequence[bytes]) -> dict[str, int]:
-    """Read names and whole numbers; 0 stands for what is none."""
+    """Read names and whole numbers; 0 stands for anything else."""
     return {name: stored_number(number) or 0 for name, number in pairs(reply).items()}

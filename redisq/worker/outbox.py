@@ -71,7 +71,7 @@ class Outbox:
         final: bool = False,
         delay: float | None = None,
     ) -> None:
-        """Send an error; see `Failure`. A `delay` that is none gives way to the queue's backoff."""
+        """Send an error; see `Failure`. Without a `delay` the queue's backoff decides."""
         failure = Failure(held.receipt, codec.encode(error), cause=cause, delay=delay, final=final)
         self._failures.append((held, failure))
         self._notify()

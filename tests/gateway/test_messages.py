@@ -218,7 +218,7 @@ def test_a_bad_option_is_refused(gateway: Gateway, method: str, query: str) -> N
     [
         ("/orders?expires_in=0", {}, "expires_in takes seconds, more than 0, at most a year (31,536,000)."),
         ("/orders?delay=1e9", {}, "delay takes seconds, from 0 to a year (31,536,000)."),
-        ("/orders?delay=1&at=2026-12-24T18:00:00Z", {}, "at goes not with delay: give one of them."),
+        ("/orders?delay=1&at=2026-12-24T18:00:00Z", {}, "at cannot go with delay: give one of them."),
         ("/orders", {"Idempotency-Key": ""}, "Idempotency-Key takes text of 1 to 512 characters."),
     ],
 )

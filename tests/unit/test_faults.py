@@ -309,9 +309,9 @@ def raising(error: Exception) -> Callable[..., NoReturn]:
 def test_a_process_without_descriptors_keeps_its_connections() -> None:
     """Nor do its other links think that the server is away."""
     server, clock, full = Server("here"), time.monotonic, Failed(OSError(errno.EMFILE, "Too many"), sent=False)
-    leave = server.gate.enter(clock())
+    leave = server.circuit.enter(clock())
     assert leave is not None
     report(full, leave, server, clock())
-    assert server.gate.enter(clock(), probe=False) is leave
+    assert server.circuit.enter(clock(), probe=False) is leave
     report(Failed(ConnectionRefusedError(), sent=False), leave, server, clock())
-    assert server.gate.enter(clock(), probe=False) is None
+    assert server.circuit.enter(clock(), probe=False) is None

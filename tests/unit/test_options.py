@@ -76,7 +76,7 @@ def test_what_is_no_delay_is_refused(delay: Any) -> None:
 
 
 def test_a_delay_and_a_time_together_are_refused() -> None:
-    with pytest.raises(InvalidMessage, match=r"at= goes not with delay="):
+    with pytest.raises(InvalidMessage, match=r"at= cannot go with delay="):
         delay_of(1, NOW, NOW.timestamp())
 
 
@@ -117,7 +117,7 @@ def test_a_key_makes_the_id() -> None:
 
 
 def test_a_key_and_an_id_together_are_refused() -> None:
-    with pytest.raises(InvalidMessage, match="idempotency_key= goes not with id="):
+    with pytest.raises(InvalidMessage, match="idempotency_key= cannot go with id="):
         id_of(ID, "key", "shop", "orders")
 
 

@@ -101,14 +101,14 @@ def queue(
                 "--lines goes with none of --id, --delay, --at, --expires-in, --idempotency-key and --priority."
             )
         if ids and as_json:
-            raise typer.BadParameter("With --lines, --ids goes not with --json.")
+            raise typer.BadParameter("With --lines, --ids cannot go with --json.")
         source = options.STDIN if message is None else message
         _queue_lines(queue, source, token, url, stop_on_error=stop_on_error, ids=ids, as_json=as_json)
         return
     if message is None or stop_on_error or ids:
         raise typer.BadParameter("--stop-on-error and --ids go with --lines." if message else "Give a message, or -.")
     if (delay and at) or (id is not None and idempotency_key is not None):
-        raise typer.BadParameter("--delay goes not with --at, nor --id with --idempotency-key.")
+        raise typer.BadParameter("--delay cannot go with --at, nor --id with --idempotency-key.")
     if expires_in == 0:
         raise typer.BadParameter("--expires-in takes more than 0 seconds.")
     request = _document(streams.read_stdin() if message == options.STDIN else message)
@@ -164,7 +164,7 @@ def get(
     The exit code is 0 whatever its status, but 1 with --raw when there is no result.
     """
     if raw and as_json:
-        raise typer.BadParameter("--raw goes not with --json.")
+        raise typer.BadParameter("--raw cannot go with --json.")
     from redisq.client import RedisQ
 
     with RedisQ(url) as mq:

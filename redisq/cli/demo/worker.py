@@ -31,7 +31,7 @@ def count(data: bytes) -> Counts:
     """Count lines and words of UTF-8 text.
 
     Raises:
-        UnicodeDecodeError: it is none.
+        UnicodeDecodeError: it is no text.
     """
     text = data.decode("utf-8")
     return {"lines": len(text.splitlines()), "words": len(text.split()), "sha256": hashlib.sha256(data).hexdigest()}

@@ -216,6 +216,6 @@ def _life(message: Message) -> list[_Step]:
 
 
 def _number(text: str | None, low: int, high: int) -> int:
-    """Read the number of a page; one that is none is the nearest."""
+    """Read the number of a page; an invalid one is the nearest."""
     number = int(text) if text and text.isascii() and text.isdecimal() and len(text) < 7 else low
     return min(max(number, low), high)

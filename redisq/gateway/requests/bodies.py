@@ -25,7 +25,7 @@ JSON, MSGPACK, NDJSON = "application/json", "application/msgpack", "application/
 _TIMES = {JSON: 3, NDJSON: 3, MSGPACK: 1}
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _QUOTED = r'"(?:[^"\\]|\\.)*+"'
-#: Parameters of a type; one that is none is left out, as behind a semicolon at the end (RFC 9110, section 5.6.6).
+#: Parameters of a type; an invalid one is left out, as behind a semicolon at the end (RFC 9110, section 5.6.6).
 _PARAMETER = rf"[ \t]*+;[ \t]*+(?:({_WORD})=({_WORD}|{_QUOTED}))?+"
 _PARAMETERS, _ONE = re.compile(rf"(?:{_PARAMETER})*+[ \t]*+"), re.compile(_PARAMETER)
 _UTF_8 = frozenset({"utf-8", "utf8"})
@@ -165,7 +165,7 @@ def parse_json(raw: bytes) -> Any:
     """Read a JSON document, in UTF-8.
 
     Raises:
-        InvalidMessage: it is none, or has a key twice, or NaN, or what no message can hold.
+        InvalidMessage: it is no JSON, or has a key twice, or NaN, or what no message can hold.
     """
     _check_extent(raw)
     try:

@@ -76,7 +76,7 @@ STATUS: Mapping[type[Exception], int] = {
     TooManyRequests: 429,
     Unavailable: 503,
 }
-#: What is said in place of an error's own text, which could tell of Redis, or of why a token is none.
+#: What is said in place of an error's own text, which could tell of Redis, or of why a token is invalid.
 _TEXTS: Mapping[type[Exception], tuple[str, str]] = {
     RedisQError: ("internal_error", "The gateway failed at this request. Its log tells more, under the request's id."),
     InvalidToken: (InvalidToken.code, "There is no token, or it is not valid. Send one as Authorization: Bearer."),

@@ -68,7 +68,7 @@ def path_and_query(target: bytes, hosts: list[bytes]) -> bytes:
         absolute = _ABSOLUTE.fullmatch(target)
         if not absolute or not hosts or absolute[1].lower() != hosts[0].lower():
             raise Refused(400, "the target is neither a path nor a URL of this host")
-        target = absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]  # a path that is none is the root
+        target = absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]  # a missing path is the root
     if not _TARGET.fullmatch(target):
         raise Refused(400, "the target has characters that no path or query may have")
     return target

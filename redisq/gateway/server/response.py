@@ -76,7 +76,7 @@ class Cycle(RequestResponseCycle):
             headers.append((b"connection", b"close"))
         lines = b"\r\n".join([*map(b": ".join, headers), b"\r\n"])
         if lines.count(b"\r\n") != len(headers) + 1 or not _LINES.fullmatch(lines):
-            raise RuntimeError("a header of the answer is none")
+            raise RuntimeError("a header of the answer is malformed")
         self._head = STATUS_LINE[status] + lines
 
     def _go_on(self, message: Mapping[str, Any]) -> None:

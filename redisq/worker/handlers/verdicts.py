@@ -114,7 +114,7 @@ def _delay_of(error: BaseException) -> tuple[float | None, str]:
 
 
 def _seconds(value: Any) -> float | None:
-    """Return a number of seconds, from 0 to a year, as a plain float; None if it is none."""
+    """Return a number of seconds, from 0 to a year, as a plain float; None for anything else."""
     if issubclass(type(value), (bool, str, bytes, bytearray)):
         return None
     try:
