@@ -77,7 +77,7 @@ def converse(
 ) -> Conversation[T]:
     """Send a call until it is answered, it is refused, or `deadline` (seconds of `clock`, from now) has passed.
 
-    While the server does not answer, each try waits for the circuit that all links share. When its `opening` was `tried`
+    While the server does not answer, each try waits for the circuit that all share. When its `opening` was `tried`
     before, that was the first try, and the time counts from then.
 
     Raises:
