@@ -40,14 +40,14 @@ _SAFE = [
 _SAFE_NAMES = frozenset(name for name, _ in _SAFE)
 
 
-class Edge:
+class Outermost:
     """Wraps the whole application."""
 
     def __init__(self, app: ASGIApp, meters: Meters, root_path: str = "") -> None:
         self._app = app
         self._meters = meters
         self._root_path = root_path
-        line = logging.LogRecord(log.name, logging.INFO, __file__, 0, _LINE, (), None, "Edge")
+        line = logging.LogRecord(log.name, logging.INFO, __file__, 0, _LINE, (), None, "Outermost")
         self._record = dict(vars(line))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

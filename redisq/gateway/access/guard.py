@@ -28,7 +28,7 @@ _FOR_NOBODY = ""  # the application of who shows no token
 _GENUINE = frozenset({"expired", "not_yet", "audience", "revoked"})
 
 
-class Door:
+class Guard:
     """Admits requests by their tokens."""
 
     def __init__(self, context: Context) -> None:

@@ -26,7 +26,7 @@ _REFUSED = (
 )
 
 
-class Home:
+class LocalOnly:
     """Refuses requests that come from pages of other sites. `origins` may send them all the same; * is any.
 
     `names` are those that this machine goes by, beside its addresses and localhost.

@@ -1,6 +1,6 @@
 """The page: what a person opens to see what is going on, at `/_ui`.
 
-It reads and acts through the same door and the same client as every other route. It works without scripts; the script
+It reads and acts through the same guard and the same client as every other route. It works without scripts; the script
 asks for the same pages again and puts new figures in place of old ones.
 
 Beside it: access, context, middleware, requests, shutdown.
@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from redisq.errors import InvalidToken, TokenExpired
-from redisq.gateway.access.guard import Door
+from redisq.gateway.access.guard import Guard
 from redisq.gateway.context import Context
 from redisq.gateway.page.actions import OF_MESSAGE, OF_QUEUE, Actions
 from redisq.gateway.page.history import History
@@ -30,9 +30,9 @@ _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "im
 _KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}  # at the address of its own that each text has
 
 
-def routes(context: Context, door: Door) -> list[BaseRoute]:
+def routes(context: Context, guard: Guard) -> list[BaseRoute]:
     """Return the page's routes."""
-    sessions = Sessions(context, door)
+    sessions = Sessions(context, guard)
     pages = Pages(sessions, context.settings.namespace)
     context.readings.extend([pages.read_all, *(partial(static_file, name) for name in _STATIC)])
     history = History(context.acting_for("").stats, context.stopping)

@@ -65,7 +65,7 @@ class Views:
     """Answers with what there is to see."""
 
     def __init__(self, context: Context, pages: Pages, history: History) -> None:
-        self._mq = context.acting_for("")  # the door has been passed before it is asked for anything
+        self._mq = context.acting_for("")  # the guard has been passed before it is asked for anything
         self._settings = context.settings
         self._pages = pages
         self._history = history

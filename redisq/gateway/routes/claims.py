@@ -42,14 +42,14 @@ from redisq import async_client
 from redisq.async_client import AsyncRedisQ
 from redisq.body import codec
 from redisq.errors import InvalidMessage, MessageTooLarge
-from redisq.gateway.access.guard import Door, address_of
+from redisq.gateway.access.guard import Guard, address_of
 from redisq.gateway.context import Context
 from redisq.gateway.requests.bodies import JSON, Body, limit_of, parse_json, parsed, type_of, whole
 from redisq.gateway.requests.errors import BadRequest, ClientGone, HttpError, reply
 from redisq.gateway.requests.queries import preferred_wait, query
 from redisq.gateway.server.unread import LINE, Line
-from redisq.gateway.work.dispatcher import Desk, Handed, Waiter
-from redisq.gateway.work.dispatchers import Desks
+from redisq.gateway.work.dispatcher import Dispatcher, Handed, Waiter
+from redisq.gateway.work.dispatchers import Dispatchers
 from redisq.gateway.work.waits import LONGEST
 from redisq.model.message import json_ready
 from redisq.operations import deliveries
@@ -66,9 +66,9 @@ _NONCE = re.compile(r"[A-Za-z0-9_-]{12}")
 _TURNS = 4  # of the loop, until what its selector has seen of a closed connection has got here
 
 
-def routes(context: Context, door: Door) -> list[Route]:
+def routes(context: Context, guard: Guard) -> list[Route]:
     """Return the routes."""
-    claims = _Claims(context, door)
+    claims = _Claims(context, guard)
     settle = "/{queue:queue}/{id:id}/"
     return [
         Route("/{queue:queue}/_claim", claims.claim, methods=["POST"]),
@@ -82,16 +82,16 @@ def routes(context: Context, door: Door) -> list[Route]:
 class _Claims:
     """What the routes do."""
 
-    def __init__(self, context: Context, door: Door) -> None:
+    def __init__(self, context: Context, guard: Guard) -> None:
         self._context = context
-        self._door = door
-        self._desks = Desks(context.settings)
-        context.farewells.append(self._desks.close)
+        self._guard = guard
+        self._dispatchers = Dispatchers(context.settings)
+        context.farewells.append(self._dispatchers.close)
 
     async def claim(self, request: Request) -> Response:
         """Return messages to a worker, at once or when there are some."""
         queue = request.path_params["queue"]
-        grant = await self._door.admit(request, "work", queue)
+        grant = await self._guard.admit(request, "work", queue)
         query(request)
         asked = await _read(
             await Body(request, _SMALL).whole(), request, {"max", "wait", "worker", "claim"}, empty=True
@@ -105,27 +105,27 @@ class _Claims:
             raise BadRequest("claim goes with worker: whose last claim would it be?")
         if worker is not None:
             worker = f"{grant.app or '-'}:{worker}"
-        desk = self._desks.of(queue)
-        with self._door.limits.waiting(grant.app, address_of(request.scope)) if wait else nullcontext():
-            handed = await self._wait(request, desk, desk.join(count, wait or 0.0, worker, nonce))
+        dispatcher = self._dispatchers.of(queue)
+        with self._guard.limits.waiting(grant.app, address_of(request.scope)) if wait else nullcontext():
+            handed = await self._wait(request, dispatcher, dispatcher.join(count, wait or 0.0, worker, nonce))
         try:
-            await self._door.again(request, "work", queue)
+            await self._guard.again(request, "work", queue)
         except BaseException:
-            desk.give_back(handed)
+            dispatcher.give_back(handed)
             raise
         body = {"deliveries": [delivery.to_dict() for delivery in handed.deliveries], "lease": handed.lease}
-        return _Handover(desk, handed, reply(body, headers=headers))
+        return _Handover(dispatcher, handed, reply(body, headers=headers))
 
-    async def _wait(self, request: Request, desk: Desk, waiter: Waiter) -> Handed:
+    async def _wait(self, request: Request, dispatcher: Dispatcher, waiter: Waiter) -> Handed:
         """Wait in line. One whose client goes leaves it, and so do all when the gateway stops."""
         try:
             handed = await self._context.waits.run(request.receive, _answer_of(waiter))
         except BaseException:
-            desk.leave(waiter)
+            dispatcher.leave(waiter)
             raise
         if handed is None:
-            desk.leave(waiter)
-            return desk.nothing()
+            dispatcher.leave(waiter)
+            return dispatcher.nothing()
         return handed
 
     async def complete(self, request: Request) -> Response:
@@ -133,7 +133,7 @@ class _Claims:
         queue, id, mq = await self._admit(request)
         body = Body(request, limit_of(JSON, self._context.settings.max_bytes))
         if body.length is None or body.length > body.limit:
-            own = (await self._door.definitions.of(queue)).max_bytes
+            own = (await self._guard.definitions.of(queue)).max_bytes
             body.limit = limit_of(JSON, own or self._context.settings.max_bytes)
         asked = await _read(await body.whole(), request, {"receipt", "result"})
         receipt = _receipt(asked, id)
@@ -178,7 +178,7 @@ class _Claims:
 
     async def _admit(self, request: Request) -> tuple[str, str, AsyncRedisQ]:
         queue, id = request.path_params["queue"], request.path_params["id"]
-        grant = await self._door.admit(request, "work", queue)
+        grant = await self._guard.admit(request, "work", queue)
         query(request)
         return queue, id, self._context.acting_for(grant.app)
 
@@ -189,8 +189,8 @@ class _Claims:
 class _Handover(Response):
     """Deliveries on their way to a worker. If it does not get them they go back."""
 
-    def __init__(self, desk: Desk, handed: Handed, answer: Response) -> None:
-        self._desk, self._handed, self._answer = desk, handed, answer
+    def __init__(self, dispatcher: Dispatcher, handed: Handed, answer: Response) -> None:
+        self._dispatcher, self._handed, self._answer = dispatcher, handed, answer
         self.status_code, self.background = answer.status_code, None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -204,12 +204,12 @@ class _Handover(Response):
             if await _is_gone(receive):
                 raise ClientGone
             if line is not None:
-                line.watch(lambda: self._desk.give_back(handed))
+                line.watch(lambda: self._dispatcher.give_back(handed))
             await self._answer(scope, receive, send)
         except BaseException:
             if line is not None:
                 line.heard()
-            self._desk.give_back(handed)
+            self._dispatcher.give_back(handed)
             raise
         if line is not None:
             line.sent()

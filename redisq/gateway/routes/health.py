@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from redisq.errors import RedisQError, Unavailable
-from redisq.gateway.access.guard import Door, address_of, bearer
+from redisq.gateway.access.guard import Guard, address_of, bearer
 from redisq.gateway.addresses import parse, trusted
 from redisq.gateway.context import Context
 from redisq.gateway.metrics import Meters
@@ -29,9 +29,9 @@ _AT_ONCE = 20  # queues looked at
 _ANY_QUEUE = "ready"  # one that is looked at and, being unknown, stays so
 
 
-def routes(context: Context, door: Door, meters: Meters) -> list[Route]:
+def routes(context: Context, guard: Guard, meters: Meters) -> list[Route]:
     """Return the routes."""
-    health = _Health(context, door, meters)
+    health = _Health(context, guard, meters)
     return [
         Route("/_health", health.alive, methods=["GET"]),
         Route("/_ready", health.ready, methods=["GET"]),
@@ -42,9 +42,9 @@ def routes(context: Context, door: Door, meters: Meters) -> list[Route]:
 class _Health:
     """What the routes do."""
 
-    def __init__(self, context: Context, door: Door, meters: Meters) -> None:
+    def __init__(self, context: Context, guard: Guard, meters: Meters) -> None:
         self._context = context
-        self._door = door
+        self._guard = guard
         self._meters = meters
         self._mq = context.acting_for("")
         self._looking: asyncio.Task[None] | None = None
@@ -81,11 +81,11 @@ class _Health:
         """Write what is counted, for Prometheus."""
         options, scope = self._context.options, request.scope
         if not trusted(parse(address_of(scope)), options.metrics_allow):
-            await self._door.admit_all(request, "stats")
+            await self._guard.admit_all(request, "stats")
         elif options.hosts and not hosts.all_known(scope, options.hosts):
             if bearer(scope) is None:
                 hosts.check(scope, options.hosts)
-            await self._door.admit_all(request, "stats")
+            await self._guard.admit_all(request, "stats")
         query(request)
         queues = await self._queues()
         return Response(self._meters.text(queues, self._known()), media_type=METRICS_TYPE)

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from redisq import async_client
 from redisq.gateway.access.definitions import taking
-from redisq.gateway.access.guard import Door, address_of
+from redisq.gateway.access.guard import Guard, address_of
 from redisq.gateway.context import Context
 from redisq.gateway.requests.bodies import JSON, MSGPACK, NDJSON, Body, empty, header, limit_of, parse, parsed, type_of
 from redisq.gateway.requests.errors import BadRequest, Json, reply
@@ -25,9 +25,9 @@ QUEUEING = "/{queue:queue}"
 _OPTIONS = ("delay", "at", "expires_in", "priority")
 
 
-def routes(context: Context, door: Door) -> list[Route]:
+def routes(context: Context, guard: Guard) -> list[Route]:
     """Return the routes."""
-    messages = _Messages(context, door)
+    messages = _Messages(context, guard)
     return [
         Route(QUEUEING, messages.post, methods=["POST"]),
         Route("/{queue:queue}/{id:id}", messages.get, methods=["GET"]),
@@ -39,14 +39,14 @@ def routes(context: Context, door: Door) -> list[Route]:
 class _Messages:
     """What the routes do."""
 
-    def __init__(self, context: Context, door: Door) -> None:
+    def __init__(self, context: Context, guard: Guard) -> None:
         self._context = context
-        self._door = door
+        self._guard = guard
 
     async def post(self, request: Request) -> Response:
         """Queue a message, or a stream of them."""
         queue = request.path_params["queue"]
-        grant = await self._door.admit(request, "queue", queue)
+        grant = await self._guard.admit(request, "queue", queue)
         kind = type_of(request.scope, JSON, MSGPACK, NDJSON)
         key = header(request.scope, b"idempotency-key")
         if kind == NDJSON:
@@ -54,7 +54,7 @@ class _Messages:
             if key is not None:
                 raise BadRequest("A stream takes no Idempotency-Key: which message would it belong to?")
             mq = self._context.acting_for(grant.app)
-            return Lines(mq, self._door, request, queue, await self._limit(queue, kind))
+            return Lines(mq, self._guard, request, queue, await self._limit(queue, kind))
         if key is not None and not (key.isascii() and key.isprintable()):
             raise BadRequest("Idempotency-Key takes printable ASCII.")
         options: Options = {"idempotency_key": key, **_options(request)}
@@ -67,7 +67,7 @@ class _Messages:
     async def put(self, request: Request) -> Response:
         """Queue a message under an id of the client's."""
         queue, id = request.path_params["queue"], request.path_params["id"]
-        grant = await self._door.admit(request, "queue", queue)
+        grant = await self._guard.admit(request, "queue", queue)
         kind = type_of(request.scope, JSON, MSGPACK)
         options = _options(request)
         message = await self._message(request, queue, kind)
@@ -81,14 +81,14 @@ class _Messages:
     async def get(self, request: Request) -> Response:
         """Look a message up, at once or when it has finished."""
         queue, id = request.path_params["queue"], request.path_params["id"]
-        grant = await self._door.admit(request, "get", queue)
+        grant = await self._guard.admit(request, "get", queue)
         wait, headers = _wait(request)
         mq = self._context.acting_for(grant.app)
         message = None
         if wait:
-            with self._door.limits.waiting(grant.app, address_of(request.scope)):
+            with self._guard.limits.waiting(grant.app, address_of(request.scope)):
                 message = await self._context.waits.run(request.receive, mq.get_message(queue, id, wait=wait))
-            await self._door.again(request, "get", queue)
+            await self._guard.again(request, "get", queue)
         if message is None:
             message = await mq.get_message(queue, id)
         return reply(message.to_dict(), headers=headers)
@@ -96,7 +96,7 @@ class _Messages:
     async def delete(self, request: Request) -> Response:
         """Delete a message."""
         queue, id = request.path_params["queue"], request.path_params["id"]
-        grant = await self._door.admit(request, "delete", queue)
+        grant = await self._guard.admit(request, "delete", queue)
         query(request)
         await empty(request)
         await self._context.acting_for(grant.app).delete_message(queue, id)
@@ -114,7 +114,7 @@ class _Messages:
         return Json(b'{"id":"%b"}' % id.encode("ascii"), status, {"Location": location})  # an id needs no escapes
 
     async def _limit(self, queue: str, kind: str) -> int:
-        own = (await self._door.definitions.of(queue)).max_bytes
+        own = (await self._guard.definitions.of(queue)).max_bytes
         return limit_of(kind, own or self._context.settings.max_bytes)
 
 

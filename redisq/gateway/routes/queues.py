@@ -14,7 +14,7 @@ from starlette.routing import Route
 from redisq import async_client
 from redisq.async_client import AsyncRedisQ
 from redisq.errors import Forbidden
-from redisq.gateway.access.guard import Door
+from redisq.gateway.access.guard import Guard
 from redisq.gateway.context import Context
 from redisq.gateway.requests.bodies import JSON, Body, empty, parse_json, parsed, type_of, whole
 from redisq.gateway.requests.errors import BadRequest, reply, spelled
@@ -38,9 +38,9 @@ _FOR_THE_OPERATOR = {
 }
 
 
-def routes(context: Context, door: Door) -> list[Route]:
+def routes(context: Context, guard: Guard) -> list[Route]:
     """Return the routes."""
-    queues = _Queues(context, door)
+    queues = _Queues(context, guard)
     return [
         Route("/{queue:queue}", queues.stats, methods=["GET"]),
         Route("/_queues", queues.names, methods=["GET"]),
@@ -58,9 +58,9 @@ def routes(context: Context, door: Door) -> list[Route]:
 class _Queues:
     """What the routes do."""
 
-    def __init__(self, context: Context, door: Door) -> None:
+    def __init__(self, context: Context, guard: Guard) -> None:
         self._context = context
-        self._door = door
+        self._guard = guard
 
     async def stats(self, request: Request) -> Response:
         """Count what a queue holds."""
@@ -71,7 +71,7 @@ class _Queues:
 
     async def names(self, request: Request) -> Response:
         """List the names of all queues."""
-        grant = await self._door.admit_all(request, "stats")
+        grant = await self._guard.admit_all(request, "stats")
         query(request)
         return reply({"queues": await self._context.acting_for(grant.app).queues()})
 
@@ -126,7 +126,7 @@ class _Queues:
 
     async def _admitted(self, request: Request, op: str) -> tuple[str, Grant]:
         queue: str = request.path_params["queue"]
-        return queue, await self._door.admit(request, op, queue)
+        return queue, await self._guard.admit(request, op, queue)
 
     async def _existing(self, grant: Grant, queue: str, op: str = "admin") -> AsyncRedisQ:
         """Return a client in the name of who was admitted to `op`.
@@ -186,7 +186,7 @@ class _Queues:
         try:
             return reply(asdict(await mq.define(queue, **changes)))
         finally:
-            self._door.definitions.forget(queue)
+            self._guard.definitions.forget(queue)
 
 
 def _chosen(found: dict[str, str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from redisq.async_client import AsyncRedisQ
 from redisq.body.jsonlines import is_blank
 from redisq.errors import BatchError, Forbidden, InvalidMessage, InvalidToken, RedisQError, Unavailable
 from redisq.gateway.access.definitions import taking
-from redisq.gateway.access.guard import Door
+from redisq.gateway.access.guard import Guard
 from redisq.gateway.middleware import APPLICATION
 from redisq.gateway.requests.bodies import NDJSON, Body, parse_json, parsed, too_large
 from redisq.gateway.requests.errors import TooManyRequests, described
@@ -35,9 +35,9 @@ class Lines(Response):
     goes away is noticed at the next read: what was read until then is in the queue.
     """
 
-    def __init__(self, mq: AsyncRedisQ, door: Door, request: Request, queue: str, limit: int) -> None:
+    def __init__(self, mq: AsyncRedisQ, guard: Guard, request: Request, queue: str, limit: int) -> None:
         self._mq = mq
-        self._door = door
+        self._guard = guard
         self._request = request
         self._queue = queue
         self._limit = limit
@@ -109,7 +109,7 @@ class Lines(Response):
         """Wait until its application may send another request."""
         while True:
             try:
-                return await self._door.limits.admit(self._request.scope[APPLICATION])
+                return await self._guard.limits.admit(self._request.scope[APPLICATION])
             except TooManyRequests as error:
                 await asyncio.sleep(min(error.retry_after, _LONGEST_PAUSE))
 
@@ -122,7 +122,7 @@ class Lines(Response):
         if not messages:
             return [], {}
         try:
-            await self._door.again(self._request, "queue", self._queue)
+            await self._guard.again(self._request, "queue", self._queue)
             with taking(self._queue):
                 return await self._mq.queue_messages(self._queue, messages), {}
         except BatchError as error:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from redisq import tokens
 from redisq.errors import InvalidCredentials, MessageTooLarge
-from redisq.gateway.access.guard import Door, address_of
+from redisq.gateway.access.guard import Guard, address_of
 from redisq.gateway.access.limits import Limits
 from redisq.gateway.context import Context
 from redisq.gateway.middleware import APPLICATION
@@ -53,13 +53,13 @@ class Refusal(Exception):
         return reply({"error": self.code, "error_description": str(self)}, status, headers)
 
 
-def routes(context: Context, door: Door) -> list[Route]:
+def routes(context: Context, guard: Guard) -> list[Route]:
     """Return the route."""
 
     async def token(request: Request) -> Response:
         """Return an application an access token."""
         try:
-            return await _issue(context, door.limits, request)
+            return await _issue(context, guard.limits, request)
         except Refusal as refusal:
             return refusal.answer()
 

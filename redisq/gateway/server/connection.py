@@ -26,10 +26,10 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from redisq.gateway import addresses
 from redisq.gateway.server import heads
-from redisq.gateway.server.connections import Behind, Crowd, Peer
+from redisq.gateway.server.connections import Behind, Connections, Peer
 from redisq.gateway.server.refusals import Refused
 from redisq.gateway.server.response import Cycle
-from redisq.gateway.server.transport import Outlet
+from redisq.gateway.server.transport import BoundedTransport
 from redisq.gateway.server.unread import Lined
 
 log = logging.getLogger("redisq.gateway.server")
@@ -51,12 +51,12 @@ class Reading(Enum):
 class Connection(Lined):
     """A connection that is strict with what comes, and cut when something takes too long."""
 
-    server_state: Crowd
+    server_state: Connections
 
     def __init__(
         self,
         config: Config,
-        server_state: Crowd,
+        server_state: Connections,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         peer: Peer | None = None,
@@ -87,15 +87,15 @@ class Connection(Lined):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection, or turn it away at once."""
-        self._outlet = outlet = Outlet(cast(asyncio.Transport, transport), self._close)
+        self._output = output = BoundedTransport(cast(asyncio.Transport, transport), self._close)
         if self._peer is None:
-            self._peer = self.server_state.enter(outlet)
+            self._peer = self.server_state.enter(output)
         if self._peer is None:
             self._left = self._now
-            outlet.write(Refused(503, "there are too many connections").answer())
-            outlet.close_both()
+            output.write(Refused(503, "there are too many connections").answer())
+            output.close_both()
             return
-        super().connection_made(outlet)
+        super().connection_made(output)
         self.client = self._peer.client
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -122,16 +122,16 @@ class Connection(Lined):
     def _hold(self, data: bytes | memoryview) -> None:
         """Parse no more, and read no more, until some of the requests that wait have been answered."""
         self._held += data
-        self._outlet.hold()
+        self._output.hold()
 
     def _go_on(self) -> None:
         """Parse what is held, as far as there is room for its requests, and then read on."""
         data = bytes(self._held)
         self._held.clear()
-        self._outlet.release()
+        self._output.release()
         self._feed(data)
         if not self._held and not self.flow.read_paused:
-            self._outlet.resume_reading()
+            self._output.resume_reading()
 
     def _feed(self, data: bytes) -> None:
         """Parse piece by piece, so that what is too long, or too many, shows even when it came as a whole."""
@@ -268,7 +268,7 @@ class Connection(Lined):
         self.server_state.total_requests += 1
         self._running = self._task = self._asked = None
         self._behind.end_first()
-        if self._outlet.is_closing():
+        if self._output.is_closing():
             return
         if self._refused is None:
             self.flow.resume_reading()
@@ -302,7 +302,7 @@ class Connection(Lined):
         self._refused = refused
         self.pipeline.clear()
         if self._running is None or self._task is None:
-            self._outlet.abort()
+            self._output.abort()
             return
         self._abandon(self._running, refused)
         self._task.cancel()
@@ -313,13 +313,13 @@ class Connection(Lined):
         cycle.message_event.set()
         self.flow.resume_writing()
         if cycle.response_started:
-            self._outlet.abort()  # half an answer must not pass for a whole one
+            self._output.abort()  # half an answer must not pass for a whole one
         else:
             self._dismiss(refused)
 
     def _dismiss(self, refused: Refused) -> None:
         log.debug("refused with %d: %s", refused.status, refused.reason)
-        self._outlet.write(refused.answer())
+        self._output.write(refused.answer())
         self._linger()
 
     def _close(self) -> None:
@@ -328,15 +328,15 @@ class Connection(Lined):
             return
         if self._reading is Reading.NOTHING and self._refused is None and not self._held:
             self._left = self._now
-            self._outlet.close_both()
+            self._output.close_both()
         else:
             self._linger()
 
     def _linger(self) -> None:
         self._left = self.loop.time()
         self._held.clear()
-        self._outlet.release()
-        self._outlet.end()
+        self._output.release()
+        self._output.end()
         self.flow.resume_reading()
 
     def _discard(self, count: int) -> None:
@@ -348,13 +348,13 @@ class Connection(Lined):
 
     def look(self, now: float) -> None:
         """Cut what takes too long. The server calls it a few times a second, also while it stops."""
-        options, outlet = self._options, self._outlet
+        options, output = self._options, self._output
         passed, self._looked = now - self._looked, now
-        if outlet.stuck(now, options.write_timeout, options.slowest_rate):
-            outlet.abort()
+        if output.stuck(now, options.write_timeout, options.slowest_rate):
+            output.abort()
         elif self._left is not None:
-            if now - self._left > _LINGER and not outlet.get_write_buffer_size():
-                outlet.abort()
+            if now - self._left > _LINGER and not output.get_write_buffer_size():
+                output.abort()
         elif self.flow.read_paused or self._held:
             self._since += passed  # the client is not to blame
             self._arrived += passed
@@ -362,7 +362,7 @@ class Connection(Lined):
         else:
             self._stalled = 0.0
             self._look_at_the_client(now)
-        if self._left is None and self._too_long(now) and not outlet.get_write_buffer_size():
+        if self._left is None and self._too_long(now) and not output.get_write_buffer_size():
             self.cut(Refused(503, "the answer took too long"))
 
     def _look_at_the_client(self, now: float) -> None:
@@ -382,7 +382,7 @@ class Connection(Lined):
         if self._size:
             self.refuse(Refused(408, "the head came too slowly"))
         else:
-            self._outlet.abort()
+            self._output.abort()
 
     def _too_long(self, now: float) -> bool:
         waited = self._stalled if self._asked is None else now - self._asked
@@ -397,4 +397,4 @@ class Connection(Lined):
                 self.refuse(Refused(503, "the server is being stopped"))
             else:
                 self._left = self.loop.time()
-                self._outlet.close_both()
+                self._output.close_both()

@@ -23,7 +23,7 @@ class Peer:
     trusted: bool
 
 
-class Crowd(ServerState):
+class Connections(ServerState):
     """What the connections of one server share: its limits, and how many there are in all and of each address."""
 
     def __init__(self, options: GatewaySettings) -> None:
@@ -76,7 +76,7 @@ class Crowd(ServerState):
 class Behind:
     """The requests under way that a trusted proxy forwards on one connection, each counted under its client."""
 
-    def __init__(self, crowd: Crowd) -> None:
+    def __init__(self, crowd: Connections) -> None:
         self._crowd = crowd
         self._clients: deque[str] = deque()  # the first request's first
 

@@ -22,7 +22,7 @@ from uvicorn.config import Config
 
 from redisq.errors import InvalidSettings, RedisQError
 from redisq.gateway.server.connection import Connection
-from redisq.gateway.server.connections import Crowd, Peer
+from redisq.gateway.server.connections import Connections, Peer
 from redisq.gateway.server.refusals import Refused
 from redisq.gateway.server.tls import Handshake
 from redisq.gateway.settings import GatewaySettings
@@ -82,7 +82,7 @@ class Server:
         self._options = options
         self.stopping = stopping
         self.address = ""
-        self._crowd = Crowd(options)
+        self._crowd = Connections(options)
         self._hurry = asyncio.Event()
 
     async def start(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import cast
 
 from redisq.gateway.server.connection import Connection
-from redisq.gateway.server.connections import Crowd, Peer
+from redisq.gateway.server.connections import Connections, Peer
 
 log = logging.getLogger("redisq.gateway.server")
 
@@ -22,7 +22,7 @@ log = logging.getLogger("redisq.gateway.server")
 class Handshake(asyncio.Protocol):
     """Counts a connection, begins TLS on it within `head_timeout`, and hands it over to what `connect` makes."""
 
-    def __init__(self, context: ssl.SSLContext, crowd: Crowd, connect: Callable[[Peer], Connection]) -> None:
+    def __init__(self, context: ssl.SSLContext, crowd: Connections, connect: Callable[[Peer], Connection]) -> None:
         self._context = context
         self._crowd = crowd
         self._connect = connect

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Outlet(asyncio.Transport):
+class BoundedTransport(asyncio.Transport):
     """A transport whose `close` is another's decision, and that knows how long it has not been read empty."""
 
     def __init__(self, inner: asyncio.Transport, close: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Which desks listen to their queue's bell: each that does takes a connection to Redis."""
+"""Which dispatchers listen to their queue's bell: each that does takes a connection to Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The desk where HTTP workers wait for messages: one listener and one claiming loop per queue, however many wait."""
+"""Hands messages to the HTTP workers that wait: one listener and one claiming loop per queue, however many wait."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Waiter:
     timer: asyncio.TimerHandle | None = None
 
 
-class Desk:
+class Dispatcher:
     """Claims from one queue for those who wait, first come, first served; each gets what its own claim gave.
 
     It looks when the bell rings, when what Redis told of is due, and when somebody comes who cannot wait. Whoever comes
@@ -175,7 +175,9 @@ class Desk:
                 if not self._waiters:
                     return
         except Exception as error:  # a fault of ours: whoever waits may come again
-            log.exception("queue %s: the desk broke", self._keys.queue, extra=about(self._worker, self._keys.queue))
+            log.exception(
+                "queue %s: the dispatcher broke", self._keys.queue, extra=about(self._worker, self._keys.queue)
+            )
             for waiter in list(self._waiters):
                 self._refuse(waiter, RedisQError(f"The gateway could not claim: {type(error).__name__}."))
         finally:
