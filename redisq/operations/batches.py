@@ -7,12 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import TypeAlias, TypeVar
 
-from redisq.errors import (
-    InvalidArgument,
-    MessageNotFound,
-    RedisQError,
-    Unavailable,
-)
+from redisq.errors import InvalidArgument, MessageNotFound, RedisQError, Unavailable
 from redisq.operations import options
 from redisq.store import keys
 

@@ -13,13 +13,7 @@ from urllib.parse import urlsplit
 
 from redisq import store, tokens
 from redisq.body import schemas
-from redisq.errors import (
-    Forbidden,
-    InvalidCredentials,
-    InvalidDefinition,
-    InvalidToken,
-    MissingCredentials,
-)
+from redisq.errors import Forbidden, InvalidCredentials, InvalidDefinition, InvalidToken, MissingCredentials
 from redisq.operations.flow import Aside, Flow
 from redisq.settings import Settings
 from redisq.store import keys

@@ -6,11 +6,7 @@ import uuid
 from collections.abc import Iterable
 
 from redisq import store
-from redisq.errors import (
-    BatchError,
-    MessageNotFound,
-    RedisQError,
-)
+from redisq.errors import BatchError, MessageNotFound, RedisQError
 from redisq.operations.batches import chunks, ids_of, known, not_sent
 from redisq.operations.caller import Caller
 from redisq.operations.flow import Flow, settled

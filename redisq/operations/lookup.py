@@ -13,12 +13,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 
 from redisq import store
-from redisq.errors import (
-    BatchError,
-    Indeterminate,
-    MessageNotFound,
-    RedisQError,
-)
+from redisq.errors import BatchError, Indeterminate, MessageNotFound, RedisQError
 from redisq.link.faults import is_cut
 from redisq.model.message import Message
 from redisq.operations import options

@@ -16,14 +16,7 @@ from typing import Any
 from redisq import store
 from redisq.body import codec
 from redisq.body.schemas import Schema
-from redisq.errors import (
-    BatchError,
-    Indeterminate,
-    InvalidMessage,
-    MessageConflict,
-    RedisQError,
-    SchemaViolation,
-)
+from redisq.errors import BatchError, Indeterminate, InvalidMessage, MessageConflict, RedisQError, SchemaViolation
 from redisq.model.queue import MAX_BYTES_CEILING
 from redisq.operations import options
 from redisq.operations.batches import not_sent

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 
 from redisq.model.application import Records
 from redisq.store import scripts
-from redisq.store.call import (
-    Call,
-    new_nonce,
-)
+from redisq.store.call import Call, new_nonce
 from redisq.store.reply import Outcome, read_outcome
 
 

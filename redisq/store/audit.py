@@ -8,15 +8,7 @@ from typing import Any
 
 from redisq.model.audit import Judgement, Look, Survey
 from redisq.store import scripts
-from redisq.store.call import (
-    BATCH,
-    CLAIM_MEMORY_MS,
-    Argument,
-    Call,
-    Limits,
-    call,
-    periods,
-)
+from redisq.store.call import BATCH, CLAIM_MEMORY_MS, Argument, Call, Limits, call, periods
 from redisq.store.keys import PartitionKeys
 from redisq.store.reply import pairs
 

@@ -7,18 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from redisq.errors import (
-    RedisQError,
-)
+from redisq.errors import RedisQError
 from redisq.model.listing import DeadLetter, DeadPage
-from redisq.store.call import (
-    Call,
-    Limits,
-    call,
-    done,
-    milliseconds,
-    periods,
-)
+from redisq.store.call import Call, Limits, call, done, milliseconds, periods
 from redisq.store.keys import PartitionKeys
 from redisq.store.messages import read_message
 from redisq.store.record import Record

@@ -9,17 +9,7 @@ from functools import partial
 from typing import Any
 
 from redisq.model.delivery import Claim, Claimed, Failure, Receipt
-from redisq.store.call import (
-    BATCH,
-    CLAIM_MEMORY_MS,
-    Argument,
-    Call,
-    Limits,
-    call,
-    done,
-    milliseconds,
-    periods,
-)
+from redisq.store.call import BATCH, CLAIM_MEMORY_MS, Argument, Call, Limits, call, done, milliseconds, periods
 from redisq.store.keys import PartitionKeys
 from redisq.store.record import body_of
 from redisq.store.reply import Outcome, nothing, outcomes

@@ -6,14 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from redisq.body import codec
-from redisq.errors import (
-    RedisQError,
-)
+from redisq.errors import RedisQError
 from redisq.model.listing import Listed, Page
-from redisq.store.call import (
-    Call,
-    call,
-)
+from redisq.store.call import Call, call
 from redisq.store.keys import PartitionKeys, id_text
 from redisq.store.record import Record, body_of, instant
 

@@ -7,22 +7,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from redisq.body import codec
-from redisq.errors import (
-    InvalidMessage,
-    MessageNotFound,
-    RedisQError,
-)
+from redisq.errors import InvalidMessage, MessageNotFound, RedisQError
 from redisq.model.message import Message, Status
 from redisq.store import scripts
-from redisq.store.call import (
-    Argument,
-    Call,
-    Limits,
-    call,
-    done,
-    milliseconds,
-    periods,
-)
+from redisq.store.call import Argument, Call, Limits, call, done, milliseconds, periods
 from redisq.store.keys import PartitionKeys, id_text
 from redisq.store.record import Record, Stored, body_of, instant
 from redisq.store.reply import Outcome, outcomes

@@ -11,15 +11,7 @@ from redisq.body import schemas
 from redisq.model.bounds import SECURITY
 from redisq.model.queue import Definition, QueueStats, stored_number
 from redisq.store import scripts
-from redisq.store.call import (
-    BATCH,
-    Argument,
-    Call,
-    Limits,
-    call,
-    milliseconds,
-    periods,
-)
+from redisq.store.call import BATCH, Argument, Call, Limits, call, milliseconds, periods
 from redisq.store.keys import PartitionKeys
 from redisq.store.reply import nothing, numbers, pairs, text
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from redisq.store import scripts
-from redisq.store.call import (
-    Call,
-)
+from redisq.store.call import Call
 
 
 def take(rate: str, interval: float, burst: int, tokens: int) -> Call[tuple[int, float]]:
