@@ -202,7 +202,7 @@ def test_among_many_cancelled_calls_each_reply_is_its_own(raw_real: Any, setting
     async def get(mq: AsyncRedisQ, n: int) -> bool:
         await asyncio.sleep(chance.random() * 0.6)
         try:
-            async with asyncio.timeout(chance.random() * 0.03 if n % 2 else 20):
+            async with asyncio.timeout(chance.random() * 0.006 if n % 2 else 20):
                 assert (await mq.get_message(QUEUE, ids[n % 40])).request == n % 40
         except TimeoutError:
             return False

@@ -32,16 +32,21 @@ class Late(BaseException):
 
 
 class Thrower:
-    """Throws once, in a thread that is started from now on, after so many lines of ours once it is armed."""
+    """Throws once, in the thread that arms it, after so many lines of ours. It has to be traced from its start."""
 
     def __init__(self, after: int) -> None:
         self._left = after
-        self.armed = self.thrown = False
+        self._thread = 0
+        self.thrown = False
+
+    def arm(self) -> None:
+        if not self._thread:
+            self._thread = threading.get_ident()
 
     def trace(self, frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
         if frame.f_code.co_filename not in FILES:
             return None
-        if event == "line" and self.armed and not self.thrown:
+        if event == "line" and self._thread == threading.get_ident() and not self.thrown:
             self._left -= 1
             if self._left < 0:
                 self.thrown = True
@@ -92,7 +97,7 @@ async def _each_delivery_is_reported_once_and_the_thread_goes_on(after: int, tim
 
     def handle(delivery: Delivery) -> int:
         threads.append(threading.current_thread())
-        thrower.armed = True
+        thrower.arm()
         return 1
 
     threading.settrace(thrower.trace)
@@ -126,7 +131,7 @@ async def _a_call_in_a_thread_of_asyncio_is_answered(after: int) -> None:
     threading.settrace(thrower.trace)
 
     def call() -> threading.Thread:
-        thrower.armed = True
+        thrower.arm()
         return threading.current_thread()
 
     answers = [await asyncio.wait_for(_outcome(asyncio.to_thread(call)), 30) for _ in range(3)]
@@ -144,7 +149,7 @@ async def _a_schedules_function_in_a_thread_is_answered(after: int) -> None:
     threading.settrace(thrower.trace)
 
     def make() -> int:
-        thrower.armed = True
+        thrower.arm()
         return 1
 
     answer = await asyncio.wait_for(_outcome(schedule._in_thread(make)), 30)
