@@ -12,7 +12,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 17
+	@grep -E '^([a-z-]+:.*## |##@)' $(MAKEFILE_LIST) | \
+		sed -E 's/^##@ (.*)/\n\1/; s/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 17
 
 $(BIN)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -23,6 +24,8 @@ $(BIN)/.ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+##@ Run it
+
 .PHONY: setup
 setup: $(BIN)/.ready ## Make the virtual environment
 
@@ -30,9 +33,15 @@ setup: $(BIN)/.ready ## Make the virtual environment
 demo: $(BIN)/.ready ## Run the main job on an embedded Redis
 	$(BIN)/redisq demo
 
+##@ Test it
+
 .PHONY: test
 test: $(BIN)/.ready ## Run the tests but for those that are there for completeness (REDISQ_TEST_SERVERS=path:path adds servers)
 	$(BIN)/python -m pytest -n $(JOBS) -m $(ORDINARY) $(ARGS)
+
+.PHONY: test-unit
+test-unit: $(BIN)/.ready ## Run the tests that need no server
+	$(BIN)/python -m pytest tests/unit $(ARGS)
 
 .PHONY: test-left-out
 test-left-out: $(BIN)/.ready ## Run a tenth of what `make test` leaves out (ARGS=--seed=2: another tenth)
@@ -58,6 +67,8 @@ test-browser: $(BIN)/.ready ## Drive the gateway's page in Chromium, which has t
 test-delivery: $(BIN)/.ready ## Run the delivery tests at their full counts, some minutes
 	$(BIN)/python -m pytest tests/delivery --scale 1 -n 2 $(ARGS)
 
+##@ Break it
+
 .PHONY: test-chaos
 test-chaos: $(BIN)/.ready ## Break everything around redisq for two minutes, walk it beside its model, look for planted bugs
 	$(BIN)/python -m pytest -m chaos $(ARGS)
@@ -76,9 +87,9 @@ chaos-short: $(BIN)/.ready ## 50,000 messages and 24 faults in under two minutes
 soak: $(BIN)/.ready ## The same until Ctrl-C
 	$(BIN)/python -m tests.chaos --forever $(ARGS)
 
-.PHONY: test-unit
-test-unit: $(BIN)/.ready ## Run the tests that need no server
-	$(BIN)/python -m pytest tests/unit $(ARGS)
+.PHONY: mutants
+mutants: $(BIN)/.ready ## Make one thing of the scripts wrong, 200 times, and see that their tests notice, an hour (ARGS=--sample=0: all)
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 .PHONY: fuzz-tokens
 fuzz-tokens: $(BIN)/.ready ## Try a million mutated tokens, and another million over HTTP: none may be accepted; some minutes
@@ -88,6 +99,8 @@ fuzz-tokens: $(BIN)/.ready ## Try a million mutated tokens, and another million 
 fuzz-http: $(BIN)/.ready ## Send the gateway 6,000 requests that Schemathesis makes up, a minute (ARGS=--fuzz-seed=2: others)
 	$(BIN)/python -m pytest tests/gateway/test_schemathesis.py --scale 1 $(ARGS)
 
+##@ Measure it
+
 .PHONY: bench
 bench: $(BIN)/.ready ## Measure redisq beside other queues, half an hour (ARGS='--only drain --peers raw,huey'; or --help)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
@@ -95,6 +108,8 @@ bench: $(BIN)/.ready ## Measure redisq beside other queues, half an hour (ARGS='
 .PHONY: bench-quick
 bench-quick: $(BIN)/.ready ## The same with fewer messages, once, beside redis-py and the fastest three, two minutes
 	$(BIN)/python -m tests.benchmarks --quick --peers raw,huey,dramatiq,saq $(ARGS)
+
+##@ Look after it
 
 .PHONY: lint
 lint: $(BIN)/.ready ## Check style

@@ -1,4 +1,22 @@
-"""redisq: a Redis-backed distributed message queue.
+"""redisq: a Redis-backed distributed message queue. Its parts, each of which imports only from those above it:
+
+    errors, urls           every error; how a server is addressed
+    guide/                 its chapters, as text
+    runtime/               the process: signals and forks, event loops, logs, private files
+    model/                 the nouns
+    tokens/                who may do what
+    embedded/              a private server for development and tests
+    body/                  what a message holds: encoding, schemas
+    store/                 how a queue lies in Redis: keys, scripts, calls and replies
+    settings               the only reader of the environment
+    link/                  one server: connections, faults, when to try again
+    operations/            what can be asked, as flows
+    client, async_client   the two front doors: they run flows on a link
+    preload                what a process that runs for long reads at its start
+    claims/                taking messages so that nobody is robbed of one
+    worker/                handlers
+    gateway/               HTTP
+    cli/                   the command line
 
 The public names are loaded on first use, so that `import redisq` costs next to nothing (PEP 562).
 """
@@ -9,7 +27,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from redisq.aclient import AsyncRedisQ
+    from redisq.async_client import AsyncRedisQ
     from redisq.client import RedisQ
     from redisq.errors import (
         ApplicationConflict,
@@ -39,28 +57,30 @@ if TYPE_CHECKING:
         Unavailable,
         WorkerError,
     )
-    from redisq.model import Definition, Finding, Message, QueueStats, Status, Transition
+    from redisq.model.audit import Finding
+    from redisq.model.message import Message, Status, Transition
+    from redisq.model.queue import Definition, QueueStats
     from redisq.settings import Settings
-    from redisq.tokens import Credentials
+    from redisq.tokens.token import Credentials
     from redisq.worker import Delivery, Reject, Retry, Worker
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "AsyncRedisQ": "aclient",
+    "AsyncRedisQ": "async_client",
     "RedisQ": "client",
-    "Definition": "model",
-    "Finding": "model",
-    "Message": "model",
-    "QueueStats": "model",
-    "Status": "model",
-    "Transition": "model",
+    "Definition": "model.queue",
+    "Finding": "model.audit",
+    "Message": "model.message",
+    "QueueStats": "model.queue",
+    "Status": "model.message",
+    "Transition": "model.message",
     "Settings": "settings",
-    "Credentials": "tokens",
-    "Delivery": "worker",
-    "Reject": "worker",
-    "Retry": "worker",
-    "Worker": "worker",
+    "Credentials": "tokens.token",
+    "Delivery": "worker.handlers.delivery",
+    "Reject": "worker.handlers.verdicts",
+    "Retry": "worker.handlers.verdicts",
+    "Worker": "worker.worker",
     "ApplicationConflict": "errors",
     "ApplicationNotFound": "errors",
     "BatchError": "errors",

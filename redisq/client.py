@@ -5,18 +5,22 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, SupportsIndex, TypeVar, Unpack
 
-from redisq import batches, dead_letters, doctor, listing, waiting
-from redisq.calls import Call
-from redisq.connection import Begun, Link
-from redisq.dead_letters import Selection
-from redisq.model import Definition, Finding, Message, Page, QueueStats
-from redisq.operations import Aside, Begin, Finish, Flow, Operations, Pause
+from redisq.link.sync import Begun, Link
+from redisq.model.audit import Finding
+from redisq.model.listing import Page
+from redisq.model.message import Message
+from redisq.model.queue import Definition, QueueStats
+from redisq.operations import dead_letters, deletion, doctor, listing, lookup, queueing, queues
+from redisq.operations.caller import Caller
+from redisq.operations.dead_letters import Selection
+from redisq.operations.flow import Aside, Begin, Finish, Flow, Pause
+from redisq.operations.options import Options
 from redisq.settings import Settings
-from redisq.tokens import Credentials
+from redisq.store.call import Call
+from redisq.tokens.token import Credentials
 
 T = TypeVar("T")
 
@@ -40,26 +44,20 @@ class RedisQ:
         credentials: Credentials | None = None,
     ) -> None:
         settings = Settings.merged(settings, url)
-        self._operations = Operations(settings, credentials)
+        self._caller = Caller(settings, credentials)
         self._link = Link(settings)
 
     @property
     def settings(self) -> Settings:
         """The settings in force."""
-        return self._operations.settings
+        return self._caller.settings
 
     def queue_message(
         self,
         queue: str,
         message: Any,
         token: str | None = None,
-        *,
-        id: str | uuid.UUID | None = None,
-        delay: float = 0.0,
-        at: datetime | None = None,
-        expires_in: float | None = None,
-        idempotency_key: str | None = None,
-        priority: int = 0,
+        **options: Unpack[Options],
     ) -> str:
         """Queue a message and return its id.
 
@@ -88,18 +86,7 @@ class RedisQ:
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `queue`.
             Unavailable: Redis could not be reached in time. Indeterminate: ... and the message may be queued.
         """
-        flow = self._operations.queue_message(
-            queue,
-            message,
-            token,
-            id=id,
-            delay=delay,
-            at=at,
-            expires_in=expires_in,
-            idempotency_key=idempotency_key,
-            priority=priority,
-        )
-        name, _ = self._run(flow)
+        name, _ = self._run(queueing.queue_message(self._caller, queue, message, token, options))
         return name
 
     def queue_messages(
@@ -119,7 +106,7 @@ class RedisQ:
             BatchError: some were refused; it holds all ids and the error of each. Calling again with `ids=` is safe.
             As queue_message, when the call as a whole is refused.
         """
-        return self._run(batches.queue_messages(self._operations, queue, messages, token, ids))
+        return self._run(queueing.queue_messages(self._caller, queue, messages, token, ids))
 
     def get_message(
         self, queue: str, id: str | uuid.UUID, token: str | None = None, *, wait: float | None = None
@@ -131,7 +118,7 @@ class RedisQ:
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `get`.
             InvalidQueueName, Unavailable.
         """
-        return self._run(waiting.get_message(self._operations, queue, id, token, wait))
+        return self._run(lookup.get_message(self._caller, queue, id, token, wait))
 
     def delete_message(self, queue: str, id: str | uuid.UUID, token: str | None = None) -> None:
         """Delete a message, whatever its status. A worker that is at it loses its lease; its handler is cancelled.
@@ -141,7 +128,7 @@ class RedisQ:
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `delete`.
             InvalidQueueName, Unavailable.
         """
-        self._run(self._operations.delete_message(queue, id, token))
+        self._run(deletion.delete_message(self._caller, queue, id, token))
 
     def get_messages(
         self, queue: str, ids: Iterable[str | uuid.UUID], token: str | None = None
@@ -150,19 +137,20 @@ class RedisQ:
 
         Raises:
             BatchError: some were damaged by another program; it holds the error of each.
+            InvalidArgument: there is no list of ids, or what is neither text nor a UUID among them.
             As get_message, when the call as a whole is refused.
         """
-        return self._run(batches.get_messages(self._operations, queue, ids, token))
+        return self._run(lookup.get_messages(self._caller, queue, ids, token))
 
     def delete_messages(self, queue: str, ids: Iterable[str | uuid.UUID], token: str | None = None) -> list[bool]:
         """Delete many messages in few round trips: the answer says of each whether it was there, in order.
 
         Raises:
             BatchError: some could not be deleted, or may not have been; it holds the error of each. Calling again is
-            safe; what was deleted is not there then.
+            safe; what was deleted is not there then. InvalidArgument: as get_messages.
             As delete_message, when the call as a whole is refused.
         """
-        return self._run(batches.delete_messages(self._operations, queue, ids, token))
+        return self._run(deletion.delete_messages(self._caller, queue, ids, token))
 
     def dead_letters(
         self,
@@ -185,7 +173,7 @@ class RedisQ:
             InvalidQueueName, Unavailable.
         """
         chosen = Selection(reason, min_age, max_age)
-        return self._run(dead_letters.find(self._operations, queue, token, chosen, limit))
+        return self._run(dead_letters.find(self._caller, queue, token, chosen, limit))
 
     def redrive(
         self,
@@ -205,12 +193,12 @@ class RedisQ:
 
         Raises:
             BatchError: some ids are those of no dead letters (MessageNotFound); the others are redriven.
-            InvalidArgument: a filter is not valid, or there are ids and filters.
+            InvalidArgument: a filter or an id is not valid, or there are ids and filters.
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `admin`.
             InvalidQueueName, Unavailable.
         """
         chosen = Selection(reason, min_age, max_age)
-        return self._run(dead_letters.redrive(self._operations, queue, ids, token, chosen))
+        return self._run(dead_letters.redrive(self._caller, queue, ids, token, chosen))
 
     def purge_dead(
         self,
@@ -232,7 +220,7 @@ class RedisQ:
             As redrive, for the rest.
         """
         chosen = Selection(reason, min_age, max_age)
-        return self._run(dead_letters.purge(self._operations, queue, ids, token, chosen))
+        return self._run(dead_letters.purge(self._caller, queue, ids, token, chosen))
 
     def list_messages(
         self, queue: str, which: str, token: str | None = None, *, cursor: str | None = None, limit: int = 100
@@ -247,7 +235,7 @@ class RedisQ:
             InvalidArgument: there is no such list, or `cursor` or `limit` is not valid.
             Forbidden, InvalidToken, MissingCredentials, Unavailable.
         """
-        return self._run(listing.find(self._operations, queue, which, token, cursor, limit))
+        return self._run(listing.find(self._caller, queue, which, token, cursor, limit))
 
     def stats(self, queue: str, token: str | None = None) -> QueueStats:
         """Count what a queue holds, and its running totals. A queue that was never used is empty.
@@ -256,7 +244,7 @@ class RedisQ:
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `stats`.
             InvalidQueueName, Unavailable.
         """
-        return self._run(self._operations.stats(queue, token))
+        return self._run(queues.stats(self._caller, queue, token))
 
     def queues(self, token: str | None = None) -> list[str]:
         """List the names of all queues, sorted.
@@ -265,7 +253,7 @@ class RedisQ:
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `stats` on every queue.
             Unavailable.
         """
-        return self._run(self._operations.queues(token))
+        return self._run(queues.names(self._caller, token))
 
     def define(self, queue: str, token: str | None = None, **changes: Any) -> Definition:
         """Change settings of a queue for all services at once and return its whole definition; see `Definition`.
@@ -279,7 +267,7 @@ class RedisQ:
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `admin`.
             InvalidQueueName, QueueFull, Unavailable.
         """
-        return self._run(self._operations.define(queue, token, changes))
+        return self._run(queues.define(self._caller, queue, token, changes))
 
     def purge(self, queue: str, token: str | None = None) -> int:
         """Remove all waiting messages, ready and scheduled; return how many. Their ids are remembered as if deleted.
@@ -290,7 +278,7 @@ class RedisQ:
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `admin`.
             InvalidQueueName, Unavailable.
         """
-        return self._run(self._operations.purge(queue, token))
+        return self._run(queues.purge(self._caller, queue, token))
 
     def drop(self, queue: str, token: str | None = None) -> None:
         """Remove a queue at once with all its messages, results, ids, totals and its definition.
@@ -301,7 +289,7 @@ class RedisQ:
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `admin`.
             InvalidQueueName, Unavailable.
         """
-        self._run(self._operations.drop(queue, token))
+        self._run(queues.drop(self._caller, queue, token))
 
     def sweep(self, queue: str, token: str | None = None) -> int:
         """Forget finished messages and other leftovers whose time has passed, at once; return how many went.
@@ -312,7 +300,7 @@ class RedisQ:
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `admin`.
             InvalidQueueName, Unavailable.
         """
-        return self._run(self._operations.sweep(queue, token))
+        return self._run(queues.sweep(self._caller, queue, token))
 
     def doctor(self, queue: str, token: str | None = None, *, fix: bool = False) -> list[Finding]:
         """Audit a queue, and give what is wrong or needs attention, errors first; an empty list for a sound one.
@@ -325,7 +313,7 @@ class RedisQ:
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `admin`.
             InvalidQueueName, Unavailable.
         """
-        return self._run(doctor.examine(self._operations, queue, token, fix=fix))
+        return self._run(doctor.examine(self._caller, queue, token, fix=fix))
 
     def doctor_server(self, token: str | None = None, *, scan: bool = False, fix: bool = False) -> list[Finding]:
         """Audit the server: its version, memory, durability and clock; with `scan` all its keys, for lost queues.
@@ -337,7 +325,7 @@ class RedisQ:
             MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `admin` on every queue.
             Unavailable.
         """
-        return self._run(doctor.examine_server(self._operations, token, scan=scan, fix=fix))
+        return self._run(doctor.examine_server(self._caller, token, scan=scan, fix=fix))
 
     def close(self) -> None:
         """Close idle connections. The client can be used again."""
@@ -350,6 +338,9 @@ class RedisQ:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("A client belongs to its process: pass on its settings, and make one in each process")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(namespace={self.settings.namespace!r})"
@@ -387,6 +378,6 @@ class RedisQ:
         return call
 
 
-def run(mq: RedisQ, make: Callable[[Operations], Flow[T]]) -> T:
-    """Run an operation that is no method of the client: `make` takes its operations and gives the flow."""
-    return mq._run(make(mq._operations))
+def run(mq: RedisQ, make: Callable[[Caller], Flow[T]]) -> T:
+    """Run an operation that is no method of the client: `make` takes its caller and gives the flow."""
+    return mq._run(make(mq._caller))

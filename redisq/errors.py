@@ -251,6 +251,7 @@ class Unavailable(RedisQError):
     """Redis cannot serve this call now. Nothing is known to have changed; calling again is safe."""
 
     code = "unavailable"
+    _login: bool = False  # the server refused the user name or password
 
 
 class Indeterminate(Unavailable):

@@ -11,10 +11,10 @@ import importlib
 from contextlib import suppress
 
 import redisq
-from redisq import scripts
+from redisq.store import scripts
 
 #: What is imported for a rare case, or where it is installed.
-RARE = ("difflib", "ipaddress", "jsonschema_rs", "redisq.addresses", "redisq.extras")
+RARE = ("difflib", "ipaddress", "jsonschema_rs", "redisq.tokens.networks", "redisq.runtime.extras")
 
 
 def read_all() -> None:

@@ -5,7 +5,6 @@ Times are in seconds. A queue's own definition wins over the defaults here.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Collection
@@ -23,14 +22,15 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from redisq.applications import MasterKeys
-from redisq.bounds import DEFINITION_BOUNDS
 from redisq.errors import InvalidCredentials, InvalidSettings
-from redisq.keys import check_namespace
-from redisq.tokens import MAX_TTL, Credentials
-from redisq.urls import Url, shown
+from redisq.model.bounds import DEFINITION_BOUNDS
+from redisq.runtime import logs
+from redisq.store.keys import check_namespace
+from redisq.tokens.applications import MasterKeys
+from redisq.tokens.token import MAX_TTL, Credentials
+from redisq.urls import Url, check, shown
 
-log = logging.getLogger("redisq.settings")
+log = logs.logger("redisq.settings")
 
 #: What others read, and so is no slip: the gateway, a private server, tests, the examples of clients over HTTP.
 _OTHERS = re.compile(r"REDISQ_(HTTP_|TEST_).*|REDISQ_(EMBEDDED_SERVER|FAILPOINTS|GATEWAY|QUEUE|TOKEN)")
@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     max_attempts: int = _default(5, "max_attempts")
     """a message whose handler failed this often is dead"""
     max_lost: int = _default(5, "max_lost")
-    """a message that took its worker down, or let its lease lapse, this often is dead; see `redisq.worker.suspects`"""
+    """a message that took its worker down, or let its lease lapse, this often is dead; see `redisq.claims.suspects`"""
     backoff_base: float = _default(1, "backoff_base")
     """longest wait after the first failure; doubles with each (full jitter: the wait is random between 0 and that)"""
     backoff_cap: float = _default(300, "backoff_cap")
@@ -123,6 +123,7 @@ class Settings(BaseSettings):
         if problems:
             raise InvalidSettings(problems)  # out here, where no context holds what was given
         warn_of_unknown("REDISQ_", type(self).model_fields)
+        check(self.url)
         check_namespace(self.namespace)
         self.credentials()
         self.master_keys()
@@ -146,7 +147,7 @@ class Settings(BaseSettings):
         """Give `settings`, or those of the environment, with `url` in place of theirs when there is one.
 
         Raises:
-            InvalidSettings: they are none, or not valid.
+            InvalidSettings: they are missing, or not valid.
         """
         if url is not None and not isinstance(url, str):
             raise InvalidSettings("url= takes text: redis://host:port/db")
@@ -154,20 +155,23 @@ class Settings(BaseSettings):
             return cls() if url is None else cls(url=url)
         if not isinstance(settings, cls):
             raise InvalidSettings("settings= takes redisq.Settings")
+        if url is not None:
+            check(url)
         return settings if url is None else settings.model_copy(update={"url": Url(url)})
 
     @classmethod
     def of_registry(cls, url: str | None) -> Self | None:
-        """Give the environment's settings for the registry of applications, whoever this process is.
+        """Return the environment's settings for the registry of applications, whoever this process is.
 
         None without a master key: then nothing else of the environment has been looked at.
         """
         if _MasterKeySetting().master_key is None:
             return None
-        return cls.merged(cls(app_id=None, app_secret=None), url)
+        instead = {} if url is None else {"url": url}  # of the environment's, which may not be one
+        return cls(app_id=None, app_secret=None, **instead)
 
     def credentials(self) -> Credentials | None:
-        """Give the application's credentials, None when neither half is set.
+        """Return the application's credentials, None when neither half is set.
 
         Raises:
             InvalidCredentials: one half is missing, or the secret is not one that redisq made.
@@ -182,7 +186,7 @@ class Settings(BaseSettings):
         return Credentials.parse(self.app_id, self.app_secret.get_secret_value())
 
     def master_keys(self) -> MasterKeys | None:
-        """Give the master keys, None when there is none.
+        """Return the master keys, None when there is none.
 
         Raises:
             InvalidCredentials: one is not one that redisq made.
@@ -196,7 +200,7 @@ class Settings(BaseSettings):
 
 
 def problems_of(error: ValidationError, prefix: str) -> str:
-    """Say what is wrong with which environment variables, and quote no value."""
+    """Return what is wrong with which environment variables, and quote no value."""
     return "; ".join(
         f"{prefix}{'_'.join(str(part) for part in problem['loc']).upper()}: "
         + problem["msg"].removeprefix("Value error, ")

@@ -28,6 +28,7 @@ _PORT = re.compile(r"[0-9]{1,5}")
 _DATABASE = re.compile(r"/?|/[0-9]{1,9}/?")
 _NO_CODE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SECRETS = re.compile(r"([?&](?:ssl_)?password=)[^&]*")
+_LONGEST_LABEL, _LONGEST_NAME = 63, 253  # bytes: of a host's name, RFC 1035
 _LONGEST_PATH = 107  # bytes: Linux' limit for the path of a socket
 
 _WORD = "true|false|yes|no|1|0"
@@ -115,6 +116,7 @@ def check(url: str) -> None:
     if scheme == "embedded":
         if (rest and not rest.startswith("/")) or "?" in rest or "#" in rest:
             raise InvalidSettings("The URL of an embedded server is embedded:// or embedded:///path/of/directory")
+        _check_directory(unquote(rest))
         return
     rest, hash, _ = rest.partition("#")
     before, _, query = rest.partition("?")
@@ -137,6 +139,15 @@ def check(url: str) -> None:
                 f"{_ENCODE}"
             )
     _check_options(scheme, query, path.strip("/") if scheme != "unix" else "")
+
+
+def _check_directory(path: str) -> None:
+    try:
+        is_name = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:  # half a character
+        is_name = False
+    if not is_name:
+        raise InvalidSettings("REDISQ_URL names a directory with a character that no name of a file has.")
 
 
 def _check_login(login: str) -> None:
@@ -175,8 +186,24 @@ def _check_host(authority: str, host: str) -> None:
         raise InvalidSettings("REDISQ_URL names no host: redis://:PASSWORD@host:6379/0.")
     if not (_is_ipv6(name) if bracketed else _HOST.fullmatch(name)):
         raise InvalidSettings(f"REDISQ_URL has a host that cannot be one. It takes one server. {_ENCODE}")
+    if not (bracketed or _can_be_looked_up(name)):
+        raise InvalidSettings(
+            f"REDISQ_URL has a name that no host has: a part between dots has 1 to {_LONGEST_LABEL} characters, all "
+            f"have {_LONGEST_NAME}."
+        )
     if port and not (_PORT.fullmatch(port) and 1 <= int(port) <= 65_535):
         raise InvalidSettings(f"REDISQ_URL has a port that is no number from 1 to 65535. {_ENCODE}")
+
+
+def _can_be_looked_up(name: str) -> bool:
+    """Return whether a host's name can be sent to a name server at all; else Python raises UnicodeError at each try."""
+    if not name.isascii():
+        try:
+            name = name.encode("idna").decode()
+        except UnicodeError:
+            return False
+    name = name.removesuffix(".")
+    return len(name) <= _LONGEST_NAME and all(1 <= len(part) <= _LONGEST_LABEL for part in name.split("."))
 
 
 def _is_ipv6(text: str) -> bool:

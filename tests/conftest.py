@@ -23,8 +23,8 @@ import pytest
 import redis
 
 from redisq import AsyncRedisQ, Credentials, RedisQ, Settings, embedded
-from redisq.connection import Link
-from redisq.keys import PartitionKeys, partition_keys
+from redisq.link.sync import Link
+from redisq.store.keys import PartitionKeys, partition_keys
 from tests import selection
 
 #: No time is asserted anywhere: this machine may be busy. Nor is a database of examples left behind.

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from redisq import scripts
+from redisq.store import scripts
 
 
 def until(condition: Callable[[], object], patience: float = 20.0) -> None:

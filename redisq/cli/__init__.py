@@ -1,4 +1,8 @@
-"""The command line. Its libraries come with the extra `cli`; without them `main` says so."""
+"""The command line. Its libraries come with the extra `cli`; without them `main` says so.
+
+Imports: async_client, body, client, embedded, errors, gateway, guide, link, model, operations, runtime, settings,
+store, tokens, worker.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ def main() -> int:
     """
     with streams.guarded():
         if not (importlib.util.find_spec("typer") and importlib.util.find_spec("rich")):
-            from redisq import extras
+            from redisq.runtime import extras
 
             output.complain(f"the command line needs packages that are not here: {extras.install('cli')}")
             return 1

@@ -10,26 +10,24 @@ from typing import Annotated
 import typer
 
 from redisq import __version__
-from redisq.cli import (
+from redisq.cli import completion, logs, output, streams
+from redisq.cli.bench import command as bench
+from redisq.cli.commands import (
     applications,
-    bench,
-    completion,
     dead,
     definitions,
-    demo,
-    dev,
     doctor,
-    logs,
+    guide,
     messages,
-    output,
     queues,
     serve,
     stats,
-    streams,
     tokens,
     trace,
     work,
 )
+from redisq.cli.demo import command as demo
+from redisq.cli.dev import command as dev
 from redisq.errors import RedisQError
 
 _EPILOG = (
@@ -57,6 +55,7 @@ app.command("stats")(stats.stats)
 app.command("sweep")(queues.sweep)
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
+app.command("guide")(guide.guide)
 queues.app.command("show")(definitions.show)
 queues.app.command("define")(definitions.define)
 app.add_typer(queues.app, name="queues")

@@ -25,7 +25,7 @@ completion.completion_init()  # type: ignore[attr-defined]  # as Typer does for 
 
 
 def queue_names(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Give the names of queues that begin so. Without an answer there are none; whatever is wrong, nothing is said."""
+    """Return the names of queues that begin so. Without an answer there are none; nothing is said."""
     found: list[str] = []
     url, token = ctx.params.get("url"), ctx.params.get("token")
     look = threading.Thread(target=_look, args=(url, token, found), daemon=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from redisq.jsonlines import unmarked
+from redisq.body.jsonlines import unmarked
 
 
 class Unreadable(ValueError):

@@ -11,7 +11,7 @@ import typer
 
 from redisq.cli.output import printable
 
-#: Fields of a record, when it has them: see redisq.worker.records and redisq.gateway.edge.
+#: Fields of a record, when it has them: see redisq.claims.identity and redisq.gateway.middleware.
 _FIELDS = ("worker", "queue", "message_id", "attempt", "request_id", "application")
 
 Format: TypeAlias = Literal["text", "json"]
@@ -75,5 +75,5 @@ def log_to_stderr(
 
 
 def warn_of_servers(wanted: bool) -> None:
-    """Let be logged, or not, that a Redis may lose messages: see `redisq.server`."""
+    """Let be logged, or not, that a Redis may lose messages: see `redisq.link.server`."""
     logging.getLogger("redisq.server").setLevel(logging.NOTSET if wanted else logging.ERROR)

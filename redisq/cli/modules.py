@@ -31,7 +31,7 @@ _SPELLING = " Is it spelled so there?"
 
 
 def command(*arguments: str) -> list[str]:
-    """Give the command that runs redisq in a process that finds the modules which this one finds.
+    """Return the command that runs redisq in a process that finds the modules which this one finds.
 
     Without -P Python would put the current folder first, ahead of the standard library.
     """
@@ -50,7 +50,7 @@ def _is_found_again() -> bool:
 
 
 def current_folder() -> str:
-    """Give the current folder.
+    """Return the current folder.
 
     Raises:
         CommandError: it was removed.
@@ -108,7 +108,7 @@ def _described(module: ModuleType) -> str:
 
 
 def _place_of(name: str) -> str:
-    """Say where a module that was imported is."""
+    """Return where a module that was imported is."""
     module = sys.modules[name]
     file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
     return file or "Python itself"

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+from redisq.errors import InvalidArgument, InvalidMessage, MessageConflict, MissingCredentials
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 NO_TERMINAL = 1_000_000  # columns: what goes into a pipe is neither wrapped nor cut
+
+
+#: Errors of what a caller gave, and the arguments of Python that have an option of the same name.
+_OF_ARGUMENTS = (InvalidArgument, InvalidMessage, MessageConflict, MissingCredentials)
+_ARGUMENTS = re.compile(
+    r"(?<![\w.$])(?:idempotency_key\b=?|(?:id|delay|at|expires_in|priority|wait|token|reason|min_age|max_age|limit)=(?!\w))"
+)
 
 
 class CommandError(Exception):
@@ -63,12 +73,17 @@ def show(as_json: bool, value: Any, line: str, done: str = "") -> None:
 
 
 def complain(error: Exception | str) -> None:
-    """Print an error as one line on stderr."""
-    print(f"redisq: {one_line(str(error))}", file=sys.stderr)
+    """Print an error as one line on stderr. Arguments that it names are spelled as the options that set them."""
+    text = _ARGUMENTS.sub(_option, str(error)) if isinstance(error, _OF_ARGUMENTS) else str(error)
+    print(f"redisq: {one_line(text)}", file=sys.stderr)
+
+
+def _option(found: re.Match[str]) -> str:
+    return f"--{found[0].removesuffix('=').replace('_', '-')}"
 
 
 def console() -> Console:
-    """Give a console for stdout. It shows text as it is: nothing that came from a message is taken for markup."""
+    """Return a console for stdout. It shows text as it is: nothing that came from a message is taken for markup."""
     from rich.console import Console
 
     # Both, or rich takes a dumb terminal's 80 columns where FORCE_COLOR makes it believe in one.

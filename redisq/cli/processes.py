@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 import socket
 import time
 from asyncio.subprocess import Process
 from collections.abc import Sequence
 
-from redisq import loops, process
 from redisq.cli.output import CommandError
-from redisq.worker.policy import restart_after
+from redisq.runtime import logs, loops, process
 
-log = logging.getLogger("redisq.processes")
+log = logs.logger("redisq.processes")
 
 _LONGEST_REPORT = 10_000  # bytes
+_FIRST_RESTART, _LONGEST_RESTART = 0.5, 30.0  # seconds
+_STABLE = 10.0  # seconds after which a process counts as healthy
+
+
+def restart_after(crashes: int, lived: float) -> float:
+    """Return how long to wait before a process is started again; `crashes` in a row, the last lived `lived` seconds."""
+    if lived >= _STABLE:
+        return 0.0
+    return float(min(_LONGEST_RESTART, _FIRST_RESTART * 2 ** min(crashes, 10)))
 
 
 class Processes:
@@ -112,7 +119,7 @@ def _terminate(child: Process) -> None:
 
 
 def _exit_code(code: int) -> int:
-    """Give an exit code as a shell does: 128 + the signal that killed the process."""
+    """Return an exit code as a shell does: 128 + the signal that killed the process."""
     return 128 - code if code < 0 else code
 
 

@@ -15,9 +15,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
-from redisq import process
 from redisq.cli import output
 from redisq.cli.output import CommandError, OutputLost, ReaderGone
+from redisq.runtime import process
 
 
 @contextlib.contextmanager
@@ -72,21 +72,24 @@ def read_stdin(most: int = -1) -> bytes:
     """Read standard input to its end, or so many bytes at most.
 
     Raises:
-        CommandError: it cannot be read.
+        CommandError: it cannot be read, or there is nothing in it.
     """
     try:
-        return stdin().read(most)
+        found = stdin().read(most)
     except OSError as error:
         raise CommandError(unreadable(error)) from None
+    if not found.strip():
+        raise CommandError("Standard input is empty, and was to be read.")
+    return found
 
 
 def unreadable(error: OSError, name: str = "Standard input") -> str:
-    """Say in a sentence why something cannot be read."""
+    """Return in a sentence why something cannot be read."""
     return f"{name} cannot be read: {error.strerror or type(error).__name__}."
 
 
 def can_ask() -> bool:
-    """Tell whether somebody at a terminal can be asked."""
+    """Return whether somebody at a terminal can be asked."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 

@@ -21,7 +21,7 @@ def show(table: Table) -> None:
 
 
 def fitted(table: Table, console: Console) -> Table | str:
-    """Give a table, or where the console is too narrow for its columns, what it holds in words.
+    """Return a table, or where the console is too narrow for its columns, what it holds in words.
 
     A column with a `min_width` gives way down to that, the others need all of theirs. A pipe is never too narrow.
     """
@@ -31,7 +31,7 @@ def fitted(table: Table, console: Console) -> Table | str:
 
 
 def needed(table: Table, console: Console) -> int:
-    """Give the columns of the terminal that a table needs at least."""
+    """Return the columns of the terminal that a table needs at least."""
     widest = console.measure(table, options=console.options.update(width=output.NO_TERMINAL)).maximum
     spare = (_width(column) - column.min_width for column in table.columns if column.min_width is not None)
     return widest - sum(max(0, columns) for columns in spare)

@@ -19,14 +19,14 @@ def networks(text: str) -> tuple[Network, ...]:
     """Read networks or single addresses, with commas between.
 
     Raises:
-        ValueError: one is none, or has bits set beyond its prefix.
+        ValueError: one is invalid, or has bits set beyond its prefix.
     """
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 @lru_cache(maxsize=4096)
 def parse(text: str) -> Address | None:
-    """Read an address, None when it is none; one of IPv4 in the clothes of IPv6 is one of IPv4."""
+    """Read an address, None when it is invalid; one of IPv4 in the clothes of IPv6 is one of IPv4."""
     if not _WRITTEN.fullmatch(text):
         return None
     try:
@@ -37,13 +37,13 @@ def parse(text: str) -> Address | None:
 
 
 def plain(text: str) -> str:
-    """Give the one way to write an address; what is none, as a path of a socket, stays as it is."""
+    """Return the one way to write an address; anything else, as a path of a socket, stays as it is."""
     return str(parse(text) or text)
 
 
 @lru_cache(maxsize=4096)
 def neighbourhood(text: str) -> str:
-    """Give what counts as one client: an IPv4 address, or the /64 of an IPv6 one, as one customer has a whole one."""
+    """Return what counts as one client: an IPv4 address, or the /64 of an IPv6 one, as one customer has a whole one."""
     address = parse(text)
     if isinstance(address, IPv6Address):
         return str(IPv6Network((int(address) >> 64 << 64, 64)))
@@ -51,12 +51,12 @@ def neighbourhood(text: str) -> str:
 
 
 def trusted(address: Address | None, proxies: Sequence[Network]) -> bool:
-    """Say whether what this address says of others is to be believed."""
+    """Return whether what this address says of others is to be believed."""
     return address is not None and any(address in network for network in proxies)
 
 
 def client_of(peer: str, forwarded: Sequence[bytes], proxies: Sequence[Network]) -> str:
-    """Give the client's address: the rightmost one that no trusted proxy has, from X-Forwarded-For of trusted peers.
+    """Return the client's address: the rightmost one that no trusted proxy has, from X-Forwarded-For of trusted peers.
 
     What stands further left was written by whoever it was, and counts for nothing. A hop that is no address is not
     believed: then it is the proxy that reported it.

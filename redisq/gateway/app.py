@@ -20,15 +20,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redisq import preload
 from redisq.errors import RedisQError
-from redisq.gateway import claims, closed, document, health, messages, page, queues, token
+from redisq.gateway import document, page
+from redisq.gateway.access import closed
+from redisq.gateway.access.guard import Guard
+from redisq.gateway.access.origins import LocalOnly
 from redisq.gateway.context import Context
-from redisq.gateway.document.pages import read_all as read_document
-from redisq.gateway.door import Door
-from redisq.gateway.edge import Edge
-from redisq.gateway.errors import HttpError, answer, unrouted
-from redisq.gateway.home import Home
-from redisq.gateway.limits import TooManyRequests
 from redisq.gateway.metrics import Meters
+from redisq.gateway.middleware import Outermost
+from redisq.gateway.requests.errors import HttpError, TooManyRequests, answer, unrouted
+from redisq.gateway.routes import claims, health, messages, queues, token
 
 _READABLE = ["Location", "Preference-Applied", "Retry-After", "X-Request-Id"]  # by scripts of other origins
 
@@ -115,11 +115,11 @@ class _Application(Starlette):
 
 def create_app(context: Context) -> Starlette:
     """Make the application; `app.state.context` is what it was made with."""
-    door, meters, root = Door(context), Meters(), context.options.root_path
+    guard, meters, root = Guard(context), Meters(), context.options.root_path
     app = _Application(
-        routes=_routes(context, door, meters),
+        routes=_routes(context, guard, meters),
         middleware=[
-            Middleware(Edge, meters=meters, root_path=root),
+            Middleware(Outermost, meters=meters, root_path=root),
             *_cors(context.options.cors_origins),
             *_home(context),
         ],
@@ -130,16 +130,16 @@ def create_app(context: Context) -> Starlette:
     return app
 
 
-def _routes(context: Context, door: Door, meters: Meters) -> list[BaseRoute]:
+def _routes(context: Context, guard: Guard, meters: Meters) -> list[BaseRoute]:
     """Put the routes together, those that are asked for most at first."""
     found: list[BaseRoute] = [
-        *messages.routes(context, door),
-        *claims.routes(context, door),
-        *queues.routes(context, door),
-        *token.routes(context, door),
-        *health.routes(context, door, meters),
+        *messages.routes(context, guard),
+        *claims.routes(context, guard),
+        *queues.routes(context, guard),
+        *token.routes(context, guard),
+        *health.routes(context, guard, meters),
         *document.routes(context.options.root_path),
-        *page.routes(context, door),
+        *page.routes(context, guard),
     ]
     for route in found:
         if isinstance(route, Route) and inspect.iscoroutinefunction(route.endpoint):
@@ -163,7 +163,9 @@ def _cors(origins: tuple[str, ...]) -> list[Middleware]:
 
 def _home(context: Context) -> list[Middleware]:
     options = context.options
-    return [Middleware(Home, origins=options.cors_origins, names=options.hosts)] * (context.settings.auth == "none")
+    return [Middleware(LocalOnly, origins=options.cors_origins, names=options.hosts)] * (
+        context.settings.auth == "none"
+    )
 
 
 @contextlib.asynccontextmanager
@@ -171,7 +173,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     """Start what knows the applications, and end it and the client's connections with the server."""
     context: Context = app.state.context
     preload.read_all()
-    read_document(context.options.root_path)
+    document.read_all(context.options.root_path)
     for read in context.readings:
         read()
     start, stop = (getattr(context.verifier, name, None) for name in ("start", "stop"))

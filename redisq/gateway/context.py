@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from redisq.aclient import AsyncRedisQ, acting_for
-from redisq.applications import Application
+from redisq.async_client import AsyncRedisQ, acting_for
 from redisq.gateway.settings import GatewaySettings
-from redisq.gateway.stopping import Stopping
-from redisq.gateway.waits import Waits
+from redisq.gateway.shutdown import Stopping
+from redisq.gateway.work.waits import Waits
 from redisq.settings import Settings
-from redisq.tokens import Grant
+from redisq.tokens.applications import Application
+from redisq.tokens.token import Grant
 
 _MOST = 10_000  # clients; each is small
 
@@ -21,7 +21,7 @@ class Verifier(Protocol):
     """What knows the applications, and so can tell a genuine token."""
 
     def verify(self, token: str, now: float) -> Grant:
-        """Give what a token allows, capped by what its application may do.
+        """Return what a token allows, capped by what its application may do.
 
         Raises:
             TokenExpired, InvalidToken: it is not good, or not any more; `reason` says why.
@@ -29,7 +29,7 @@ class Verifier(Protocol):
         """
 
     def authenticate(self, app_id: str, secret: str, now: float) -> Application:
-        """Give the application that a secret belongs to.
+        """Return the application that a secret belongs to.
 
         Raises:
             InvalidCredentials: they do not belong together, or it is disabled.
@@ -37,7 +37,7 @@ class Verifier(Protocol):
         """
 
     def snapshot(self) -> object:
-        """Give what is known now.
+        """Return what is known now.
 
         Raises:
             Unavailable: as above.
@@ -62,7 +62,7 @@ class Context:
     _clients: dict[str, AsyncRedisQ] = field(default_factory=dict, repr=False)
 
     def acting_for(self, application: str) -> AsyncRedisQ:
-        """Give a client that acts in the name of an application whose grant has been checked."""
+        """Return a client that acts in the name of an application whose grant has been checked."""
         found = self._clients.get(application)
         if found is None:
             if len(self._clients) >= _MOST:

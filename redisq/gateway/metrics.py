@@ -12,8 +12,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 from starlette.types import Scope
 
-from redisq.applications import Registry
-from redisq.model import QueueStats
+from redisq.model.queue import QueueStats
+from redisq.tokens.applications import Registry
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -64,7 +64,7 @@ class Meters(Collector):
         tally.seconds += seconds
 
     def collect(self) -> Iterable[Metric]:
-        """Give the numbers as they are."""
+        """Return the numbers as they are."""
         requests = CounterMetricFamily(
             "redisq_http_requests", "Requests by route and status.", labels=["method", "route", "status"]
         )
@@ -107,6 +107,7 @@ class _Applications(Collector):
             ("unverified", known.unverified),
             ("replayed", known.replayed),
             ("strayed", known.strayed),
+            ("overtaken", known.overtaken),
         ):
             found.add_metric([state], len(records))
         yield found

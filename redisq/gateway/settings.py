@@ -11,9 +11,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from redisq.errors import InvalidSettings
 from redisq.gateway.addresses import Network, networks
-from redisq.gateway.hosts import names
-from redisq.scopes import is_pattern
+from redisq.gateway.requests.hosts import names
 from redisq.settings import problems_of, warn_of_unknown
+from redisq.tokens.scopes import is_pattern
 
 
 def _networks(value: Any) -> Any:

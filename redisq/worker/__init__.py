@@ -1,7 +1,10 @@
-"""Workers: one process that claims messages, runs handlers and keeps leases."""
+"""Workers: one process that claims messages, runs handlers and keeps leases.
 
-from redisq.worker.delivery import Delivery
-from redisq.worker.verdicts import Reject, Retry
+Imports: async_client, body, claims, errors, link, model, operations, preload, runtime, settings, store, tokens.
+"""
+
+from redisq.worker.handlers.delivery import Delivery
+from redisq.worker.handlers.verdicts import Reject, Retry
 from redisq.worker.worker import Worker
 
 __all__ = ["Delivery", "Reject", "Retry", "Worker"]

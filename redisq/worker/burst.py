@@ -22,9 +22,8 @@ class Burst:
 
     def __init__(self, members: Sequence[Member]) -> None:
         self._members = members
-        self._quiet: dict[
-            int, int
-        ] = {}  # members whose last claim found nothing, and what had changed when it was made
+        #: Members whose last claim found nothing, and what had changed when it was made.
+        self._quiet: dict[int, int] = {}
         self._changes = 0
         self.is_over = False
 

@@ -9,32 +9,29 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from redisq import calls, codec, failpoints, logs
-from redisq.calls import Limits
-from redisq.connection import AsyncLink
+from redisq import store
+from redisq.body import codec
+from redisq.claims.bell import Bell
+from redisq.claims.claimer import Claimer, Request, Taken
+from redisq.claims.identity import about
+from redisq.claims.policy import beat_after, block_for, claimable, pause_after, sweep_after
+from redisq.claims.suspects import Suspects
 from redisq.errors import InvalidMessage, RedisQError, Unavailable
-from redisq.keys import PartitionKeys, id_text
-from redisq.model import Claim, Claimed
-from redisq.worker.bell import Bell
+from redisq.link.aio import AsyncLink
+from redisq.model.delivery import Claim, Claimed
+from redisq.runtime import failpoints, logs
+from redisq.store.call import Limits, new_nonce
+from redisq.store.keys import PartitionKeys
 from redisq.worker.burst import Burst
-from redisq.worker.claiming import Claimer, Request, Taken
-from redisq.worker.delivery import Delivery
-from redisq.worker.error_text import error_of
+from redisq.worker.handlers.delivery import Delivery
+from redisq.worker.handlers.error_text import error_of
+from redisq.worker.handlers.held import Held
+from redisq.worker.handlers.runners import Handler, Runner, Surroundings, TaskRunner, ThreadRunner
+from redisq.worker.handlers.verdicts import Verdict
 from redisq.worker.heartbeat import Heartbeat, Leases
-from redisq.worker.liveness import Fetches
 from redisq.worker.outbox import Outbox
-from redisq.worker.policy import (
-    beat_after,
-    block_for,
-    claimable,
-    pause_after,
-    sweep_after,
-)
-from redisq.worker.records import about
-from redisq.worker.runners import Handler, Runner, Surroundings, TaskRunner, ThreadRunner
-from redisq.worker.suspects import Suspects
-from redisq.worker.turns import Turns
-from redisq.worker.verdicts import Verdict
+from redisq.worker.slots import Turns
+from redisq.worker.watchdog import Fetches
 
 log = logs.logger("redisq.worker")
 
@@ -79,12 +76,13 @@ class Consumer:
         self._runner: Runner = (TaskRunner if handler.is_async else ThreadRunner)(handler, self, surroundings)
         self._outbox = Outbox(link, keys, limits, worker, self._confirmed)
         self._bell = Bell(link, keys, self._about())
-        self._busy: set[Delivery] = set()  # handler has not returned
-        self._overrun: set[Delivery] = set()  # plain handlers past their timeout that still hold a thread
+        self._busy: set[Held] = set()  # handler has not returned
+        self._overrun: set[Held] = set()  # plain handlers past their timeout that still hold a thread
         self._room = asyncio.Event()  # a slot became free, or the worker stops
         self._stopped = asyncio.Event()
         self._seat = turns.seat(handler.priority, handler.concurrency, self._busy, self._room.set) if turns else None
         self._burst: Burst | None = None
+        self._failures = 0  # claims in a row without an answer
         self.fetches = Fetches()
         self._claimer = Claimer(keys, limits, claims)
         self._helpers = [asyncio.create_task(self._outbox.run()), asyncio.create_task(self._sweep())]
@@ -103,7 +101,7 @@ class Consumer:
 
     async def run(self, burst: Burst | None) -> None:
         """Claim and run until stopped, or until the burst is over."""
-        nonce, failures, asked = calls.new_nonce(), 0, 0
+        nonce, failures, asked = new_nonce(), 0, 0
         self._burst = burst
         self._claimer.start()
         while not (self._stopped.is_set() or (burst is not None and burst.is_over)):
@@ -121,7 +119,7 @@ class Consumer:
                 self.fetches.succeeded()
                 if failures:
                     self._claimer.hold()
-                failures, nonce = 0, calls.new_nonce()
+                failures, self._failures, nonce = 0, 0, new_nonce()
                 if self._seat is not None:
                     self._seat.claimed(len(claim.deliveries), claim.wait == 0)
                 if claim.wait == 0:
@@ -134,7 +132,7 @@ class Consumer:
             except Unavailable as error:
                 # The same nonce again: if the lost claim did happen, its deliveries are waiting for us. But no lapsed
                 # leases for a heartbeat: after an outage their holders are about to renew them.
-                failures += 1
+                failures = self._failures = failures + 1
                 if self._seat is not None:
                     self._seat.rest()
                 log.warning("queue %s: no claim: %s", self._keys.queue, error, extra=self._about())
@@ -219,25 +217,23 @@ class Consumer:
                 return
 
     def _begin(self, claimed: Claimed, deadline: datetime, beat_at: float, suspicion: int) -> None:
-        receipt = claimed.receipt
         error: InvalidMessage | None = None
         request: Any = None
         try:
             request, _ = codec.decode_request(claimed.body)
         except InvalidMessage as unreadable:
             error = unreadable
-        delivery = Delivery(id_text(receipt.id), self._keys.queue, request, receipt, deadline, self._heartbeat.wake)
-        delivery._beat_at = beat_at
-        delivery._suspicion = suspicion
-        self._leases.held.add(delivery)
+        held = Held(self._keys.queue, claimed.receipt, deadline, beat_at, self._heartbeat.wake)
+        held.suspicion = suspicion
+        self._leases.held.add(held)
         if error is not None:
-            delivery._settled = True
-            self._outbox.fail(delivery, error_of(error), cause="unreadable", final=True)
+            held.settled = True
+            self._outbox.fail(held, error_of(error), cause="unreadable", final=True)
         elif self._stopped.is_set():
-            self._release(delivery)
+            self._release(held)
         else:
-            self._busy.add(delivery)
-            self._runner.start(delivery)
+            self._busy.add(held)
+            self._runner.start(held, Delivery(request, held))
             failpoints.reach("worker.started")
 
     async def _sweep(self) -> None:
@@ -248,7 +244,7 @@ class Consumer:
             try:
                 more = True
                 while more:
-                    _, more, wait = await self._link.call(calls.sweep(self._keys, self._limits))
+                    _, more, wait = await self._link.call(store.deliveries.sweep(self._keys, self._limits))
             except RedisQError as error:
                 log.debug("queue %s: not swept: %s", self._keys.queue, error, extra=self._about())
             except Exception:  # a fault of ours may not stop the sweeping
@@ -256,43 +252,43 @@ class Consumer:
 
     # --- What runners report; see runners.Owner ---
 
-    def ended(self, delivery: Delivery, verdict: bytes | Verdict) -> None:
-        if delivery._settled:
+    def ended(self, held: Held, verdict: bytes | Verdict) -> None:
+        if held.settled:
             return
         if isinstance(verdict, bytes):
-            delivery._settled = True
-            self._outbox.complete(delivery, verdict)
+            held.settled = True
+            self._outbox.complete(held, verdict)
             return
         if verdict.cancelled and self._stopped.is_set():
-            self._release(delivery)
+            self._release(held)
             return
-        delivery._settled = True
-        self._warn(delivery, "%s", verdict.said)
+        held.settled = True
+        self._warn(held, "%s", verdict.said)
         if verdict.remark:
-            self._warn(delivery, "%s", verdict.remark)
+            self._warn(held, "%s", verdict.remark)
         if verdict.raised is not None:
-            where = (delivery.queue, delivery.id)
-            log.debug("queue %s message %s", *where, exc_info=verdict.raised, extra=self._about(delivery))
+            where = (held.queue, held.id)
+            log.debug("queue %s message %s", *where, exc_info=verdict.raised, extra=self._about(held))
         final = verdict.cause == "rejected"
-        self._outbox.fail(delivery, verdict.error, cause=verdict.cause, final=final, delay=verdict.delay)
+        self._outbox.fail(held, verdict.error, cause=verdict.cause, final=final, delay=verdict.delay)
 
-    def overran(self, delivery: Delivery, *, holds_thread: bool) -> None:
-        if delivery._settled:
+    def overran(self, held: Held, *, holds_thread: bool) -> None:
+        if held.settled:
             return
-        delivery._settled = delivery.cancelled = True
+        held.settled = held.cancelled = True
         text = f"The handler did not return within its timeout of {self._handler.timeout:g} s."
-        self._warn(delivery, "%s", text)
-        self._outbox.fail(delivery, {"type": "TimeoutError", "message": text})
+        self._warn(held, "%s", text)
+        self._outbox.fail(held, {"type": "TimeoutError", "message": text})
         if holds_thread:
-            self._overrun.add(delivery)
+            self._overrun.add(held)
             self._on_stuck()
 
-    def returned(self, delivery: Delivery) -> None:
+    def returned(self, held: Held) -> None:
         failpoints.reach("worker.finished")
-        if not delivery._settled:  # a fault of ours: nobody may renew the lease of what nobody works on
-            self._lost(delivery)
-        self._busy.discard(delivery)
-        self._overrun.discard(delivery)
+        if not held.settled:  # a fault of ours: nobody may renew the lease of what nobody works on
+            self._lost(held)
+        self._busy.discard(held)
+        self._overrun.discard(held)
         self._room.set()
         if self._seat is not None:
             self._seat.returned()
@@ -306,40 +302,42 @@ class Consumer:
 
     # --- What else settles a delivery ---
 
-    def _lost(self, delivery: Delivery) -> None:
-        if not delivery._settled:
-            delivery._settled = True
-            self._warn(delivery, "lease lost")
-            self._let_go(delivery)
-            self._cancel(delivery)
+    def _lost(self, held: Held) -> None:
+        if not held.settled:
+            held.settled = True
+            self._warn(held, "lease lost")
+            self._let_go(held)
+            self._cancel(held)
 
-    def _let_go(self, delivery: Delivery) -> None:
-        self._leases.held.discard(delivery)
-        self._suspects.release(delivery._suspicion)
-        delivery._suspicion = 0
+    def _let_go(self, held: Held) -> None:
+        self._leases.held.discard(held)
+        self._suspects.release(held.suspicion)
+        held.suspicion = 0
 
-    def _cancel(self, delivery: Delivery) -> None:
-        delivery.cancelled = True
-        self._runner.cancel(delivery)
+    def _cancel(self, held: Held) -> None:
+        held.cancelled = True
+        self._runner.cancel(held)
 
-    def _release(self, delivery: Delivery) -> None:
-        delivery._settled = True
-        self._outbox.release(delivery)
+    def _release(self, held: Held) -> None:
+        held.settled = True
+        self._outbox.release(held)
 
-    def _confirmed(self, delivery: Delivery, refusal: RedisQError | None) -> None:
-        self._let_go(delivery)
+    def _confirmed(self, held: Held, refusal: RedisQError | None) -> None:
+        self._let_go(held)
         self._room.set()
         if refusal is not None:
-            self._warn(delivery, "outcome refused: %s", refusal)
+            self._warn(held, "outcome refused: %s", refusal)
         if self._burst is not None and self.is_idle:
             self._burst.changed()
 
-    def _warn(self, delivery: Delivery, text: str, *args: object) -> None:
-        where = (delivery.queue, delivery.id, delivery.attempt)
-        log.warning(f"queue %s message %s attempt %d: {text}", *where, *args, extra=self._about(delivery))
+    def _warn(self, held: Held, text: str, *args: object) -> None:
+        where = (held.queue, held.id, held.attempt)
+        log.warning(f"queue %s message %s attempt %d: {text}", *where, *args, extra=self._about(held))
 
-    def _about(self, delivery: Delivery | None = None) -> dict[str, object]:
-        return about(self._worker, self._keys.queue, delivery)
+    def _about(self, held: Held | None = None) -> dict[str, object]:
+        if held is None:
+            return about(self._worker, self._keys.queue)
+        return about(self._worker, self._keys.queue, held.id, held.attempt)
 
     # --- Stopping ---
 
@@ -349,10 +347,10 @@ class Consumer:
         self.fetches.not_wanted()
         self._room.set()
         self._bell.hush()
-        for delivery in self._runner.unstarted():
-            self._busy.discard(delivery)
-            if not delivery._settled:
-                self._release(delivery)
+        for held in self._runner.unstarted():
+            self._busy.discard(held)
+            if not held.settled:
+                self._release(held)
 
     async def idle(self) -> None:
         """Wait until no handler runs that may still bring an outcome."""
@@ -362,19 +360,26 @@ class Consumer:
 
     def cancel_all(self) -> None:
         """Cancel the handlers that still run; one that ends now is handed back, or brings its outcome yet."""
-        for delivery in list(self._busy):
-            self._cancel(delivery)
+        for held in list(self._busy):
+            self._cancel(held)
 
     def hand_back(self) -> None:
         """Hand back what still runs: plain handlers, and async ones that will not be cancelled."""
-        for delivery in list(self._busy):
-            if not delivery._settled:
-                self._release(delivery)
+        for held in list(self._busy):
+            if not held.settled:
+                self._release(held)
+
+    @property
+    def unsent(self) -> int:
+        """How many outcomes wait for Redis."""
+        return len(self._outbox)
 
     async def leave(self) -> None:
-        """Send what is left, and be forgotten by Redis."""
+        """Send what is left, and be forgotten by Redis; with nothing to send, do not wait for one that is away."""
+        if self._failures and not self._outbox:
+            return
         await self._outbox.drained()
-        await self._link.call(calls.leave(self._keys, self._limits, self._worker))
+        await self._link.call(store.deliveries.leave(self._keys, self._limits, self._worker))
 
     async def close(self) -> None:
         """End threads and tasks, close connections."""

@@ -11,15 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from redisq import calls, logs
-from redisq.calls import BATCH, Limits
-from redisq.connection import Link
+from redisq import store
+from redisq.claims.identity import about
+from redisq.claims.policy import beat_after
 from redisq.errors import LeaseLost, RedisQError
-from redisq.keys import PartitionKeys
+from redisq.link.sync import Link
+from redisq.runtime import logs
 from redisq.settings import Settings
-from redisq.worker.delivery import Delivery
-from redisq.worker.policy import beat_after
-from redisq.worker.records import about
+from redisq.store.call import BATCH, Limits
+from redisq.store.keys import PartitionKeys
+from redisq.worker.handlers.held import Held
 
 log = logs.logger("redisq.worker")
 
@@ -33,8 +34,8 @@ class Leases:
 
     keys: PartitionKeys
     limits: Limits
-    held: set[Delivery]
-    lost: Callable[[Delivery], None]
+    held: set[Held]
+    lost: Callable[[Held], None]
     #: seconds; the queue's own, from the last claim
     lease: float
     #: when a renewal last failed, by the monotonic clock: a worker with every slot taken notices an outage only here
@@ -108,36 +109,36 @@ class Heartbeat(threading.Thread):
     def _beat(self, leases: Leases) -> float:
         """Renew what is due; give the seconds until the next is."""
         now = time.monotonic()
-        held = list(leases.held)
-        due = [delivery for delivery in held if delivery._beat_at <= now or delivery._progress]
+        every = list(leases.held)
+        due = [held for held in every if held.beat_at <= now or held.progress]
         for first in range(0, len(due), BATCH):
             self._renew(leases, due[first : first + BATCH])
-        nearest = min((delivery._beat_at for delivery in held), default=now + _LONGEST_SLEEP) - now
+        nearest = min((held.beat_at for held in every), default=now + _LONGEST_SLEEP) - now
         return min(nearest, beat_after(leases.lease) / 2)  # a delivery that comes while this thread sleeps is in time
 
-    def _renew(self, leases: Leases, due: list[Delivery]) -> None:
+    def _renew(self, leases: Leases, due: list[Held]) -> None:
         sent, at = time.monotonic(), datetime.now(UTC)
-        progress = [delivery._progress for delivery in due]
-        batch = [(delivery._receipt, value) for delivery, value in zip(due, progress, strict=True)]
+        progress = [held.progress for held in due]
+        batch = [(held.receipt, value) for held, value in zip(due, progress, strict=True)]
         try:
-            outcomes = self._link.call(calls.renew(leases.keys, leases.limits, batch))
+            outcomes = self._link.call(store.deliveries.renew(leases.keys, leases.limits, batch))
         except RedisQError as error:
             queue = leases.keys.queue
             log.warning("queue %s: leases not renewed: %s", queue, error, extra=about(self._worker, queue))
             leases.failed_at = time.monotonic()
             _again(due, sent + _RETRY)
             return
-        for delivery, shown, outcome in zip(due, progress, outcomes, strict=True):
+        for held, shown, outcome in zip(due, progress, outcomes, strict=True):
             if isinstance(outcome, LeaseLost):
-                delivery._beat_at = sent + leases.lease
-                self._loop.call_soon_threadsafe(leases.lost, delivery)
+                held.beat_at = sent + leases.lease
+                self._loop.call_soon_threadsafe(leases.lost, held)
             elif not isinstance(outcome, RedisQError):
-                delivery._beat_at = sent + beat_after(outcome)
-                delivery.deadline = at + timedelta(seconds=outcome)
-            if delivery._progress is shown:
-                delivery._progress = b""
+                held.beat_at = sent + beat_after(outcome)
+                held.deadline = at + timedelta(seconds=outcome)
+            if held.progress is shown:
+                held.progress = b""
 
 
-def _again(due: Iterable[Delivery], at: float) -> None:
-    for delivery in due:
-        delivery._beat_at = at
+def _again(due: Iterable[Held], at: float) -> None:
+    for held in due:
+        held.beat_at = at

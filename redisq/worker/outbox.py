@@ -8,15 +8,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from redisq import calls, codec, failpoints, logs
-from redisq.calls import BATCH, Call, Limits
-from redisq.connection import AsyncLink
+from redisq import store
+from redisq.body import codec
+from redisq.claims.identity import about
+from redisq.claims.policy import pause_after
 from redisq.errors import MessageTooLarge, RedisQError, Unavailable
-from redisq.keys import PartitionKeys
-from redisq.model import Failure
-from redisq.worker.delivery import Delivery
-from redisq.worker.policy import pause_after
-from redisq.worker.records import about
+from redisq.link.aio import AsyncLink
+from redisq.model.delivery import Failure
+from redisq.runtime import failpoints, logs
+from redisq.store.call import BATCH, Call, Limits
+from redisq.store.keys import PartitionKeys
+from redisq.worker.handlers.held import Held
 
 log = logs.logger("redisq.worker")
 
@@ -37,16 +39,16 @@ class Outbox:
         keys: PartitionKeys,
         limits: Limits,
         worker: str,
-        done: Callable[[Delivery, RedisQError | None], None],
+        done: Callable[[Held, RedisQError | None], None],
     ) -> None:
         self._link = link
         self._keys = keys
         self._limits = limits
         self._worker = worker
         self._done = done
-        self._completions: deque[tuple[Delivery, bytes]] = deque()
-        self._failures: deque[tuple[Delivery, Failure]] = deque()
-        self._releases: deque[Delivery] = deque()
+        self._completions: deque[tuple[Held, bytes]] = deque()
+        self._failures: deque[tuple[Held, Failure]] = deque()
+        self._releases: deque[Held] = deque()
         self._sending = 0
         self._arrived = asyncio.Event()
         self._empty = asyncio.Event()
@@ -55,28 +57,28 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._completions) + len(self._failures) + len(self._releases) + self._sending
 
-    def complete(self, delivery: Delivery, result: bytes) -> None:
+    def complete(self, held: Held, result: bytes) -> None:
         """Send a result."""
-        self._completions.append((delivery, result))
+        self._completions.append((held, result))
         self._notify()
 
     def fail(
         self,
-        delivery: Delivery,
+        held: Held,
         error: dict[str, str],
         *,
         cause: str = "failed",
         final: bool = False,
         delay: float | None = None,
     ) -> None:
-        """Send an error; see `Failure`. A `delay` that is none gives way to the queue's backoff."""
-        failure = Failure(delivery._receipt, codec.encode(error), cause=cause, delay=delay, final=final)
-        self._failures.append((delivery, failure))
+        """Send an error; see `Failure`. Without a `delay` the queue's backoff decides."""
+        failure = Failure(held.receipt, codec.encode(error), cause=cause, delay=delay, final=final)
+        self._failures.append((held, failure))
         self._notify()
 
-    def release(self, delivery: Delivery) -> None:
+    def release(self, held: Held) -> None:
         """Hand a message back."""
-        self._releases.append(delivery)
+        self._releases.append(held)
         self._notify()
 
     def _notify(self) -> None:
@@ -108,21 +110,25 @@ class Outbox:
         keys, limits = self._keys, self._limits
         if self._completions:
             results = _take(self._completions, lambda item: len(item[1]))
-            done = [(delivery._receipt, result) for delivery, result in results]
-            deliveries = [delivery for delivery, _ in results]
-            await self._send(lambda: calls.complete(keys, limits, done), self._completions, results, deliveries)
+            done = [(held.receipt, result) for held, result in results]
+            deliveries = [held for held, _ in results]
+            await self._send(
+                lambda: store.deliveries.complete(keys, limits, done), self._completions, results, deliveries
+            )
         if self._failures:
             errors = _take(self._failures, lambda item: len(item[1].error))
             failed = [failure for _, failure in errors]
-            deliveries = [delivery for delivery, _ in errors]
-            await self._send(lambda: calls.fail(keys, limits, failed), self._failures, errors, deliveries)
+            deliveries = [held for held, _ in errors]
+            await self._send(lambda: store.deliveries.fail(keys, limits, failed), self._failures, errors, deliveries)
         if self._releases:
             released = _take(self._releases, lambda _: 0)
-            receipts = [delivery._receipt for delivery in released]
-            await self._send(lambda: calls.release(keys, limits, receipts), self._releases, released, released)
+            receipts = [held.receipt for held in released]
+            await self._send(
+                lambda: store.deliveries.release(keys, limits, receipts), self._releases, released, released
+            )
 
     async def _send(
-        self, make: Callable[[], Call[Any]], source: deque[Any], items: list[Any], deliveries: Sequence[Delivery]
+        self, make: Callable[[], Call[Any]], source: deque[Any], items: list[Any], deliveries: Sequence[Held]
     ) -> None:
         self._sending = len(items)
         try:
@@ -138,11 +144,11 @@ class Outbox:
             outcomes = [RedisQError(f"not sent: {type(error).__name__}")] * len(items)
         finally:
             self._sending = 0
-        for delivery, outcome in zip(deliveries, outcomes, strict=True):
+        for held, outcome in zip(deliveries, outcomes, strict=True):
             if isinstance(outcome, MessageTooLarge):
-                self.fail(delivery, {"type": "MessageTooLarge", "message": str(outcome)}, cause="rejected", final=True)
+                self.fail(held, {"type": "MessageTooLarge", "message": str(outcome)}, cause="rejected", final=True)
             else:
-                self._done(delivery, outcome if isinstance(outcome, RedisQError) else None)
+                self._done(held, outcome if isinstance(outcome, RedisQError) else None)
 
 
 def _take(source: deque[Any], size: Callable[[Any], int]) -> list[Any]:

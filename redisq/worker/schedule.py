@@ -14,17 +14,19 @@ from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from redisq import logs, options, process
-from redisq.aclient import drive
-from redisq.connection import AsyncLink
+from redisq.async_client import drive
+from redisq.claims.identity import about
+from redisq.claims.policy import pause_after
 from redisq.errors import InvalidArgument, InvalidMessage, MessageConflict, QueueFull, RedisQError, Unavailable
-from redisq.operations import Operations
-from redisq.worker import shapes
-from redisq.worker.error_text import type_name
-from redisq.worker.policy import pause_after
-from redisq.worker.records import about
-from redisq.worker.runners import Surroundings
-from redisq.worker.verdicts import is_awaitable
+from redisq.link.aio import AsyncLink
+from redisq.operations import options, queueing
+from redisq.operations.caller import Caller
+from redisq.operations.options import Options
+from redisq.runtime import logs, process
+from redisq.worker.handlers import shapes
+from redisq.worker.handlers.error_text import type_name
+from redisq.worker.handlers.runners import Surroundings
+from redisq.worker.handlers.verdicts import is_awaitable
 
 log = logs.logger("redisq.worker")
 
@@ -57,7 +59,7 @@ class Cron:
         try:
             from cronsim import CronSimError
         except ImportError:
-            from redisq import extras
+            from redisq.runtime import extras
 
             raise ImportError(f"a schedule needs the package cronsim: {extras.install('cron')}") from None
         if not isinstance(expression, str):
@@ -71,7 +73,7 @@ class Cron:
         return cron
 
     def after(self, moment: datetime) -> datetime:
-        """Give the first tick after a moment, in UTC."""
+        """Return the first tick after a moment, in UTC."""
         from cronsim import CronSim
 
         for found in CronSim(self.expression, moment.astimezone(self.zone)):
@@ -110,9 +112,10 @@ class Schedule:
             InvalidHandler: it is no function of one argument, the tick's time, or none.
             InvalidArgument: there is no name, or one that is too long.
         """
-        takes_tick = _takes_tick(function)
-        if name is None:
-            name = f"{function.__module__}.{function.__qualname__}" if hasattr(function, "__qualname__") else ""
+        with shapes.looking_at(function):
+            takes_tick = _takes_tick(function)
+            if name is None:
+                name = f"{function.__module__}.{function.__qualname__}" if hasattr(function, "__qualname__") else ""
         schedule = cls(cron, queue, name, function, takes_tick)
         try:
             options.id_of(None, schedule.key(datetime.max) if name and isinstance(name, str) else "", "", queue)
@@ -121,7 +124,7 @@ class Schedule:
         return schedule
 
     def key(self, tick: datetime) -> str:
-        """Give the idempotency key of the message of a tick, in UTC: the same in all workers."""
+        """Return the idempotency key of the message of a tick, in UTC: the same in all workers."""
         return f"{self.name}@{tick:%Y-%m-%dT%H:%M:%SZ}"
 
     async def request(self, tick: datetime) -> Any:
@@ -166,12 +169,16 @@ async def _in_thread(call: Callable[[], Any]) -> Any:
 
     def work() -> None:
         try:
-            answer: tuple[Any, BaseException | None] = (call(), None)
-        except BaseException as error:  # SystemExit too; and as a value, as a future holds no StopIteration
-            answer = (None, error)
-        if process.pid != pid:
-            process.end_fork(answer[1])
-        outcome.set_result(answer)
+            try:
+                answer: tuple[Any, BaseException | None] = (call(), None)
+            except BaseException as error:  # SystemExit too; and as a value, as a future holds no StopIteration
+                answer = (None, error)
+            if process.pid != pid:
+                process.end_fork(answer[1])
+            outcome.set_result(answer)
+        except BaseException as thrown:  # into this thread, too late
+            if not outcome.done():
+                outcome.set_result((None, thrown))
 
     pid = process.pid
     run = contextvars.copy_context().run  # the tick's
@@ -192,19 +199,19 @@ class Scheduler:
     def __init__(
         self,
         schedules: Sequence[Schedule],
-        operations: Operations,
+        caller: Caller,
         link: AsyncLink,
         worker: str,
         surroundings: Surroundings | None = None,
     ) -> None:
         self._schedules = schedules
-        self._operations = operations
+        self._caller = caller
         self._link = link
         self._worker = worker
         self._surroundings = surroundings or Surroundings.here(worker)
         self._making: dict[tuple[str, str], asyncio.Task[Any]] = {}
         self._surroundings.watch.over("a schedule's function", self._making)
-        self._window = timedelta(seconds=max(1.0, _OF_WINDOW * operations.settings.dedup_window))
+        self._window = timedelta(seconds=max(1.0, _OF_WINDOW * caller.settings.dedup_window))
         self._stopped = asyncio.Event()
 
     async def run(self) -> None:
@@ -276,9 +283,7 @@ class Scheduler:
 
     async def _queue(self, schedule: Schedule, tick: datetime, request: Any, until: datetime) -> str:
         """Queue a message, again and again while Redis is unreachable or full; in the end raise what was in the way."""
-        flow = partial(
-            self._operations.queue_message, schedule.queue, request, None, idempotency_key=schedule.key(tick)
-        )
+        chosen = Options(idempotency_key=schedule.key(tick))
         failures, refusal = 0, RedisQError("It was not queued in time.")
         left = (until - _now()).total_seconds()
         if left <= 0:
@@ -287,7 +292,8 @@ class Scheduler:
             async with asyncio.timeout(left):
                 while True:
                     try:
-                        id, _ = await drive(flow(), self._link)
+                        flow = queueing.queue_message(self._caller, schedule.queue, request, None, chosen)
+                        id, _ = await drive(flow, self._link)
                         return id
                     except (Unavailable, QueueFull) as error:
                         failures, refusal = failures + 1, error
@@ -307,13 +313,13 @@ class Scheduler:
 
 
 def _is_cancelled() -> bool:
-    """Tell whether the scheduler wants this task to end; what the user's code raises may look like it."""
+    """Return whether the scheduler wants this task to end; what the user's code raises may look like it."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 async def _caught(making: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
-    """Give what comes of it as a value: a task that ends with SystemExit ends the loop with it."""
+    """Return what comes of it as a value: a task that ends with SystemExit ends the loop with it."""
     try:
         return await making, None
     except BaseException as error:

@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
-from redisq import calls, keys, logs, loops, options, preload, process
-from redisq.bounds import check_definition
-from redisq.connection import AsyncLink
-from redisq.errors import InvalidArgument, RedisQError, Unavailable, WorkerError
-from redisq.operations import Operations, limits_of
+from redisq import preload
+from redisq.errors import InvalidArgument, WorkerError
+from redisq.model.bounds import check_definition
+from redisq.operations import options
+from redisq.operations.caller import Caller
+from redisq.runtime import logs, loops, process
 from redisq.settings import Settings
-from redisq.tokens import Credentials
-from redisq.worker.burst import Burst
-from redisq.worker.consumer import Consumer
-from redisq.worker.delivery import Delivery
+from redisq.store import keys
+from redisq.tokens.token import Credentials
 from redisq.worker.ending import Ending
-from redisq.worker.heartbeat import Heartbeat
-from redisq.worker.liveness import Watchdog
-from redisq.worker.loop_watch import LoopWatch
-from redisq.worker.models import adapted
-from redisq.worker.records import about, process_name
-from redisq.worker.runners import Handler, Surroundings
-from redisq.worker.schedule import Cron, Schedule, Scheduler
-from redisq.worker.suspects import Suspects
-from redisq.worker.turns import Turns
+from redisq.worker.handlers.arguments import adapted
+from redisq.worker.handlers.delivery import Delivery
+from redisq.worker.handlers.runners import Handler
+from redisq.worker.run import Run
+from redisq.worker.schedule import Cron, Schedule
+from redisq.worker.slots import Turns
 
 log = logs.logger("redisq.worker")
 
 F = TypeVar("F", bound=Callable[[Any], Any] | Callable[[Delivery, Any], Any])
 R = TypeVar("R", bound=Callable[..., Any])
-
-_LAST_WORDS = 1.0  # seconds for cancelled handlers to end
-_FAREWELL = 5.0  # seconds for the last outcomes to reach Redis; what does not is delivered again after its lease
 
 
 class Worker:
@@ -82,10 +73,7 @@ class Worker:
         self._credentials = credentials
         self._handlers: dict[str, Handler] = {}
         self._schedules: list[Schedule] = []
-        self._consumers: list[Consumer] = []
-        self._scheduler: Scheduler | None = None
         self._ending = Ending()
-        self._name = ""
 
     @property
     def queues(self) -> list[str]:
@@ -186,7 +174,8 @@ class Worker:
         """Work until SIGTERM, SIGINT or SIGHUP, or `stop()`; give the process' exit code.
 
         The first signal stops claiming, hands back what has not started and gives running handlers `grace` seconds;
-        then they are handed back, too. A second signal cuts the grace short. With `burst`, also end when the queues
+        then they are handed back, too. A second signal cuts the grace short. No handler can end it otherwise, whatever
+        it does to the event loop. With `burst`, also end when the queues
         have nothing ready. The exit code is 0, or 1 when the process has to be replaced: `max_stuck` plain handlers
         overran their timeouts, or for `stale_after` seconds it wanted messages and got no answer.
 
@@ -202,10 +191,11 @@ class Worker:
             raise WorkerError("An event loop runs in this thread already: there, `await worker.run_async()`.")
         process.open_standard_streams()
         before = {*threading.enumerate()}
-        try:
-            return loops.run(self._run(burst, signals=True), loops.fastest())
-        finally:
-            process.warn_of_threads(before)
+        with process.catching_to_the_end():
+            try:
+                return loops.run(self._run(burst, signals=True), loops.fastest(), foreign=True)
+            finally:
+                process.warn_of_threads(before)
 
     async def run_async(self, *, burst: bool = False) -> int:
         """Work until `stop()` is called or the task is cancelled. See `run`; the signals are left to the caller."""
@@ -221,68 +211,22 @@ class Worker:
     async def _run(self, burst: bool, signals: bool) -> int:
         options.switch_of("burst", burst)
         if not (self._handlers or self._schedules):
-            raise ValueError("this worker has no handler: decorate a function with @worker.handler(QUEUE)")
+            raise WorkerError("This worker has no handler: decorate a function with @worker.handler(QUEUE).")
         if self._ending.loop is not None:
             raise WorkerError("This worker is running: a second run at the same time takes a Worker of its own.")
         settings = Settings.merged(self._settings, None)
-        operations = Operations(settings, self._credentials)
+        caller = Caller(settings, self._credentials)
         for queue in self._handlers:
-            operations.authorise("work", queue, None)
+            caller.authorise("work", queue, None)
         for schedule in self._schedules:
-            operations.authorise("queue", schedule.queue, None)
+            caller.authorise("queue", schedule.queue, None)
         preload.read_all()
-        loop = asyncio.get_running_loop()
-        link, claims = AsyncLink(settings), AsyncLink(settings.model_copy(update={"retry_deadline": 0.0}))
-        self._name = process_name()
-        heartbeat = Heartbeat(settings, self._name, loop)
-        async with AsyncExitStack() as stack:
-            self._ending.begin()
-            stack.callback(self._ending.ended)
-            stack.enter_context(process.guarding(loop))
-            await link.endpoint()
-            stack.push_async_callback(link.close)
-            stack.push_async_callback(claims.close)
-            if signals:
-                stack.enter_context(process.catching(lambda _: self.stop(), loop, self._ending.note_signal))
-            heartbeat.start()
-            stack.push_async_callback(_end, heartbeat)
-            surroundings = Surroundings.here(self._name)
-            surroundings.watch.start()
-            stack.push_async_callback(_end, surroundings.watch)
-            handlers, turns = self._share_slots()
-            suspects = Suspects(sum(handler.concurrency for handler in handlers))
-            self._consumers = [
-                Consumer(
-                    handler,
-                    operations.keys_of(handler.queue),
-                    limits_of(settings.model_copy(update=handler.policy)),
-                    link,
-                    claims,
-                    self._name,
-                    heartbeat,
-                    suspects,
-                    turns,
-                    surroundings,
-                    lambda: self._check_stuck(settings.max_stuck),
-                )
-                for handler in handlers
-            ]
-            for consumer in self._consumers:
-                stack.push_async_callback(consumer.close)
-            watchdog = self._watchdog(settings, loop, may_kill=signals)
-            watchdog.start()
-            stack.push_async_callback(_end, watchdog)
-            if self._schedules and not burst:
-                self._scheduler = Scheduler(self._schedules, operations, link, self._name, surroundings)
-                stack.callback(setattr, self, "_scheduler", None)
-            await claims.check_server()
-            await self._look_around(claims, settings.namespace)
-            await heartbeat.connected()
-            await self._work(burst, settings.grace)
-        return self._ending.exit_code
+        handlers, turns = self._share_slots()
+        run = Run(caller, handlers, turns, self._schedules, self._ending)
+        return await run.to_the_end(burst, self.stop if signals else None)
 
     def _share_slots(self) -> tuple[list[Handler], Turns | None]:
-        """Say how many slots each handler has, and whether they are taken in turns."""
+        """Return how many slots each handler has, and whether they are taken in turns."""
         slots = self._concurrency or max((handler.concurrency for handler in self._handlers.values()), default=1)
         handlers = [
             replace(handler, concurrency=min(slots, handler.concurrency)) for handler in self._handlers.values()
@@ -291,104 +235,7 @@ class Worker:
         shared = len(handlers) > 1 and (self._concurrency is not None or len(ranks) > 1)
         return handlers, Turns(slots, weighted=self._order == "weighted") if shared else None
 
-    async def _look_around(self, link: AsyncLink, namespace: str) -> None:
-        """Warn of handlers whose queue does not exist: so look slips in its name, the namespace and the server."""
-        try:
-            registry = await link.call(calls.registry(keys.queues_key(namespace)))
-            server = (await link.endpoint()).server
-        except RedisQError as error:
-            log.debug("queues not listed: %s", error, extra=about(self._name))
-            return
-        known = list(registry)
-        made_here = {schedule.queue for schedule in self._schedules}
-        for queue in self._handlers.keys() - registry.keys() - made_here:
-            log.log(
-                logging.WARNING if known else logging.INFO,  # without any queue it is the service that is new
-                "queue %s: no message was ever queued to it in namespace %s at %s. %s",
-                *(queue, namespace, server, keys.others(queue, known)),
-                extra=about(self._name, queue),
-            )
-
-    async def _work(self, burst: bool, grace: float) -> None:
-        if self._handlers:
-            log.info("working on %s", ", ".join(self._handlers), extra=about(self._name))
-        common = Burst(self._consumers) if burst else None
-        loops = [consumer.run(common) for consumer in self._consumers]
-        if self._scheduler is not None:
-            log.info("queueing on schedule: %s", ", ".join(self.schedules), extra=about(self._name))
-            loops.append(self._scheduler.run())
-        running = asyncio.gather(*loops)
-        stopped = asyncio.create_task(self._ending.stop.wait())
-        try:
-            await asyncio.wait((running, stopped), return_when=asyncio.FIRST_COMPLETED)
-            if running.done():
-                await running  # a burst has ended; or a fault of ours, which must not be hidden
-            log.info("stopping", extra=about(self._name))
-            await self._wind_down(running, grace)
-        except asyncio.CancelledError:
-            await self._wind_down(running, 0.0)
-            raise
-        finally:
-            stopped.cancel()
-            running.cancel()
-            await asyncio.gather(running, stopped, return_exceptions=True)
-
-    async def _wind_down(self, claiming: asyncio.Future[Any], grace: float) -> None:
-        if self._scheduler is not None:
-            self._scheduler.stop()
-        for consumer in self._consumers:
-            consumer.stop()
-        await self._wait_until_idle(grace)
-        for consumer in self._consumers:
-            consumer.cancel_all()
-        await self._wait_until_idle(_LAST_WORDS, hurried=True)
-        for consumer in self._consumers:
-            consumer.hand_back()
-        try:
-            async with asyncio.timeout(_FAREWELL):
-                await asyncio.shield(claiming)  # a claim under way may still bring messages, to be handed back
-                await asyncio.gather(*(consumer.leave() for consumer in self._consumers))
-        except (TimeoutError, Unavailable) as error:
-            text = "not every outcome reached Redis; the rest is delivered again after its lease: %s"
-            log.warning(text, error, extra=about(self._name))
-        except RedisQError as error:
-            log.warning("leaving: %s", error, extra=about(self._name))
-
-    async def _wait_until_idle(self, seconds: float, hurried: bool = False) -> None:
-        """Wait until no handler runs, `seconds` have passed, or, unless `hurried`, a second signal came."""
-        waits: list[asyncio.Future[Any]] = [asyncio.gather(*(consumer.idle() for consumer in self._consumers))]
-        if not hurried:
-            waits.append(asyncio.ensure_future(self._ending.hurry.wait()))
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
-
-    def _check_stuck(self, limit: int) -> None:
-        stuck = sum(consumer.stuck for consumer in self._consumers)
-        if stuck >= limit and not self._ending.stop.is_set():
-            text = "%d handlers overran their timeouts and hold their threads: this process ends to be replaced"
-            log.error(text, stuck, extra=about(self._name))
-            self._ending.give_up()
-
-    def _watchdog(self, settings: Settings, loop: asyncio.AbstractEventLoop, may_kill: bool) -> Watchdog:
-        def on_stale(seconds: float) -> None:
-            text = "no message was fetched for %.0f s (REDISQ_STALE_AFTER): this worker ends to be replaced"
-            log.error(text, seconds, extra=about(self._name))
-            loop.call_soon_threadsafe(self._ending.give_up)
-
-        fetches = [consumer.fetches for consumer in self._consumers]
-        end_within = settings.grace + _LAST_WORDS + _FAREWELL
-        kill_after = end_within if may_kill else None
-        return Watchdog(self._name, fetches, settings.stale_after, on_stale, kill_after, self._ending)
-
 
 def _check_whole(name: str, value: object, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise InvalidArgument(f"{name} takes a whole number from 1 to {most:,}")
-
-
-async def _end(thread: Heartbeat | Watchdog | LoopWatch) -> None:
-    thread.stop()
-    while thread.is_alive():  # not joined in a thread: the loop's own may all be taken by handlers
-        await asyncio.sleep(0.005)

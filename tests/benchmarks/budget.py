@@ -14,12 +14,14 @@ from typing import Any
 
 from redis.connection import Connection, UnixDomainSocketConnection, parse_url
 
-from redisq import AsyncRedisQ, Credentials, RedisQ, Settings, calls, codec
-from redisq.connection import Link
-from redisq.keys import partition_keys
-from redisq.model import Claim
-from redisq.operations import limits_of
-from redisq.worker import policy
+from redisq import AsyncRedisQ, Credentials, RedisQ, Settings, store
+from redisq.body import codec
+from redisq.claims import policy
+from redisq.link.sync import Link
+from redisq.model.delivery import Claim
+from redisq.operations.caller import limits_of
+from redisq.store.call import new_nonce
+from redisq.store.keys import partition_keys
 from tests.benchmarks.adapters import MESSAGE
 
 _TIMES = 100  # one by one
@@ -146,18 +148,18 @@ def _worker(meter: Meter, costs: dict[str, Cost], settings: Settings) -> None:
             mq.queue_messages("work", [MESSAGE] * _CLAIMED)
 
     def claim() -> Claim:
-        return link.call(calls.claim(keys, limits, "worker", calls.new_nonce(), _CLAIMED))
+        return link.call(store.deliveries.claim(keys, limits, "worker", new_nonce(), _CLAIMED))
 
     def claim_and_complete() -> None:
         receipts = [delivery.receipt for delivery in claim().deliveries]
-        link.call(calls.complete(keys, limits, [(receipt, result) for receipt in receipts]))
+        link.call(store.deliveries.complete(keys, limits, [(receipt, result) for receipt in receipts]))
 
     result = codec.encode({"ok": True})
     claim_and_complete()
     with meter.counting(costs, f"claim and complete, {_CLAIMED} at once", _BULK):
         for _ in range(0, _BULK, _CLAIMED):
             claim_and_complete()
-    costs["idle worker, per minute"] = _idle(meter, claim, lambda: link.call(calls.sweep(keys, limits)))
+    costs["idle worker, per minute"] = _idle(meter, claim, lambda: link.call(store.deliveries.sweep(keys, limits)))
     link.close()
 
 

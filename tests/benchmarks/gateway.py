@@ -21,9 +21,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from redisq import Credentials, RedisQ, Settings, directory, tokens
-from redisq.applications import MasterKey
-from redisq.scopes import Scopes
+from redisq import Credentials, RedisQ, Settings, tokens
+from redisq.operations import applications
+from redisq.tokens.applications import MasterKey
+from redisq.tokens.scopes import Scopes
 from tests.benchmarks.adapters import MESSAGE
 from tests.benchmarks.figures import CALLERS, Samples
 from tests.benchmarks.measure import ROOT
@@ -171,7 +172,7 @@ class Gateway:
 
     def _register(self) -> Credentials:
         with RedisQ(settings=self._settings) as mq:
-            return mq._run(directory.create(self._settings, "bench", Scopes.parse(["queue,get,work:*"]))).credentials
+            return mq._run(applications.create(self._settings, "bench", Scopes.parse(["queue,get,work:*"]))).credentials
 
     def _token(self, credentials: Credentials) -> str:
         audience, now = self._settings.token_audience, time.time()

@@ -12,12 +12,14 @@ from contextlib import closing
 from statistics import median
 from typing import Any
 
-from redisq import Credentials, Settings, calls, codec
-from redisq.calls import BATCH, Call, NewMessage
-from redisq.connection import Link
-from redisq.keys import PartitionKeys, new_id, partition_keys
-from redisq.model import Claimed
-from redisq.operations import limits_of
+from redisq import Credentials, Settings, store
+from redisq.body import codec
+from redisq.link.sync import Link
+from redisq.model.delivery import Claimed
+from redisq.operations.caller import limits_of
+from redisq.store.call import BATCH, Call, new_nonce
+from redisq.store.keys import PartitionKeys, new_id, partition_keys
+from redisq.store.messages import NewMessage
 from tests.benchmarks.adapters import MESSAGE
 from tests.benchmarks.figures import Samples
 from tests.benchmarks.peers import OURS
@@ -60,22 +62,24 @@ class Backlog:
         keys, limits = self._keys, self._limits
         timed("queue one", self._queue(1))
         timed(f"queue {_AT_ONCE}", self._queue(_AT_ONCE))
-        claim = calls.claim(keys, limits, "worker", calls.new_nonce(), _AT_ONCE)
+        claim = store.deliveries.claim(keys, limits, "worker", new_nonce(), _AT_ONCE)
         deliveries: Sequence[Claimed] = timed(f"claim {_AT_ONCE}", claim).deliveries
         receipts = [delivery.receipt for delivery in deliveries]
-        timed("get one", calls.get(keys, [receipts[0].id]))
-        timed(f"renew {_AT_ONCE}", calls.renew(keys, limits, [(receipt, b"") for receipt in receipts]))
+        timed("get one", store.messages.get(keys, [receipts[0].id]))
+        timed(f"renew {_AT_ONCE}", store.deliveries.renew(keys, limits, [(receipt, b"") for receipt in receipts]))
         result = codec.encode({"ok": True})
-        timed(f"complete {_AT_ONCE}", calls.complete(keys, limits, [(receipt, result) for receipt in receipts]))
-        (last,) = timed("claim one", calls.claim(keys, limits, "worker", calls.new_nonce(), 1)).deliveries
-        timed("release one", calls.release(keys, limits, [last.receipt]))
-        timed("delete one", calls.delete(keys, limits, [last.receipt.id], calls.new_nonce()))
-        timed("stats", calls.stats(keys))
-        timed("sweep", calls.sweep(keys, limits))
+        timed(
+            f"complete {_AT_ONCE}", store.deliveries.complete(keys, limits, [(receipt, result) for receipt in receipts])
+        )
+        (last,) = timed("claim one", store.deliveries.claim(keys, limits, "worker", new_nonce(), 1)).deliveries
+        timed("release one", store.deliveries.release(keys, limits, [last.receipt]))
+        timed("delete one", store.messages.delete(keys, limits, [last.receipt.id], new_nonce()))
+        timed("stats", store.queues.stats(keys))
+        timed("sweep", store.deliveries.sweep(keys, limits))
 
     def _queue(self, count: int) -> Call[Any]:
         body = codec.encode_request(MESSAGE)
-        return calls.queue(
+        return store.messages.queue(
             self._keys, self._limits, [NewMessage(new_id(), codec.digest(body), body) for _ in range(count)]
         )
 

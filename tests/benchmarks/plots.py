@@ -23,6 +23,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
+    "svg.fonttype": "none",  # letters are text, not outlines
     "svg.hashsalt": "redisq",  # the same figures make the same file
 }
 _COLOURS = {OURS: "#1d5fbf", THREADS: "#79a9e8", RAW: "#30343b"}
@@ -33,7 +34,7 @@ _THROUGHPUT = {
     f"callers:{CALLERS}": f"Queue from {CALLERS} callers at once",
     "bulk": "Queue in bulk",
 }
-_POINTS = 400  # of a distribution's curve
+_POINTS = 100  # of a distribution's curve
 _WIDE = 200  # an axis over which numbers grow this much has room for powers of ten alone
 
 

@@ -107,6 +107,12 @@ def test_pictures(samples: Samples, tmp_path: Path) -> None:
         assert b"<svg" in head if path.suffix == ".svg" else head.startswith(b"\x89PNG")
 
 
+def test_the_pictures_of_the_readme_are_small() -> None:
+    pictures = sorted(Path(plots.__file__).parent.glob("latest-*"))
+    assert len(pictures) == 4
+    assert all(path.stat().st_size < 40_000 for path in pictures)
+
+
 def test_the_same_samples_make_the_same_picture(tmp_path: Path) -> None:
     samples = Samples()
     samples.add_latencies("latency", OURS, [0.001, 0.002])

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from redisq import Status, calls, codec, embedded
+from redisq import Status, embedded, store
+from redisq.body import codec
 from redisq.gateway.page.session import COOKIE
-from redisq.keys import partition_keys
-from redisq.model import Failure
+from redisq.model.delivery import Failure
+from redisq.store.keys import partition_keys
 from tests.browser.conftest import DESKTOP, PHONE, MakeVisit, Visit, serving
 from tests.conftest import settings_for
 from tests.gateway.conftest import QUEUE, Gateway
@@ -40,7 +41,7 @@ def fail(orders: Orders, message: str = "no stock", kind: str = "ValueError") ->
     (delivery,) = orders.claim(1).deliveries
     error = codec.encode({"type": kind, "message": message})
     failure = Failure(delivery.receipt, error, final=True)
-    assert orders.run(calls.fail(orders.keys, orders.limits, [failure])) == [None]
+    assert orders.run(store.deliveries.fail(orders.keys, orders.limits, [failure])) == [None]
 
 
 def filled(gateway: Gateway, orders: Orders) -> dict[str, str]:

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from redisq import Message, MessageNotFound, QueueStats, RedisQ, RedisQError, Settings, Status, calls
-from redisq.connection import Link
-from redisq.keys import given_id, partition_keys
+from redisq import Message, MessageNotFound, QueueStats, RedisQ, RedisQError, Settings, Status, store
+from redisq.link.sync import Link
+from redisq.store.call import BATCH
+from redisq.store.keys import given_id, partition_keys
 from tests.chaos.checker import Final, Verdict
 from tests.chaos.history import Log, by_message
 from tests.chaos.messages import QUEUES
@@ -41,7 +42,7 @@ def look_all_up(settings: Settings, history: Path) -> None:
     link, log = Link(settings), Log(history, "audit")
     try:
         ids = (id for id, _ in by_message(history))
-        for batch in iter(lambda: list(islice(ids, calls.BATCH)), []):
+        for batch in iter(lambda: list(islice(ids, BATCH)), []):
             for id, final in zip(batch, _look_up(link, settings.namespace, batch), strict=True):
                 log.note("final", id, final.attempts, detail=final.detail())
     finally:
@@ -52,7 +53,9 @@ def look_all_up(settings: Settings, history: Path) -> None:
 def _look_up(link: Link, namespace: str, ids: Sequence[str]) -> Iterator[Final]:
     """Look in all queues: nobody but the client knows which one a message was for."""
     names = [given_id(id) for id in ids]
-    for found in zip(*(link.call(calls.get(partition_keys(namespace, queue), names)) for queue in QUEUES), strict=True):
+    for found in zip(
+        *(link.call(store.messages.get(partition_keys(namespace, queue), names)) for queue in QUEUES), strict=True
+    ):
         there = [one for one in found if not isinstance(one, MessageNotFound)]
         yield _final(there[0]) if len(there) == 1 else Final("TWICE" if there else "ABSENT")
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redisq import LeaseLost, MessageConflict, MessageNotFound, RedisQError
-from redisq.calls import Limits
-from redisq.model import Receipt
+from redisq.model.delivery import Receipt
+from redisq.store.call import Limits
 
 Refusal = type[RedisQError] | None
 

@@ -21,18 +21,18 @@ class Bug:
 #: Found by the state machine, step by step beside its model.
 OF_THE_MODEL = {
     "the fence removed": Bug(
-        "scripts/lib/receipts.lua",
+        "store/scripts/lib/receipts.lua",
         "record and record.attempt == attempt and record.nonce == nonce",
         "record",
     ),
     "the remembered claim removed": Bug(
-        "scripts/claim.lua", "if last and string.sub(", "if last and '' == string.sub("
+        "store/scripts/claim.lua", "if last and string.sub(", "if last and '' == string.sub("
     ),
     "tombstones removed": Bug(
-        "scripts/lib/tombstone.lua", "redis.call('HSET', states, id, 'T '", "redis.call('HDEL', states, id, 'T '"
+        "store/scripts/lib/tombstone.lua", "redis.call('HSET', states, id, 'T '", "redis.call('HDEL', states, id, 'T '"
     ),
     "a completion that writes before it checks": Bug(
-        "scripts/complete.lua",
+        "store/scripts/complete.lua",
         "local records = read_records(states, ids)",
         "redis.call('ZREM', leases, unpack(ids))\nlocal records = read_records(states, ids)",
     ),
@@ -42,17 +42,27 @@ OF_THE_MODEL = {
 OF_THE_HARNESS = {
     "leases taken over before they lapse": (
         "unexplained: ",
-        Bug("scripts/claim.lua", "math.min(now, lapsed_by)", "now + 1000000"),
+        Bug("store/scripts/claim.lua", "math.min(now, lapsed_by)", "now + 1000000"),
     ),
-    "bodies mixed up": ("corrupted: ", Bug("scripts/claim.lua", "attempt, bodies[i]", "attempt, bodies[1]")),
+    "bodies mixed up": (
+        "corrupted: ",
+        Bug("store/scripts/lib/deliver.lua", "attempt, claim.bodies[i]", "attempt, claim.bodies[1]"),
+    ),
     "the last of many accepted and dropped": (
         "lost: ",
-        Bug("scripts/queue.lua", "for i = 1, #accepted do", "for i = 1, #accepted - (#accepted > 20 and 1 or 0) do"),
+        Bug(
+            "store/scripts/queue.lua",
+            "for i = 1, #accepted do",
+            "for i = 1, #accepted - (#accepted > 20 and 1 or 0) do",
+        ),
     ),
-    "a renewal that extends no lease": ("unexplained: ", Bug("scripts/renew.lua", "now + lease, id", "now + 1, id")),
+    "a renewal that extends no lease": (
+        "unexplained: ",
+        Bug("store/scripts/renew.lua", "now + lease, id", "now + 1, id"),
+    ),
     "a heartbeat that skips a message": (
         "unexplained: ",
-        Bug("worker/heartbeat.py", "held = list(leases.held)", "held = list(leases.held)[1:]"),
+        Bug("worker/heartbeat.py", "every = list(leases.held)", "every = list(leases.held)[1:]"),
     ),
     "a heartbeat that waits for the loop": (
         "unexplained: ",
@@ -69,16 +79,20 @@ OF_THE_HARNESS = {
     ),
     "an exception whose attributes are believed in": (
         "lost: ",
-        Bug("worker/verdicts.py", "except BaseException:\n        delay", "except ValueError:\n        delay"),
+        Bug("worker/handlers/verdicts.py", "except BaseException:\n        delay", "except ValueError:\n        delay"),
     ),
     "a forked child that keeps its parent's signal handlers": (
         "ended with 0",
-        Bug("process.py", "    if _replaced:\n        signal.set_wakeup_fd(-1)", "    if not _replaced:\n        pass"),
+        Bug(
+            "runtime/process.py",
+            "    if _replaced:\n        signal.set_wakeup_fd(-1)",
+            "    if not _replaced:\n        pass",
+        ),
     ),
     "a forked child that goes on as a second worker": (
         "WRONG",
         Bug(
-            "worker/runners.py",
+            "worker/handlers/runners.py",
             "            if process.pid != self._pid:\n                process.end_fork()\n            late",
             "            late",
         ),

@@ -34,11 +34,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from redisq import AsyncRedisQ, MessageNotFound, RedisQ, RedisQError, Settings, calls, codec
-from redisq.connection import Link
-from redisq.keys import id_text, partition_keys
-from redisq.model import Receipt
-from redisq.operations import limits_of
+from redisq import AsyncRedisQ, MessageNotFound, RedisQ, RedisQError, Settings
+from redisq.body import codec
+from redisq.link.sync import Link
+from redisq.model.delivery import Receipt
+from redisq.operations.caller import limits_of
+from redisq.store.call import CLAIM_MEMORY_MS, new_nonce
+from redisq.store.keys import id_text, partition_keys
 from tests.chaos.__main__ import name, servers
 from tests.chaos.model import Model
 from tests.chaos.processes import end_with_parent
@@ -222,7 +224,7 @@ class Machine(RuleBasedStateMachine):
 
     def _claim(self, worker: str, count: int, reclaim: bool) -> list[Receipt]:
         """Claim: as many as there are, except that of several suspects all but one may be left."""
-        nonce = calls.new_nonce()
+        nonce = new_nonce()
         ready = set(self.orders.ready())
         receipts = self._claimed(self.orders.claim(count, worker, nonce, **({} if reclaim else {"lapsed_by": 0})))
         if reclaim:
@@ -247,7 +249,7 @@ class Machine(RuleBasedStateMachine):
     def repeat_claim(self, worker: str) -> None:
         """Claim again as a worker does whose last answer was lost: it gets what it still holds, in parts, too."""
         nonce, at = self.last.get(worker, ("", -math.inf))
-        if self.model.now < at + calls.CLAIM_MEMORY_MS / 1000:
+        if self.model.now < at + CLAIM_MEMORY_MS / 1000:
             held = self.model.held(nonce)
             assert set(self._claimed(self.orders.claim(MOST, worker, nonce))) == held
             parts = [self._claimed(self.orders.claim(1, worker, nonce, skip=skip)) for skip in range(MOST)]
@@ -286,7 +288,7 @@ class Machine(RuleBasedStateMachine):
     def forge(self, delivery: Delivery, attempt: int) -> list[Receipt]:
         """Make a receipt that fits half: the nonce, or the attempt, is another's."""
         receipt = self._receipt(delivery)
-        return [Receipt(receipt.id, receipt.attempt + attempt, receipt.nonce if attempt else calls.new_nonce())]
+        return [Receipt(receipt.id, receipt.attempt + attempt, receipt.nonce if attempt else new_nonce())]
 
     @rule(delivery=deliveries, result=st.integers(0, 2))
     def complete(self, delivery: Delivery, result: int) -> None:

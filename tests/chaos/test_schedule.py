@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from redisq import codec
+from redisq.body import codec
 from tests.chaos.messages import _ODD_VALUES, LEASE, ODD, QUEUES, TIMEOUT, digest, planned
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.processes import RedisProcess

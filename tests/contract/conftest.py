@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from redisq import RedisQError, Settings, codec, embedded
-from redisq import calls as calls_of
-from redisq.connection import Link
-from redisq.endpoint import Endpoint
-from redisq.keys import given_id, partition_keys
-from redisq.model import Claimed, Failure
-from redisq.operations import limits_of
+from redisq import RedisQError, Settings, embedded, store
+from redisq.body import codec
+from redisq.link.endpoint import Endpoint
+from redisq.link.sync import Link
+from redisq.model.delivery import Claimed, Failure
+from redisq.operations.caller import limits_of
+from redisq.store.call import Call, new_nonce
+from redisq.store.keys import given_id, partition_keys
 from tests.proxy import Proxy, Trap
 
 QUEUE = "orders"
@@ -32,8 +33,8 @@ class Hand:
 
     def claim_up_to(self, count: int) -> Sequence[Claimed]:
         """Claim up to `count` messages."""
-        nonce = calls_of.new_nonce()
-        return self._link.call(calls_of.claim(self._keys, self._limits, self.name, nonce, count)).deliveries
+        nonce = new_nonce()
+        return self._link.call(store.deliveries.claim(self._keys, self._limits, self.name, nonce, count)).deliveries
 
     def claim(self) -> Claimed:
         """Claim the one message that is due."""
@@ -43,26 +44,26 @@ class Hand:
     def complete(self, delivery: Claimed, result: object = None) -> None:
         """Complete a delivery, or raise what refuses it."""
         results = [(delivery.receipt, codec.encode(result))]
-        self._one(calls_of.complete(self._keys, self._limits, results))
+        self._one(store.deliveries.complete(self._keys, self._limits, results))
 
     def fail(self, delivery: Claimed, text: str = "no stock", **how: Any) -> float | None:
         """Fail a delivery and give the delay until its next attempt."""
         error = codec.encode({"type": "ValueError", "message": text})
         failure = Failure(delivery.receipt, error, **how)
-        delay: float | None = self._one(calls_of.fail(self._keys, self._limits, [failure]))
+        delay: float | None = self._one(store.deliveries.fail(self._keys, self._limits, [failure]))
         return delay
 
     def progress(self, delivery: Claimed, value: object) -> None:
         """Renew a delivery's lease and note its progress."""
-        self._one(calls_of.renew(self._keys, self._limits, [(delivery.receipt, codec.encode(value))]))
+        self._one(store.deliveries.renew(self._keys, self._limits, [(delivery.receipt, codec.encode(value))]))
 
     def release(self, delivery: Claimed) -> None:
         """Hand a delivery back."""
-        self._one(calls_of.release(self._keys, self._limits, [delivery.receipt]))
+        self._one(store.deliveries.release(self._keys, self._limits, [delivery.receipt]))
 
     def leave(self) -> None:
         """End as a worker."""
-        self._link.call(calls_of.leave(self._keys, self._limits, self.name))
+        self._link.call(store.deliveries.leave(self._keys, self._limits, self.name))
 
     def bring(self, id: str, status: str, result: object = None) -> None:
         """Bring the one message that is due to a status."""
@@ -75,7 +76,7 @@ class Hand:
         elif status == "ERROR":
             self.fail(delivery, final=True)
 
-    def _one(self, call: calls_of.Call[Any]) -> Any:
+    def _one(self, call: Call[Any]) -> Any:
         (outcome,) = self._link.call(call)
         if isinstance(outcome, RedisQError):
             raise outcome

@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from redisq import directory, tokens
-from redisq.applications import MasterKey, Registry
-from redisq.directory import Issued
+from redisq import tokens
 from redisq.errors import (
     ApplicationConflict,
     ApplicationNotFound,
@@ -20,9 +18,12 @@ from redisq.errors import (
     TokenExpired,
     Unavailable,
 )
-from redisq.keys import apps_key
-from redisq.scopes import Scopes
+from redisq.operations import applications
+from redisq.operations.applications import Issued
 from redisq.settings import Settings
+from redisq.store.keys import apps_key
+from redisq.tokens.applications import MasterKey, Registry
+from redisq.tokens.scopes import Scopes
 from tests.conftest import Raw, settings_for
 
 MASTER, NEXT = MasterKey.generate().text(), MasterKey.generate().text()
@@ -41,11 +42,11 @@ def mq(make_client: Any, settings: Settings) -> Any:
 
 @pytest.fixture
 def shop(mq: Any, settings: Settings) -> Issued:
-    return mq._run(directory.create(settings, "shop", ALLOWANCE))
+    return mq._run(applications.create(settings, "shop", ALLOWANCE))
 
 
 def read(mq: Any, settings: Settings) -> Registry:
-    return mq._run(directory.read(settings))
+    return mq._run(applications.read(settings))
 
 
 def token_of(issued: Issued, settings: Settings, **how: Any) -> str:
@@ -78,21 +79,21 @@ def test_redis_holds_no_secret(mq: Any, settings: Settings, shop: Issued, raw: R
 def test_a_name_is_taken_once(mq: Any, settings: Settings, shop: Issued, raw: Raw) -> None:
     before = raw.digest()
     with pytest.raises(InvalidApplication, match="redisq app rotate shop"):
-        mq._run(directory.create(settings, "shop", ALLOWANCE))
+        mq._run(applications.create(settings, "shop", ALLOWANCE))
     with pytest.raises(InvalidApplication, match="name"):
-        mq._run(directory.create(settings, "#", ALLOWANCE))
+        mq._run(applications.create(settings, "#", ALLOWANCE))
     assert raw.digest() == before
 
 
 def test_an_unknown_one(mq: Any, settings: Settings, raw: Raw) -> None:
     before = raw.digest()
     for flow in (
-        directory.show(settings, "shop"),
-        directory.rotate(settings, "shop", 60),
-        directory.switch(settings, "shop", disabled=True),
-        directory.revoke(settings, "shop", "jti"),
-        directory.revoke_all(settings, "shop"),
-        directory.allow(settings, "shop", ALLOWANCE),
+        applications.show(settings, "shop"),
+        applications.rotate(settings, "shop", 60),
+        applications.switch(settings, "shop", disabled=True),
+        applications.revoke(settings, "shop", "jti"),
+        applications.revoke_all(settings, "shop"),
+        applications.allow(settings, "shop", ALLOWANCE),
     ):
         with pytest.raises(ApplicationNotFound, match="no application 'shop'"):
             mq._run(flow)
@@ -101,43 +102,43 @@ def test_an_unknown_one(mq: Any, settings: Settings, raw: Raw) -> None:
 
 def test_rotating(mq: Any, settings: Settings, shop: Issued) -> None:
     old = token_of(shop, settings)
-    new = mq._run(directory.rotate(settings, "shop", 3600))
+    new = mq._run(applications.rotate(settings, "shop", 3600))
     registry = read(mq, settings)
     for token in (old, token_of(new, settings)):
         assert registry.verify(token, time.time(), settings.token_audience).app == "shop"
     with pytest.raises(InvalidApplication, match="--overlap 0"):
-        mq._run(directory.rotate(settings, "shop", 3600))
-    only = mq._run(directory.rotate(settings, "shop", 0))
+        mq._run(applications.rotate(settings, "shop", 3600))
+    only = mq._run(applications.rotate(settings, "shop", 0))
     registry = read(mq, settings)
     assert refusal(registry, settings, old) == "unknown_key"
     assert registry.verify(token_of(only, settings), time.time(), settings.token_audience).app == "shop"
     for overlap in (-1, float("nan"), 366 * 86_400):
         with pytest.raises(InvalidApplication, match="overlap"):
-            mq._run(directory.rotate(settings, "shop", overlap))
+            mq._run(applications.rotate(settings, "shop", overlap))
 
 
 def test_disabling_and_enabling(mq: Any, settings: Settings, shop: Issued) -> None:
     token = token_of(shop, settings)
-    assert mq._run(directory.switch(settings, "shop", disabled=True)).disabled
+    assert mq._run(applications.switch(settings, "shop", disabled=True)).disabled
     assert refusal(read(mq, settings), settings, token) == "revoked"
-    mq._run(directory.switch(settings, "shop", disabled=False))
+    mq._run(applications.switch(settings, "shop", disabled=False))
     assert read(mq, settings).verify(token, time.time(), settings.token_audience).app == "shop"
 
 
 def test_revoking_one_token(mq: Any, settings: Settings, shop: Issued) -> None:
     one, by_id, other = (token_of(shop, settings, jti=name) for name in ("one", "by-id", "other"))
     narrowed = tokens.narrow(one, ops=["get"], expires_at=time.time() + 5)
-    changed = mq._run(directory.revoke(settings, "shop", narrowed))
+    changed = mq._run(applications.revoke(settings, "shop", narrowed))
     assert changed.denied["one"] == tokens.inspect(one)["payload"]["exp"], "until its parent has expired"
-    mq._run(directory.revoke(settings, "shop", "by-id"))
+    mq._run(applications.revoke(settings, "shop", "by-id"))
     registry = read(mq, settings)
     assert [refusal(registry, settings, token) for token in (one, narrowed, by_id)] == ["revoked"] * 3
     assert registry.verify(other, time.time(), settings.token_audience).jti == "other"
-    mq._run(directory.revoke(settings, "shop", one))  # again
+    mq._run(applications.revoke(settings, "shop", one))  # again
 
 
 def test_what_cannot_be_revoked(mq: Any, settings: Settings, shop: Issued, raw: Raw) -> None:
-    billing = mq._run(directory.create(settings, "billing", ALLOWANCE))
+    billing = mq._run(applications.create(settings, "billing", ALLOWANCE))
     token = token_of(shop, settings)
     before = raw.digest()
     for given, error in (
@@ -148,16 +149,16 @@ def test_what_cannot_be_revoked(mq: Any, settings: Settings, shop: Issued, raw: 
         ("rq1..", InvalidToken),
     ):
         with pytest.raises(error) as caught:
-            mq._run(directory.revoke(settings, "shop", given))
+            mq._run(applications.revoke(settings, "shop", given))
         assert given.split(".")[-1][:20] not in str(caught.value) or len(given) < 20
     assert raw.digest() == before
 
 
 def test_revoking_all_and_another_allowance(mq: Any, settings: Settings, shop: Issued) -> None:
     token = token_of(shop, settings)
-    mq._run(directory.revoke_all(settings, "shop"))
+    mq._run(applications.revoke_all(settings, "shop"))
     assert refusal(read(mq, settings), settings, token) == "revoked"
-    mq._run(directory.allow(settings, "shop", Scopes.parse(["stats:*"])))
+    mq._run(applications.allow(settings, "shop", Scopes.parse(["stats:*"])))
     assert read(mq, settings).applications["shop"].allowance.texts() == ["stats:*"]
 
 
@@ -168,8 +169,8 @@ def test_a_rotation_of_the_master_key(mq: Any, settings: Settings, shop: Issued)
     assert read(mq, both).verify(token, time.time(), both.token_audience).app == "shop"
     assert read(mq, alone).unverified == ["shop"]
     with pytest.raises(ApplicationNotFound, match="does not verify"):
-        mq._run(directory.switch(alone, "shop", disabled=True))
-    new = mq._run(directory.rotate(both, "shop", 3600))
+        mq._run(applications.switch(alone, "shop", disabled=True))
+    new = mq._run(applications.rotate(both, "shop", 3600))
     registry = read(mq, alone)
     assert registry.verify(token_of(new, both), time.time(), both.token_audience).app == "shop"
     assert refusal(registry, both, token) == "unknown_key", "the old master key made its key"
@@ -181,15 +182,15 @@ def test_a_record_that_does_not_verify_is_written_over_only_on_purpose(
     apps = apps_key(settings.namespace)
     raw.redis.hset(apps, "shop", "rqa1.forged")
     with pytest.raises(ApplicationNotFound, match="does not verify"):
-        mq._run(directory.create(settings, "shop", ALLOWANCE))
+        mq._run(applications.create(settings, "shop", ALLOWANCE))
     assert raw.redis.hget(apps, "shop") == b"rqa1.forged"
-    again = mq._run(directory.create(settings, "shop", ALLOWANCE, replace=True))
+    again = mq._run(applications.create(settings, "shop", ALLOWANCE, replace=True))
     assert read(mq, settings).applications == {"shop": again.application}
 
 
 def test_somebody_else_writes_in_between(mq: Any, settings: Settings, shop: Issued, raw: Raw) -> None:
     """The change is made anew from what is there then; nothing of the other one's is lost."""
-    other = iter([directory.revoke(settings, "shop", "theirs")])
+    other = iter([applications.revoke(settings, "shop", "theirs")])
 
     def meddling(flow: Any) -> Iterator[Any]:
         value = None
@@ -203,7 +204,7 @@ def test_somebody_else_writes_in_between(mq: Any, settings: Settings, shop: Issu
                     yield from theirs
             value = yield step
 
-    mq._run(meddling(directory.revoke(settings, "shop", "ours")))
+    mq._run(meddling(applications.revoke(settings, "shop", "ours")))
     assert set(read(mq, settings).applications["shop"].denied) == {"ours", "theirs"}
 
 
@@ -213,12 +214,12 @@ def test_somebody_always_writes_in_between(mq: Any, settings: Settings, shop: Is
         while True:
             step = flow.send(value)
             if step.script.name == "application":
-                yield from directory.revoke_all(settings, "shop")
-                yield from directory.switch(settings, "shop", disabled=True)
+                yield from applications.revoke_all(settings, "shop")
+                yield from applications.switch(settings, "shop", disabled=True)
             value = yield step
 
     with pytest.raises(ApplicationConflict):
-        mq._run(meddling(directory.rotate(settings, "shop", 60)))
+        mq._run(meddling(applications.rotate(settings, "shop", 60)))
     assert len(read(mq, settings).applications["shop"].keys) == 1
 
 
@@ -236,12 +237,12 @@ def test_a_lost_answer_makes_no_second_key(mq: Any, settings: Settings, shop: Is
             if step.script.name == "application" and not lost:
                 lost = True
                 yield step
-                yield from directory.revoke(settings, step.args[0], "jti")
+                yield from applications.revoke(settings, step.args[0], "jti")
             value = yield step
 
     made = {
-        "create": lambda: directory.create(settings, "billing", ALLOWANCE),
-        "rotate": lambda: directory.rotate(settings, "shop", 60),
+        "create": lambda: applications.create(settings, "billing", ALLOWANCE),
+        "rotate": lambda: applications.rotate(settings, "shop", 60),
     }[flow]()
     issued = mq._run(repeated(made))
     registry = read(mq, settings)
@@ -252,7 +253,7 @@ def test_a_lost_answer_makes_no_second_key(mq: Any, settings: Settings, shop: Is
 def test_without_a_master_key_nothing_is_asked(make_client: Any, raw: Raw) -> None:
     mq = make_client(raw.settings)
     before = raw.digest()
-    for flow in (directory.read(raw.settings), directory.create(raw.settings, "shop", ALLOWANCE)):
+    for flow in (applications.read(raw.settings), applications.create(raw.settings, "shop", ALLOWANCE)):
         with pytest.raises(InvalidSettings, match="REDISQ_MASTER_KEY is not set"):
             mq._run(flow)
     assert raw.digest() == before
@@ -262,15 +263,15 @@ def test_a_full_server_refuses_a_new_one_and_lets_revoke(make_client: Any, start
     server = start_another()
     settings = settings_for(server.url, namespace, master_key=MASTER)
     mq = make_client(settings)
-    shop = mq._run(directory.create(settings, "shop", ALLOWANCE))
+    shop = mq._run(applications.create(settings, "shop", ALLOWANCE))
     import redis
 
     with redis.Redis.from_url(server.url) as below:
         below.config_set("maxmemory", 1)
         with pytest.raises(Unavailable, match="out of memory"):
-            mq._run(directory.create(settings, "billing", ALLOWANCE))
-        mq._run(directory.revoke_all(settings, "shop"))
-        mq._run(directory.switch(settings, "shop", disabled=True))
+            mq._run(applications.create(settings, "billing", ALLOWANCE))
+        mq._run(applications.revoke_all(settings, "shop"))
+        mq._run(applications.switch(settings, "shop", disabled=True))
     found = read(mq, settings)
     assert list(found.applications) == ["shop"]
     assert refusal(found, settings, token_of(shop, settings)) == "revoked"

@@ -29,11 +29,10 @@ from redisq import (
     Settings,
     TokenExpired,
     Unavailable,
-    keys,
-    operations,
-    scripts,
     tokens,
 )
+from redisq.operations import caller
+from redisq.store import keys, scripts
 from tests.proxy import Proxy, Trap, script
 
 QUEUE = "orders"
@@ -245,6 +244,39 @@ def test_one_id_by_itself_is_no_list(caught: Any, name: str) -> None:
                 getattr(caught, name)(QUEUE, ids)
 
 
+class Odd:
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+class OddText(str):
+    __slots__ = ()
+    __str__ = Odd.__str__
+
+
+class OddId(uuid.UUID):
+    __str__ = Odd.__str__
+
+
+@pytest.mark.parametrize("name", ["get_messages", "delete_messages", "redrive", "purge_dead"])
+@pytest.mark.parametrize("bad", [Odd(), 1, None, [ID], ID.encode()], ids=lambda bad: type(bad).__name__)
+def test_what_is_no_id_is_refused_before_anything_is_sent(caught: Any, name: str, bad: object) -> None:
+    for ids in ([bad], [*[ID] * 2_000, bad], iter([bad])):
+        with pytest.raises(InvalidArgument, match=f"ids= takes ids.* of type {type(bad).__name__}"):
+            getattr(caught, name)(QUEUE, ids)
+
+
+@pytest.mark.parametrize("name", ["redrive", "purge_dead"])
+def test_nothing_of_the_callers_runs_when_a_batch_has_been_sent(mq: Any, name: str) -> None:
+    """An error that it raised would hide what was changed, and what was not."""
+    other = str(uuid.uuid4())
+    with pytest.raises(BatchError) as caught:
+        getattr(mq, name)(QUEUE, [OddText(ID), OddId(other)])
+    assert (caught.value.ids, list(caught.value.errors)) == ([ID, other], [0, 1])
+    assert mq.get_messages(QUEUE, [OddText(ID), OddId(other)]) == [None, None]
+    assert mq.delete_messages(QUEUE, [OddText(ID), OddId(other)]) == [False, False]
+
+
 def test_one_message_or_id_by_itself_is_no_list(caught: Any) -> None:
     for value in NO_LISTS:
         with pytest.raises(InvalidMessage, match="messages= takes a list of messages"):
@@ -428,7 +460,7 @@ def test_a_token_that_expires_during_a_wait_ends_it(
             monotonic=time.monotonic,
             time=lambda: time.time() + (86_400 if proxy.count(script("get")) >= 2 else 0),
         )
-        monkeypatch.setattr(operations, "time", late)
+        monkeypatch.setattr(caller, "time", late)
         with pytest.raises(TokenExpired):
             mq.get_message(QUEUE, id, token, wait=60)
 
@@ -486,7 +518,7 @@ class Clock:
 
 def test_the_own_token_is_made_once_and_again_before_it_expires(mq: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, expiries, sign = Clock(), [], tokens.sign
-    monkeypatch.setattr(operations, "time", clock)
+    monkeypatch.setattr(caller, "time", clock)
 
     def counting(*args: Any, **kwargs: Any) -> str:
         expiries.append(kwargs["now"] + kwargs["ttl"])

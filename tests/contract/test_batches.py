@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from redisq import BatchError, InvalidMessage, InvalidQueueName, MessageNotFound, Unavailable
-from redisq.calls import BATCH
-from redisq.keys import id_text, new_id
+from redisq.store.call import BATCH
+from redisq.store.keys import id_text, new_id
 from tests.contract.conftest import QUEUE
 from tests.proxy import Proxy
 

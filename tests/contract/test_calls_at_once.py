@@ -19,7 +19,7 @@ from redisq import (
     Settings,
 )
 from redisq.embedded import EmbeddedServer
-from redisq.keys import id_text, new_id
+from redisq.store.keys import id_text, new_id
 from tests.conftest import settings_for
 from tests.contract.conftest import QUEUE
 from tests.proxy import Proxy, script, until

@@ -30,14 +30,15 @@ from redisq import (
     Settings,
     Status,
     Unavailable,
-    calls,
+    store,
 )
-from redisq.batches import _CHUNK
-from redisq.conversation import Failed, converse
-from redisq.endpoint import Endpoint
-from redisq.faults import classify
-from redisq.keys import partition_keys
-from redisq.server import Server
+from redisq.link.conversation import Failed, converse
+from redisq.link.endpoint import Endpoint
+from redisq.link.faults import classify
+from redisq.link.server import Server
+from redisq.operations.queueing import _CHUNK
+from redisq.store.call import Call
+from redisq.store.keys import partition_keys
 from tests.proxy import Proxy, script, until
 
 QUEUE = "orders"
@@ -134,7 +135,7 @@ PASSWORD = "p4ss:w@rd/ü"
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_a_password_is_wanted_and_never_shown(make_client: Any, start_another: Start, protocol: int) -> None:
     server = start_another(tcp=True, options={"requirepass": f'"{PASSWORD}"'})
-    where = urlsplit(server.url).netloc
+    where = urlsplit(server.url).netloc.rpartition("@")[2]
     good, wrong = quote(PASSWORD, safe=""), quote("wr0ng-" + PASSWORD, safe="")
     login = f"redis://:{good}@{where}/0?protocol={protocol}"
     mq = make_client(Settings(url=login, auth="none"))
@@ -350,7 +351,7 @@ def test_a_call_that_is_answered_at_once_begins_no_conversation(
     """Beginning one is most of what a link does in Python. See `opening`."""
     mq, begun = through(), []
 
-    def spy(call: calls.Call[Any], *args: Any, **how: Any) -> Any:
+    def spy(call: Call[Any], *args: Any, **how: Any) -> Any:
         begun.append(call.script.name)
         return converse(call, *args, **how)
 
@@ -360,7 +361,8 @@ def test_a_call_that_is_answered_at_once_begins_no_conversation(
         mq.delete_message(QUEUE, id)
 
     live()  # what is asked before the first call of a script is a conversation
-    monkeypatch.setattr("redisq.connection.converse", spy)
+    for link in ("sync", "aio"):
+        monkeypatch.setattr(f"redisq.link.{link}.converse", spy)
     live()
     assert begun == []
     proxy.reset(script("delete"))
@@ -457,7 +459,7 @@ def test_an_error_of_tls_counts_as_a_lost_connection() -> None:
 
 
 def test_a_lost_reply_stays_in_doubt_when_no_connection_is_free_for_the_repeat() -> None:
-    call, server = calls.get(partition_keys("ns", QUEUE), [b"x" * 16]), Server("host:6379")
+    call, server = store.messages.get(partition_keys("ns", QUEUE), [b"x" * 16]), Server("host:6379")
     server.judge("", strict=False)
     server.permitted.add(call.script.sha)
     conversation = converse(call, server, 60.0, lambda: 0.0)
@@ -585,7 +587,11 @@ def test_both_parsers_work(raw_real: Any, parser: str, protocol: int) -> None:
     ],
 )
 def test_a_url_that_is_none_is_refused(make_client: Any, url: str) -> None:
-    mq = make_client(Settings(url=url, auth="none", retry_deadline=0))
+    """When the settings are made; and where they were not, as in a copy, before anything is connected to."""
+    with pytest.raises(InvalidSettings) as caught:
+        Settings(url=url, auth="none", retry_deadline=0)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+    mq = make_client(Settings(auth="none", retry_deadline=0).model_copy(update={"url": url}))
     with pytest.raises(InvalidSettings) as caught:
         mq.queue_message(QUEUE, 1)
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from redisq import AsyncRedisQ, RedisQ, Settings, Unavailable
-from redisq.connection import AsyncLink
-from redisq.doorbell import Doorbell
-from redisq.keys import partition_keys
+from redisq.link.aio import AsyncLink
+from redisq.link.doorbell import Doorbell
+from redisq.store.keys import partition_keys
 from tests.contract.test_connection import run_program
 from tests.proxy import Proxy, until
 
@@ -177,9 +177,9 @@ def test_a_doorbell_waits_for_the_gate_and_does_not_probe(settings: Settings, pr
         link = AsyncLink(settings)
         server = (await link.endpoint()).known()
         bell = Doorbell(link, keys.bell)
-        leave = server.gate.enter(time.monotonic())
+        leave = server.circuit.enter(time.monotonic())
         assert leave
-        server.gate.lost(leave, time.monotonic(), "gone", connected=True)
+        server.circuit.lost(leave, time.monotonic(), "gone", connected=True)
         with pytest.raises(Unavailable, match="gone"):
             await bell.wait(0.2)
         assert proxy.accepted == 0
@@ -201,7 +201,7 @@ def test_a_doorbell_whose_connection_breaks_shuts_the_gate_and_then_starts_afres
     async def main() -> None:
         async with AsyncRedisQ(settings=settings) as mq:
             link = AsyncLink(settings)
-            gate = (await link.endpoint()).known().gate
+            gate = (await link.endpoint()).known().circuit
             bell = Doorbell(link, keys.bell)
             proxy.reset(b"BLPOP")
             with pytest.raises(Unavailable, match="cannot be reached"):
@@ -221,11 +221,11 @@ def test_a_doorbell_whose_connection_breaks_shuts_the_gate_and_then_starts_afres
 FORK = """
 import os, sys, threading
 from redisq import RedisQ, Settings, Unavailable
-from redisq.endpoint import Endpoint
+from redisq.link.endpoint import Endpoint
 settings = Settings(url=sys.argv[1], namespace=sys.argv[2], auth="none", retry_deadline=0)
 mq = RedisQ(settings=settings)
 server = Endpoint.of(settings).known()
-gate = server.gate
+gate = server.circuit
 gate.lost(gate.enter(0), 1e9, "gone", connected=False)  # for the next thousand million seconds
 try:
     mq.stats("orders")

@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from redisq import AsyncRedisQ, Indeterminate, RedisQ, Settings, Unavailable, doorbell
-from redisq.connection import AsyncLink
-from redisq.doorbell import Doorbell
-from redisq.endpoint import Endpoint
-from redisq.keys import partition_keys
+from redisq import AsyncRedisQ, Indeterminate, RedisQ, Settings, Unavailable
+from redisq.link import doorbell
+from redisq.link.aio import AsyncLink
+from redisq.link.doorbell import Doorbell
+from redisq.link.endpoint import Endpoint
+from redisq.store.keys import partition_keys
 from tests.contract.test_connection import run_program
 from tests.proxy import Proxy, script, until
 
@@ -201,7 +202,7 @@ def test_among_many_cancelled_calls_each_reply_is_its_own(raw_real: Any, setting
     async def get(mq: AsyncRedisQ, n: int) -> bool:
         await asyncio.sleep(chance.random() * 0.6)
         try:
-            async with asyncio.timeout(chance.random() * 0.03 if n % 2 else 20):
+            async with asyncio.timeout(chance.random() * 0.006 if n % 2 else 20):
                 assert (await mq.get_message(QUEUE, ids[n % 40])).request == n % 40
         except TimeoutError:
             return False
@@ -340,8 +341,8 @@ def test_a_storm_is_not_noticed(raw_real: Any, storm: str) -> None:
 MANY_FILES = """
 import asyncio, os, resource, sys
 from redisq import AsyncRedisQ, RedisQ, Settings
-from redisq.connection import AsyncLink
-from redisq.doorbell import Doorbell
+from redisq.link.aio import AsyncLink
+from redisq.link.doorbell import Doorbell
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (2048, hard))
 held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from redisq import AsyncRedisQ, RedisQ, RedisQError, Settings, Unavailable
-from redisq.connection import AsyncLink, Link
+from redisq.link.aio import AsyncLink
+from redisq.link.sync import Link
 from tests.contract.test_connection import OPERATIONS, QUEUE, operation, run_program
 from tests.proxy import Proxy, script, until
 

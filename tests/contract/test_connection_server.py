@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from redisq import RedisQ, Settings, Unavailable, Worker
-from redisq import server as module
+from redisq.link import server as module
 from tests.contract.test_connection import run_program
 from tests.proxy import Proxy, until
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import redis
 
-from redisq import AsyncRedisQ, Delivery, RedisQ, Reject, Settings, Status, Worker, calls, embedded
-from redisq.connection import AsyncLink
-from redisq.keys import id_text, partition_keys
-from redisq.operations import limits_of
-from redisq.worker.claiming import Claimer, Request, Taken
+from redisq import AsyncRedisQ, Delivery, RedisQ, Reject, Settings, Status, Worker, embedded
+from redisq.claims.claimer import Claimer, Request, Taken
+from redisq.link.aio import AsyncLink
+from redisq.operations.caller import limits_of
+from redisq.store.call import new_nonce
+from redisq.store.keys import id_text, partition_keys
 from tests.conftest import settings_for
 
 LIMIT = 65_536  # bytes of a reply
@@ -103,7 +104,7 @@ class Claims:
         self.claimer = Claimer(partition_keys(settings.namespace, "orders"), limits_of(settings), self._link)
 
     async def take(self, count: int) -> tuple[Taken, int]:
-        request, failures = Request("w-1", calls.new_nonce(), count, count, alone=True), 0
+        request, failures = Request("w-1", new_nonce(), count, count, alone=True), 0
         async with asyncio.timeout(30):
             while True:
                 try:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from redisq import BatchError, Delivery, MessageConflict, MessageNotFound, Reject, Settings, Status
-from redisq import calls as calls_of
-from redisq import dead_letters as flows
-from redisq.dead_letters import Selection
-from redisq.keys import given_id, id_text
-from redisq.model import DeadLetter, DeadPage
-from redisq.operations import Operations
+from redisq.model.listing import DeadLetter, DeadPage
+from redisq.operations import dead_letters as flows
+from redisq.operations.caller import Caller
+from redisq.operations.dead_letters import Selection
+from redisq.store.call import Call
+from redisq.store.keys import given_id, id_text
 from tests.conftest import CREDENTIALS
 from tests.contract.test_worker import Bench, bench
 from tests.proxy import Proxy, Trap, script, until
@@ -309,7 +309,7 @@ def test_what_dies_again_meanwhile_is_not_redriven_twice(
     monkeypatch.setattr(flows, "BATCH", 2)
 
     def dying_again() -> Any:
-        flow, reply = flows.redrive(Operations(mq.settings), QUEUE, None, None, Selection()), None
+        flow, reply = flows.redrive(Caller(mq.settings), QUEUE, None, None, Selection()), None
         while True:
             try:
                 reply = raw.link.call(flow.send(reply))
@@ -375,9 +375,9 @@ def test_purging_touches_nothing_but_dead_letters(mq: Any, hand: Any) -> None:
 
 def test_one_that_is_redriven_between_listing_and_purging_stays(mq: Any, hand: Any, raw: Any) -> None:
     (id,) = die(mq, hand, 1)
-    flow = flows.purge(Operations(mq.settings), QUEUE, None, None, Selection())
+    flow = flows.purge(Caller(mq.settings), QUEUE, None, None, Selection())
     delete = flow.send(raw.link.call(next(flow)))
-    assert isinstance(delete, calls_of.Call)
+    assert isinstance(delete, Call)
     assert mq.redrive(QUEUE) == 1
     with pytest.raises(StopIteration) as end:
         flow.send(raw.link.call(delete))

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
-from redisq import InvalidMessage, LeaseLost, MessageTooLarge, Status, aclient, calls, deliveries, tokens
-from redisq.deliveries import Delivered
+from redisq import InvalidMessage, LeaseLost, MessageTooLarge, Status, async_client, store, tokens
 from redisq.errors import Forbidden, MessageNotFound
-from redisq.operations import Flow, Operations
+from redisq.operations import deliveries
+from redisq.operations.caller import Caller
+from redisq.operations.deliveries import Delivered
+from redisq.operations.flow import Flow
+from redisq.store.call import new_nonce
 from tests.conftest import CREDENTIALS, Async, Raw
 
 QUEUE = "orders"
@@ -25,12 +28,12 @@ def run(make_client: Any, raw: Raw) -> Run:
     shell = make_client(raw.settings)
 
     def run(operation: Callable[..., Flow[Any]], *args: Any, **options: Any) -> Any:
-        def make(operations: Operations) -> Flow[Any]:
+        def make(operations: Caller) -> Flow[Any]:
             return operation(operations, QUEUE, *args, options.pop("token", None), **options)
 
         if isinstance(shell, Async):
-            return shell.runner.run(aclient.run(shell.client, make))
-        return shell.client._run(make(shell.client._operations))
+            return shell.runner.run(async_client.run(shell.client, make))
+        return shell.client._run(make(shell.client._caller))
 
     run.mq = shell  # type: ignore[attr-defined]
     return run
@@ -39,8 +42,8 @@ def run(make_client: Any, raw: Raw) -> Run:
 def delivered(raw: Raw, mq: Any, *requests: Any) -> list[Delivered]:
     for request in requests:
         mq.queue_message(QUEUE, request)
-    limits = Operations(raw.settings).limits
-    claim = raw.link.call(calls.claim(raw.keys, limits, "w", calls.new_nonce(), len(requests)))
+    limits = Caller(raw.settings).limits
+    claim = raw.link.call(store.deliveries.claim(raw.keys, limits, "w", new_nonce(), len(requests)))
     opened, unreadable = deliveries.open_claimed(QUEUE, claim.deliveries, datetime.now(UTC))
     assert unreadable == []
     return opened

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from redisq import Forbidden, LeaseLost, MessageNotFound, RedisQ, RedisQError, Unavailable, tokens
-from redisq import doctor as flows
-from redisq.keys import given_id
-from redisq.model import Finding
+from redisq.model.audit import Finding
+from redisq.operations import doctor as flows
+from redisq.store.keys import given_id
+from redisq.store.record import Record
 from tests.conftest import CREDENTIALS, Raw
-from tests.scripts.conftest import Orders, Record
+from tests.scripts.conftest import Orders
 
 QUEUE = "orders"
 YEAR = 31_536_000.0
@@ -418,7 +419,7 @@ def test_a_queue_in_full_use_is_sound(mq: Any, raw: Raw, hand_on: Any) -> None:
 
 def test_an_error_in_the_middle_is_raised(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key that changes its type under the audit is no reason to call the queue sound."""
-    real = flows.calls.survey
+    real = flows.store.audit.survey
 
     def survey(*arguments: Any) -> Any:
         shop.redis.delete(shop.keys.leases)
@@ -426,7 +427,7 @@ def test_an_error_in_the_middle_is_raised(shop: Shop, monkeypatch: pytest.Monkey
         return real(*arguments)
 
     found = shop.codes()
-    monkeypatch.setattr(flows.calls, "survey", survey)
+    monkeypatch.setattr(flows.store.audit, "survey", survey)
     assert found == []
     assert shop.codes() == ["key-type"]
     with pytest.raises(RedisQError):

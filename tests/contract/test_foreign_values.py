@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from redisq import Definition, InvalidMessage, RedisQError, Unavailable, keys
-from redisq.model import Status
+from redisq import Definition, InvalidMessage, QueueNotFound, RedisQError, Unavailable
+from redisq.model.message import Status
+from redisq.operations import existence
+from redisq.store import keys
 from tests.scripts.conftest import Orders
 
 QUEUE = "orders"
@@ -51,7 +53,24 @@ def test_a_number_of_partitions_that_is_none_is_not_guessed(mq: Any, raw: Any, v
     with pytest.raises(Unavailable):
         mq.queue_message(QUEUE, 1)
     assert raw.digest() == before
-    assert mq.queues() == ["\\xff", QUEUE]
+    assert mq.queues() == [QUEUE]
+
+
+STRANGE = ["a b\nFORGED", "\x1b[31m", "orders ", "-orders", ".", "\u202e", "x" * 129, ""]
+
+
+def test_entries_of_the_registry_that_are_no_queues_are_passed_over(mq: Any, raw: Any) -> None:
+    registry = keys.queues_key(raw.settings.namespace)
+    raw.redis.hset(registry, mapping=dict.fromkeys(STRANGE, 1))
+    assert mq.queues() == []
+    with pytest.raises(QueueNotFound, match=r"^There is no queue order\. There is no queue yet\.$"):
+        mq._run(existence.stats(mq._caller, "order", None))
+    mq.queue_message(QUEUE, 1)
+    assert mq.queues() == [QUEUE]
+    with pytest.raises(QueueNotFound, match=r"^There is no queue order\. Did you mean orders\?$"):
+        mq._run(existence.stats(mq._caller, "order", None))
+    found = {finding.code: finding.count for finding in mq.doctor_server()}
+    assert found["entry-strange"] == len(STRANGE)  # who is to remove them is told
 
 
 @pytest.mark.full(keep=16)
@@ -92,7 +111,7 @@ def test_a_damaged_record_is_told(mq: Any, raw: Any, field: int, value: bytes) -
 
 def test_a_bad_argument_of_our_own_is_told_without_the_message(mq: Any, raw: Any) -> None:
     """No setting brings one about: it would be a fault of redisq. Nothing of the call is in the error."""
-    operations = mq.client._operations
+    operations = mq.client._caller
     operations.limits = replace(operations.limits, retention_ms=-1)
     before = raw.digest()
     with pytest.raises(RedisQError) as refused:

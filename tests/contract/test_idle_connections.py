@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from redisq import AsyncRedisQ, RedisQ, Settings
-from redisq.connection import AsyncLink
-from redisq.doorbell import Doorbell
+from redisq.link.aio import AsyncLink
+from redisq.link.doorbell import Doorbell
 from tests.proxy import Proxy, until
 
 QUEUE = "orders"

@@ -10,15 +10,17 @@ from typing import Any
 
 import pytest
 
-from redisq import AsyncRedisQ, RedisQ, directory, embedded, tokens
-from redisq.applications import MasterKey
-from redisq.directory import Issued
+from redisq import AsyncRedisQ, RedisQ, embedded, tokens
 from redisq.errors import InvalidCredentials, InvalidSettings, InvalidToken, Unavailable
-from redisq.gateway.registry import LiveRegistry
+from redisq.gateway.access.registry import LiveRegistry
 from redisq.gateway.settings import GatewaySettings
-from redisq.keys import apps_key
-from redisq.scopes import Scopes
+from redisq.operations import applications
+from redisq.operations.applications import Issued
 from redisq.settings import Settings
+from redisq.store.keys import apps_key
+from redisq.tokens import lineage
+from redisq.tokens.applications import MasterKey
+from redisq.tokens.scopes import Scopes
 from tests.conftest import Raw, settings_for
 from tests.proxy import Proxy, script
 
@@ -43,7 +45,7 @@ class Gateway:
         self.live = LiveRegistry(self.mq, OPTIONS, clock=self.clock)
 
     def create(self, name: str = "shop") -> Issued:
-        return self.office._run(directory.create(self.settings, name, Scopes.parse(["get:orders"])))
+        return self.office._run(applications.create(self.settings, name, Scopes.parse(["get:orders"])))
 
     def change(self, flow: Any) -> Any:
         return self.office._run(flow)
@@ -106,13 +108,13 @@ def test_it_follows_what_changes(gateway: Gateway) -> None:
         token = gateway.token(shop)
         await gateway.until(token, "shop")
         assert gateway.live.authenticate("shop", shop.credentials.secret(), time.time()).name == "shop"
-        gateway.change(directory.switch(settings, "shop", disabled=True))
+        gateway.change(applications.switch(settings, "shop", disabled=True))
         await gateway.until(token, "revoked")
-        gateway.change(directory.switch(settings, "shop", disabled=False))
+        gateway.change(applications.switch(settings, "shop", disabled=False))
         await gateway.until(token, "shop")
-        gateway.change(directory.revoke(settings, "shop", token))
+        gateway.change(applications.revoke(settings, "shop", token))
         await gateway.until(token, "revoked")
-        new = gateway.change(directory.rotate(settings, "shop", 0))
+        new = gateway.change(applications.rotate(settings, "shop", 0))
         await gateway.until(token, "unknown_key")
         assert gateway.state(gateway.token(new)) == "shop"
         with pytest.raises(InvalidCredentials):
@@ -185,7 +187,7 @@ def test_records_that_do_not_count_are_told_of_once(
 
     async def part() -> None:
         await gateway.live.refresh()
-        gateway.change(directory.revoke_all(gateway.settings, "shop"))
+        gateway.change(applications.revoke_all(gateway.settings, "shop"))
         await gateway.live.refresh()
         assert gateway.state(token) == "revoked"
         raw.redis.hset(apps, mapping={"shop": old, "odd": "rqa1.forged", "#": "another"})
@@ -202,10 +204,10 @@ def test_records_that_do_not_count_are_told_of_once(
 
 
 CHANGES: dict[str, Callable[[Settings], Any]] = {
-    "allow": lambda settings: directory.allow(settings, "shop", Scopes.parse(["get:*"])),
-    "rotate": lambda settings: directory.rotate(settings, "shop", 3600),
-    "disable": lambda settings: directory.switch(settings, "shop", disabled=True),
-    "revoke": lambda settings: directory.revoke(settings, "shop", "another"),
+    "allow": lambda settings: applications.allow(settings, "shop", Scopes.parse(["get:*"])),
+    "rotate": lambda settings: applications.rotate(settings, "shop", 3600),
+    "disable": lambda settings: applications.switch(settings, "shop", disabled=True),
+    "revoke": lambda settings: applications.revoke(settings, "shop", "another"),
 }
 
 
@@ -221,7 +223,7 @@ def test_an_old_record_that_somebody_put_back_is_not_signed_anew(
 
     async def part() -> None:
         await gateway.live.refresh()
-        gateway.change(directory.revoke(settings, "shop", token))
+        gateway.change(applications.revoke(settings, "shop", token))
         await gateway.live.refresh()
         assert gateway.state(token) == "revoked"
         raw.redis.hset(apps, "shop", old)  # and the generation stays: the gateway does not even read it
@@ -231,7 +233,7 @@ def test_an_old_record_that_somebody_put_back_is_not_signed_anew(
         assert gateway.state(token) == "unknown_key"
         assert gateway.live.snapshot().strayed == ["shop"]
         new = gateway.change(
-            directory.create(settings, "shop", Scopes.parse(["get:*"]), replace=True, tell=told.append)
+            applications.create(settings, "shop", Scopes.parse(["get:*"]), replace=True, tell=told.append)
         )
         await gateway.live.refresh()
         assert (gateway.state(token), gateway.state(gateway.token(new))) == ("unknown_key", "shop")
@@ -243,6 +245,30 @@ def test_an_old_record_that_somebody_put_back_is_not_signed_anew(
     assert [one.name for one in told] == ["shop"]
 
 
+@pytest.mark.parametrize("most", [lineage.MOST, 64])
+def test_many_changes_between_two_looks_are_followed_or_told_of_as_what_they_are(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """A script revokes tokens one by one; 65 were once too many, and the log then told of an old record put back."""
+    monkeypatch.setattr(lineage, "MOST", most)
+    token = gateway.token(gateway.create())
+    caplog.set_level(logging.WARNING, "redisq.gateway")
+
+    async def part() -> None:
+        await gateway.live.refresh()
+        for number in range(65):
+            gateway.change(applications.revoke(gateway.settings, "shop", f"jti-{number}"))
+        await gateway.live.refresh()
+        assert gateway.state(token) == ("shop" if most > 64 else "unknown_key")
+
+    gateway.run(part)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == (0 if most > 64 else 1)
+    for line in told:
+        assert "names no record as old as the one seen before" in line
+        assert "put back" not in line
+
+
 @pytest.mark.parametrize("word", ["as it was", "", "-"])
 def test_a_revocation_that_somebody_says_is_none_is_seen_all_the_same(gateway: Gateway, raw: Raw, word: str) -> None:
     """Whoever can write to Redis can put back the word by which gateways know that something has changed."""
@@ -252,7 +278,7 @@ def test_a_revocation_that_somebody_says_is_none_is_seen_all_the_same(gateway: G
     async def part() -> None:
         await gateway.live.refresh()
         assert gateway.state(token) == "shop"
-        gateway.change(directory.revoke(gateway.settings, "shop", token))
+        gateway.change(applications.revoke(gateway.settings, "shop", token))
         raw.redis.hset(apps, "#", word)
         gateway.clock.now += OPTIONS.registry_stale_after - 1
         await gateway.live.refresh()
@@ -271,11 +297,11 @@ def test_a_revocation_that_somebody_says_is_none_is_seen_all_the_same(gateway: G
 def test_who_changes_an_application_is_told_what_was_there(gateway: Gateway) -> None:
     gateway.create()
     told: list[Any] = []
-    one = gateway.change(directory.switch(gateway.settings, "shop", disabled=True, tell=told.append))
-    two = gateway.change(directory.revoke_all(gateway.settings, "shop", told.append))
-    three = gateway.change(directory.rotate(gateway.settings, "shop", 0, told.append)).application
-    gateway.change(directory.revoke(gateway.settings, "shop", "jti", told.append))
-    gateway.change(directory.allow(gateway.settings, "shop", Scopes.parse(["get:*"]), told.append))
+    one = gateway.change(applications.switch(gateway.settings, "shop", disabled=True, tell=told.append))
+    two = gateway.change(applications.revoke_all(gateway.settings, "shop", told.append))
+    three = gateway.change(applications.rotate(gateway.settings, "shop", 0, told.append)).application
+    gateway.change(applications.revoke(gateway.settings, "shop", "jti", told.append))
+    gateway.change(applications.allow(gateway.settings, "shop", Scopes.parse(["get:*"]), told.append))
     assert told[1:4] == [one, two, three]
     assert [app.version for app in told] == sorted({app.version for app in told})
 

@@ -23,7 +23,7 @@ from redisq import (
     Status,
     embedded,
 )
-from redisq.model import Definition
+from redisq.model.queue import Definition
 from tests.proxy import Proxy, script, until
 
 QUEUE = "orders"

@@ -16,7 +16,7 @@ import pytest
 
 import redisq
 from redisq import Credentials, Delivery, InvalidMessage, MessageConflict, RedisQ, Status, Worker
-from redisq.keys import derived_id, id_text
+from redisq.store.keys import derived_id, id_text
 from tests.conftest import CREDENTIALS, settings_for
 from tests.contract.conftest import QUEUE
 

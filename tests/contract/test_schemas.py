@@ -18,17 +18,17 @@ from redisq import (
     MessageTooLarge,
     QueueFull,
     SchemaViolation,
-    schemas,
 )
-from redisq.operations import Operations
+from redisq.body import schemas
+from redisq.operations.caller import Caller
 from tests.conftest import Async, Raw, Sync, settings_for
 
 QUEUE = "orders"
 ORDER = {"type": "object", "properties": {"sku": {"type": "string"}}, "required": ["sku"]}
 
 
-def operations_of(client: Any) -> Operations:
-    operations: Operations = client.client._operations
+def operations_of(client: Any) -> Caller:
+    operations: Caller = client.client._caller
     return operations
 
 

@@ -18,7 +18,7 @@ import pytest
 import trustme
 
 from redisq import InvalidSettings, RedisQError, Unavailable, embedded
-from redisq.server import known
+from redisq.link.server import known
 from tests.conftest import settings_for
 
 
@@ -124,7 +124,7 @@ def refused(make_client: Any, namespace: str) -> Any:
         with pytest.raises(RedisQError) as caught:
             mq.queue_message("orders", {})
         server = known(url, "")
-        assert server.gate.enter(0.0, probe=False) is not None
+        assert server.circuit.enter(0.0, probe=False) is not None
         for _ in range(3):
             gc.collect()  # asyncio leaves its own transport unclosed when a handshake fails
         return caught.value

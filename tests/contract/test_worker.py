@@ -22,9 +22,10 @@ from redisq import (
     Settings,
     Status,
     Worker,
+    WorkerError,
     embedded,
 )
-from redisq.keys import partition_keys
+from redisq.store.keys import partition_keys
 from tests.conftest import settings_for
 
 
@@ -339,7 +340,7 @@ def test_a_handler_with_bad_options_is_refused(queue: str, options: dict[str, An
 
 
 def test_a_worker_without_handlers_or_credentials_does_not_start(real_server: embedded.EmbeddedServer) -> None:
-    with pytest.raises(ValueError, match="no handler"):
+    with pytest.raises(WorkerError, match="no handler"):
         Worker(settings=Settings(url=real_server.url)).run()
     worker = Worker(settings=Settings(url=real_server.url))
     worker.handler("orders")(plain(lambda delivery: None))

@@ -13,8 +13,8 @@ import pytest
 import redis
 
 from redisq import Delivery, RedisQ, Settings, Worker
-from redisq.keys import partition_keys
-from redisq.worker import policy
+from redisq.claims import policy
+from redisq.store.keys import partition_keys
 from tests.conftest import settings_for
 from tests.contract.conftest import Hand
 from tests.proxy import Proxy, script, until

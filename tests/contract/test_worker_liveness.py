@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from redisq import Delivery, Settings, Worker, embedded
-from redisq.worker.liveness import Fetches, Watchdog
+from redisq.worker.watchdog import Fetches, Watchdog
 from tests.conftest import settings_for
 from tests.proxy import Proxy
 
@@ -87,7 +87,7 @@ def test_a_loop_that_is_kept_is_ended_with_its_process(
     def leave(code: int) -> None:
         raise SystemExit(code)
 
-    monkeypatch.setattr("redisq.worker.liveness.process.end", leave)
+    monkeypatch.setattr("redisq.worker.watchdog.process.end", leave)
     stale: list[float] = []
     watchdog = Watchdog("w-1", [Fetches()], 0.05, stale.append, kill_after=0.1)
     with pytest.raises(SystemExit) as ended:

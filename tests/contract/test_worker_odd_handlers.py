@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from redisq import Delivery, Status, Worker, embedded
-from redisq.keys import partition_keys
+from redisq.store.keys import partition_keys
 from tests.conftest import Raw, settings_for
 from tests.contract.test_worker import Bench, asynchronous, plain
 

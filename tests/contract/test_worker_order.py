@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from redisq import Delivery, RedisQ, Worker
-from redisq.keys import partition_keys
+from redisq.store.keys import partition_keys
 from tests.conftest import Raw
 
 PATIENCE = 20.0

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from redisq import Delivery, MissingCredentials, RedisQ, Settings, Worker, embedded
-from redisq.keys import derived_id, id_text
+from redisq.store.keys import derived_id, id_text
 from tests.conftest import CREDENTIALS, settings_for
 from tests.proxy import Proxy, script
 

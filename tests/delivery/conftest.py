@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 import pytest
 import redis
 
-from redisq import Message, RedisQError, calls, embedded, scripts
-from redisq.connection import Link
-from redisq.keys import given_id, partition_keys
+from redisq import Message, RedisQError, embedded, store
+from redisq.link.sync import Link
+from redisq.store import scripts
+from redisq.store.call import BATCH
+from redisq.store.keys import given_id, partition_keys
 from tests.conftest import REAL_SERVERS, Raw, settings_for
 from tests.delivery.dam import ARGUMENTS, Dam
 from tests.delivery.servers import OwnServer, binary_of
@@ -104,8 +106,8 @@ def nursery(tmp_path: Path) -> Iterator[Callable[..., Nursery]]:
 
 def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
     """Cut into what one call takes."""
-    for first in range(0, len(items), calls.BATCH):
-        yield items[first : first + calls.BATCH]
+    for first in range(0, len(items), BATCH):
+        yield items[first : first + BATCH]
 
 
 def look_up(raw: Raw, ids: Sequence[str]) -> list[Message | RedisQError]:
@@ -113,7 +115,7 @@ def look_up(raw: Raw, ids: Sequence[str]) -> list[Message | RedisQError]:
     return [
         message
         for batch in batches(ids)
-        for message in raw.link.call(calls.get(raw.keys, [given_id(id) for id in batch]))
+        for message in raw.link.call(store.messages.get(raw.keys, [given_id(id) for id in batch]))
     ]
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from redisq import scripts
+from redisq.store import scripts
 from tests.proxy import Proxy, script
 
 _BEGINNING = re.compile(rb"\*(\d+)\r\n\$7\r\nEVALSHA\r\n")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+from redisq.store.record import Record
 from tests.conftest import Raw
-from tests.scripts.conftest import Record
 
 #: status -> the keys one of which lists a message with a record of that status
 HOMES = {b"P": {"stream", "scheduled"}, b"I": {"leases"}, b"C": {"finished"}, b"E": {"dead"}, b"T": {"tombstones"}}

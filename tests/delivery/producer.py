@@ -17,7 +17,8 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from redisq import AsyncRedisQ, RedisQ, failpoints
+from redisq import AsyncRedisQ, RedisQ
+from redisq.runtime import failpoints
 
 QUEUE = "tasks"
 COUNT, BATCH = 3_000, 600

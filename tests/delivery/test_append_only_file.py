@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from redisq import Delivery, Message, RedisQ, Status, Unavailable, Worker, calls, codec
-from redisq.model import Failure
-from redisq.operations import limits_of
+from redisq import Delivery, Message, RedisQ, Status, Unavailable, Worker, store
+from redisq.body import codec
+from redisq.model.delivery import Failure
+from redisq.operations.caller import limits_of
+from redisq.store.call import Call, new_nonce
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, look_up, messages, spread
 from tests.delivery.invariants import broken
@@ -136,7 +138,7 @@ def test_a_file_that_was_cut_anywhere_holds_whole_calls(
     for _ in range(5):
         every_kind_of_call(raw)
     assert broken(raw) == []
-    total = raw.link.call(calls.stats(raw.keys)).queued
+    total = raw.link.call(store.queues.stats(raw.keys)).queued
     server.kill()
     whole = newest_file(server.folder)
     size, cuts = whole.stat().st_size, scaled(TAIL // 4, 20)
@@ -148,7 +150,7 @@ def test_a_file_that_was_cut_anywhere_holds_whole_calls(
             lay_out(server.folder, kept | {whole: kept[whole][: size - cut]})
             server.start()  # aof-load-truncated is Redis' default
             assert broken(raw) == [], f"cut by {cut} bytes"
-            stats = raw.link.call(calls.stats(raw.keys)).to_dict()
+            stats = raw.link.call(store.queues.stats(raw.keys)).to_dict()
             del stats["oldest_age"]
             seen.append(stats)
             client.queue_message(QUEUE, "after the cut")
@@ -184,20 +186,20 @@ def every_kind_of_call(raw: Raw) -> None:
     """Bring small messages to every status, each in a call of its own."""
     limits = limits_of(raw.settings)
 
-    def run(call: calls.Call[Any]) -> Any:
+    def run(call: Call[Any]) -> Any:
         return raw.link.call(call)
 
     with RedisQ(settings=raw.settings) as client:
         client.queue_messages(QUEUE, range(8))
         client.queue_message(QUEUE, "later", delay=1000)
-        claim = run(calls.claim(raw.keys, limits, "hand", calls.new_nonce(), 7))
+        claim = run(store.deliveries.claim(raw.keys, limits, "hand", new_nonce(), 7))
         receipts = [delivery.receipt for delivery in claim.deliveries]
-        run(calls.renew(raw.keys, limits, [(receipts[0], codec.encode("half-way"))]))
-        run(calls.complete(raw.keys, limits, [(receipt, codec.encode("done")) for receipt in receipts[1:3]]))
-        run(calls.fail(raw.keys, limits, [Failure(receipts[3], codec.encode({}), delay=1000.0)]))
-        run(calls.fail(raw.keys, limits, [Failure(receipts[4], codec.encode({}), final=True)]))
-        run(calls.release(raw.keys, limits, receipts[5:6]))
-        run(calls.delete(raw.keys, limits, [receipts[1].id, receipts[6].id], calls.new_nonce()))
+        run(store.deliveries.renew(raw.keys, limits, [(receipts[0], codec.encode("half-way"))]))
+        run(store.deliveries.complete(raw.keys, limits, [(receipt, codec.encode("done")) for receipt in receipts[1:3]]))
+        run(store.deliveries.fail(raw.keys, limits, [Failure(receipts[3], codec.encode({}), delay=1000.0)]))
+        run(store.deliveries.fail(raw.keys, limits, [Failure(receipts[4], codec.encode({}), final=True)]))
+        run(store.deliveries.release(raw.keys, limits, receipts[5:6]))
+        run(store.messages.delete(raw.keys, limits, [receipts[1].id, receipts[6].id], new_nonce()))
 
 
 def test_rewriting_the_file_under_load_loses_nothing(

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from redisq import AsyncRedisQ, Delivery, RedisQ, Settings, Status, Worker
-from redisq.calls import BATCH, LOOKED_UP
-from redisq.keys import id_text, new_id
+from redisq.store.call import BATCH
+from redisq.store.keys import id_text, new_id
+from redisq.store.messages import LOOKED_UP
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, messages
 from tests.delivery.dam import Dam

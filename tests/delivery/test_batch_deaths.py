@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from redisq import AsyncRedisQ, Delivery, RedisQ, Settings, Status, Worker, embedded
-from redisq.keys import id_text
+from redisq.store.keys import id_text
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, messages
 from tests.delivery.dam import Dam

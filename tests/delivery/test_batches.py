@@ -27,12 +27,12 @@ from redisq import (
     Settings,
     Status,
     Worker,
-    calls,
-    codec,
+    store,
 )
-from redisq.calls import BATCH
-from redisq.keys import given_id, id_text, new_id
-from redisq.operations import limits_of
+from redisq.body import codec
+from redisq.operations.caller import limits_of
+from redisq.store.call import BATCH, new_nonce
+from redisq.store.keys import given_id, id_text, new_id
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, messages
 from tests.delivery.dam import Dam
@@ -248,7 +248,9 @@ def test_each_of_the_outcomes_that_are_sent_together_counts_for_itself(
         assert sorted(refused) == sorted(ids[:2])
         with pytest.raises(MessageNotFound):
             client.get_message(QUEUE, ids[0])
-        assert tasks.link.call(calls.complete(tasks.keys, limits_of(slow), [(other, codec.encode("other"))])) == [None]
+        assert tasks.link.call(
+            store.deliveries.complete(tasks.keys, limits_of(slow), [(other, codec.encode("other"))])
+        ) == [None]
         ended = dict(zip(ids[1:], messages(tasks, ids[1:]), strict=True))
         assert ended[ids[1]].result == "other"
         for id, request in zip(ids[2:], requests[2:], strict=True):
@@ -268,7 +270,7 @@ def test_each_of_the_outcomes_that_are_sent_together_counts_for_itself(
 def take_over(raw: Raw, id: str) -> Any:
     """Let a lease lapse, and another worker take it over; give its receipt."""
     raw.redis.zadd(raw.keys.leases, {given_id(id): 1})
-    claim = calls.claim(raw.keys, limits_of(raw.settings), "other", calls.new_nonce(), 1)
+    claim = store.deliveries.claim(raw.keys, limits_of(raw.settings), "other", new_nonce(), 1)
     (claimed,) = raw.link.call(claim).deliveries
     assert claimed.receipt.id == given_id(id)
     return claimed.receipt

@@ -1,4 +1,4 @@
-"""The catalogue of faults, and the README's table of promises, name tests that there are."""
+"""The catalogue of faults, and the guide's table of promises, name tests that there are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from redisq import guide
 from tests.delivery.catalogue import CATALOGUE, REDIS, SCRIPTS, WORKERS
 
 TESTS = Path(__file__).parent.parent
@@ -35,6 +36,6 @@ def test_no_fault_is_listed_twice() -> None:
 
 
 def test_what_the_readme_says_proves_a_promise_is_there() -> None:
-    named = set(re.findall(r"`(test_\w+(?:\.py)?)`", (TESTS.parent / "README.md").read_text("utf-8")))
+    named = set(re.findall(r"`(test_\w+(?:\.py)?)`", guide.read("promises")))
     assert len(named) > 10
     assert named <= THERE | {source.name for source in TESTS.glob("*/test_*.py")}

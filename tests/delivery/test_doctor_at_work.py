@@ -9,11 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
 
-from redisq import RedisQ, RedisQError, calls, codec, doctor, scripts
-from redisq.calls import NewMessage
-from redisq.keys import new_id
-from redisq.model import Failure, Receipt
-from redisq.operations import limits_of
+from redisq import RedisQ, RedisQError, store
+from redisq.body import codec
+from redisq.model.delivery import Failure, Receipt
+from redisq.operations import doctor
+from redisq.operations.caller import limits_of
+from redisq.store import scripts
+from redisq.store.call import BATCH, Call, new_nonce
+from redisq.store.keys import new_id
+from redisq.store.messages import NewMessage
+from redisq.store.reply import Outcome
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, batches
 from tests.delivery.servers import OwnServer
@@ -75,18 +80,18 @@ def fill(raw: Raw, count: int) -> None:
     queue(raw, count * 40 // 100)
     receipts = claim(raw, count * 40 // 100)
     complete, dead, deleted = count * 20 // 100, count * 25 // 100, count * 30 // 100
-    makes: list[tuple[list[Receipt], Callable[[Sequence[Receipt]], calls.Call[list[calls.Outcome[None]]]]]] = [
+    makes: list[tuple[list[Receipt], Callable[[Sequence[Receipt]], Call[list[Outcome[None]]]]]] = [
         (
             receipts[:complete],
-            lambda some: calls.complete(raw.keys, limits, [(one, codec.encode("done")) for one in some]),
+            lambda some: store.deliveries.complete(raw.keys, limits, [(one, codec.encode("done")) for one in some]),
         ),
         (
             receipts[complete:dead],
-            lambda some: calls.fail(raw.keys, limits, [Failure(one, error, final=True) for one in some]),
+            lambda some: store.deliveries.fail(raw.keys, limits, [Failure(one, error, final=True) for one in some]),
         ),
         (
             receipts[dead:deleted],
-            lambda some: calls.delete(raw.keys, limits, [one.id for one in some], calls.new_nonce()),
+            lambda some: store.messages.delete(raw.keys, limits, [one.id for one in some], new_nonce()),
         ),
     ]
     for chosen, make in makes:
@@ -100,14 +105,14 @@ def queue(raw: Raw, count: int, delay: float = 0.0) -> None:
     body = codec.encode_request(REQUEST, 1024)
     new = [NewMessage(new_id(), codec.digest(body), body, delay) for _ in range(count)]
     for batch in batches(new):
-        assert raw.link.call(calls.queue(raw.keys, limits_of(raw.settings), batch)) == [None] * len(batch)
+        assert raw.link.call(store.messages.queue(raw.keys, limits_of(raw.settings), batch)) == [None] * len(batch)
 
 
 def claim(raw: Raw, count: int) -> list[Receipt]:
     receipts: list[Receipt] = []
     while len(receipts) < count:
-        wanted = min(calls.BATCH, count - len(receipts))
-        call = calls.claim(raw.keys, limits_of(raw.settings), "hand", calls.new_nonce(), wanted)
+        wanted = min(BATCH, count - len(receipts))
+        call = store.deliveries.claim(raw.keys, limits_of(raw.settings), "hand", new_nonce(), wanted)
         receipts += [delivery.receipt for delivery in raw.link.call(call).deliveries]
     return receipts
 
@@ -165,6 +170,6 @@ def processor_time(raw: Raw) -> list[float]:
     for name in STRUCTURES:
         cursor: bytes | None = None
         while cursor != b"0":
-            look = calls.look(raw.keys, name, cursor or b"0", doctor._PAGES[name], doctor._PAGE_BYTES)
+            look = store.audit.look(raw.keys, name, cursor or b"0", doctor._PAGES[name], doctor._PAGE_BYTES)
             cursor = watch.run(look).cursor
     return watch.took["look"]

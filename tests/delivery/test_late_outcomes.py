@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from redisq import Delivery, LeaseLost, RedisQ, Status, Worker, calls, codec, embedded
-from redisq.calls import Limits
-from redisq.keys import PartitionKeys
-from redisq.model import Failure, Receipt
-from redisq.operations import limits_of
+from redisq import Delivery, LeaseLost, RedisQ, Status, Worker, embedded, store
+from redisq.body import codec
+from redisq.model.delivery import Failure, Receipt
+from redisq.operations.caller import limits_of
+from redisq.store.call import BATCH, Call, Limits, new_nonce
+from redisq.store.keys import PartitionKeys
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, batches, messages
 from tests.delivery.staff import PATIENCE, Nursery, working
@@ -70,11 +71,17 @@ def refusals(crew: Nursery) -> dict[str, str]:
     return dict(_REFUSED.findall(crew.warnings()))
 
 
-LATE: dict[str, Callable[[PartitionKeys, Limits, Sequence[Receipt]], calls.Call[list[Any]]]] = {
-    "complete": lambda keys, limits, late: calls.complete(keys, limits, [(one, codec.encode("late")) for one in late]),
-    "fail": lambda keys, limits, late: calls.fail(keys, limits, [Failure(one, codec.encode({})) for one in late]),
-    "renew": lambda keys, limits, late: calls.renew(keys, limits, [(one, codec.encode("late")) for one in late]),
-    "release": lambda keys, limits, late: calls.release(keys, limits, late),
+LATE: dict[str, Callable[[PartitionKeys, Limits, Sequence[Receipt]], Call[list[Any]]]] = {
+    "complete": lambda keys, limits, late: store.deliveries.complete(
+        keys, limits, [(one, codec.encode("late")) for one in late]
+    ),
+    "fail": lambda keys, limits, late: store.deliveries.fail(
+        keys, limits, [Failure(one, codec.encode({})) for one in late]
+    ),
+    "renew": lambda keys, limits, late: store.deliveries.renew(
+        keys, limits, [(one, codec.encode("late")) for one in late]
+    ),
+    "release": lambda keys, limits, late: store.deliveries.release(keys, limits, late),
 }
 
 
@@ -93,7 +100,7 @@ def test_stale_receipts_change_nothing(
         for batch in batches(taken[::3]):
             assert tasks.link.call(LATE["complete"](tasks.keys, limits, batch)) == [None] * len(batch)
         for batch in batches([receipt.id for receipt in taken[1::3]]):
-            assert tasks.link.call(calls.delete(tasks.keys, limits, batch, calls.new_nonce())) == [None] * len(batch)
+            assert tasks.link.call(store.messages.delete(tasks.keys, limits, batch, new_nonce())) == [None] * len(batch)
     before = tasks.digest()
     for operation, make in LATE.items():
         refused = 0
@@ -109,7 +116,7 @@ def claim_all(raw: Raw, limits: Limits, worker: str, count: int) -> list[Receipt
     """Claim so many messages for a worker."""
     receipts: list[Receipt] = []
     while len(receipts) < count:
-        call = calls.claim(raw.keys, limits, worker, calls.new_nonce(), calls.BATCH)
+        call = store.deliveries.claim(raw.keys, limits, worker, new_nonce(), BATCH)
         deliveries = raw.link.call(call).deliveries
         assert deliveries
         receipts += [delivery.receipt for delivery in deliveries]

@@ -11,11 +11,11 @@ from collections.abc import Callable
 import pytest
 
 from redisq import AsyncRedisQ, Delivery, RedisQ, Settings, Status, Worker, embedded
+from redisq.store.record import Record
 from tests.conftest import Raw, settings_for
 from tests.delivery.conftest import QUEUE, messages, spread
 from tests.delivery.staff import PATIENCE, working
 from tests.proxy import Proxy, script, until
-from tests.scripts.conftest import Record
 
 _NONCE = re.compile(rb"\$12\r\n([\w-]{12})\r\n")  # of a claim, among its arguments; a repeat has the same
 SIDE_BY_SIDE = 20
@@ -158,7 +158,7 @@ def test_claiming(
             until(lambda: client.stats(QUEUE).completed == count + 1, PATIENCE)
         stats = client.stats(QUEUE)
     assert Counter(delivery.id for delivery, _ in started) == dict.fromkeys(ids, 1)
-    waits = [at - proxy.lost[delivery._receipt.nonce.encode()] for delivery, at in started]
+    waits = [at - proxy.lost[delivery._held.receipt.nonce.encode()] for delivery, at in started]
     assert len(waits) == count  # each message's claim had lost its reply
     ended = messages(tasks, ids)
     assert {(message.status, message.attempts, message.history) for message in ended} == {(Status.COMPLETE, 1, ())}

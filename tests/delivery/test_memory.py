@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from redisq import BatchError, Delivery, QueueFull, RedisQ, Reject, Status, Worker, calls, codec
-from redisq.calls import NewMessage
-from redisq.keys import given_id, new_id
-from redisq.model import Failure
-from redisq.operations import limits_of
+from redisq import BatchError, Delivery, QueueFull, RedisQ, Reject, Status, Worker, store
+from redisq.body import codec
+from redisq.model.delivery import Failure
+from redisq.operations.caller import limits_of
+from redisq.store.call import BATCH, Call, new_nonce
+from redisq.store.keys import given_id, new_id
+from redisq.store.messages import NewMessage
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, look_up
 from tests.delivery.servers import OwnServer
@@ -52,7 +54,7 @@ def test_a_full_server_refuses_and_drains(
     raw = below(server, lease=30, backoff_base=0)
     limits = limits_of(raw.settings)
 
-    def run(call: calls.Call[Any]) -> Any:
+    def run(call: Call[Any]) -> Any:
         return raw.link.call(call)
 
     with RedisQ(settings=raw.settings) as client:
@@ -76,17 +78,17 @@ def test_a_full_server_refuses_and_drains(
             with pytest.raises(QueueFull):
                 client.queue_message("another", 1)
 
-        deliveries = run(calls.claim(raw.keys, limits, "hand", calls.new_nonce(), 20)).deliveries
+        deliveries = run(store.deliveries.claim(raw.keys, limits, "hand", new_nonce(), 20)).deliveries
         receipts = [delivery.receipt for delivery in deliveries]
         renewals = [(receipt, codec.encode("half-way")) for receipt in receipts]
-        assert run(calls.renew(raw.keys, limits, renewals)) == [30.0] * 20
+        assert run(store.deliveries.renew(raw.keys, limits, renewals)) == [30.0] * 20
         results = [(receipt, codec.encode("x" * 1024)) for receipt in receipts[:5]]
-        assert run(calls.complete(raw.keys, limits, results)) == [None] * 5
+        assert run(store.deliveries.complete(raw.keys, limits, results)) == [None] * 5
         failures = [Failure(receipt, codec.encode({}), delay=0.0) for receipt in receipts[5:10]]
-        assert run(calls.fail(raw.keys, limits, failures)) == [0.0] * 5
-        assert run(calls.release(raw.keys, limits, receipts[10:15])) == [None] * 5
+        assert run(store.deliveries.fail(raw.keys, limits, failures)) == [0.0] * 5
+        assert run(store.deliveries.release(raw.keys, limits, receipts[10:15])) == [None] * 5
         held = [receipt.id for receipt in receipts[15:]]
-        assert run(calls.delete(raw.keys, limits, held, calls.new_nonce())) == [None] * 5
+        assert run(store.messages.delete(raw.keys, limits, held, new_nonce())) == [None] * 5
         client.sweep(QUEUE)
         with pytest.raises(QueueFull):
             client.queue_message(QUEUE, 1)
@@ -132,7 +134,7 @@ def test_a_million_messages_leave_no_memory_behind(
     figure: Callable[[str], None],
 ) -> None:
     """Each is queued and completed; every second one is deleted, the others go when their retention has passed."""
-    turns = scaled(1_000_000, 5_000) // calls.BATCH
+    turns = scaled(1_000_000, 5_000) // BATCH
     server = one_own_server()
     raw = below(server, retention=0.05, dedup_window=0.1)
     cycle(raw, 2)
@@ -144,9 +146,9 @@ def test_a_million_messages_leave_no_memory_behind(
     forget(raw)
     after = used(server)
     assert {key.decode().rpartition(":")[2] for key in raw.digest()} == {"counters"}
-    stats = raw.link.call(calls.stats(raw.keys))
-    count = stats.queued - 2 * calls.BATCH
-    assert count >= turns * calls.BATCH
+    stats = raw.link.call(store.queues.stats(raw.keys))
+    count = stats.queued - 2 * BATCH
+    assert count >= turns * BATCH
     assert stats.completed == stats.queued == 2 * stats.deleted
     assert after - before < 5 * MEGABYTE
     figure(
@@ -160,20 +162,20 @@ def cycle(raw: Raw, turns: int) -> None:
     limits = limits_of(raw.settings)
     body = codec.encode_request({"hello": "world"}, MEGABYTE)
     for _ in range(turns):
-        new = [NewMessage(new_id(), codec.digest(body), body) for _ in range(calls.BATCH)]
-        assert raw.link.call(calls.queue(raw.keys, limits, new)) == [None] * calls.BATCH
-        claim = raw.link.call(calls.claim(raw.keys, limits, "hand", calls.new_nonce(), calls.BATCH))
+        new = [NewMessage(new_id(), codec.digest(body), body) for _ in range(BATCH)]
+        assert raw.link.call(store.messages.queue(raw.keys, limits, new)) == [None] * BATCH
+        claim = raw.link.call(store.deliveries.claim(raw.keys, limits, "hand", new_nonce(), BATCH))
         results = [(delivery.receipt, b"\x01") for delivery in claim.deliveries]
-        assert raw.link.call(calls.complete(raw.keys, limits, results)) == [None] * calls.BATCH
+        assert raw.link.call(store.deliveries.complete(raw.keys, limits, results)) == [None] * BATCH
         ids = [message.id for message in new[::2]]
-        assert raw.link.call(calls.delete(raw.keys, limits, ids, calls.new_nonce())) == [None] * len(ids)
-    while raw.link.call(calls.sweep(raw.keys, limits))[1]:
+        assert raw.link.call(store.messages.delete(raw.keys, limits, ids, new_nonce())) == [None] * len(ids)
+    while raw.link.call(store.deliveries.sweep(raw.keys, limits))[1]:
         pass
 
 
 def forget(raw: Raw) -> None:
     """Wait until all can be forgotten, and forget it; a worker's last claim is forgotten when it leaves."""
-    raw.link.call(calls.leave(raw.keys, limits_of(raw.settings), "hand"))
+    raw.link.call(store.deliveries.leave(raw.keys, limits_of(raw.settings), "hand"))
     time.sleep(0.2)  # by the server's clock: longer than the deduplication window
-    while raw.link.call(calls.sweep(raw.keys, limits_of(raw.settings)))[1]:
+    while raw.link.call(store.deliveries.sweep(raw.keys, limits_of(raw.settings)))[1]:
         pass

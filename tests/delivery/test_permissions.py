@@ -6,27 +6,28 @@ import asyncio
 import re
 from collections.abc import Callable
 from importlib.resources import files
-from pathlib import Path
 
 import pytest
 
-from redisq import Unavailable, scripts
-from redisq.connection import AsyncLink, Link
-from redisq.doorbell import Doorbell
+from redisq import Unavailable, guide
+from redisq.link.aio import AsyncLink
+from redisq.link.doorbell import Doorbell
+from redisq.link.sync import Link
+from redisq.store import scripts
 from tests.conftest import Raw, settings_for
 from tests.delivery.servers import OwnServer
 from tests.scripts.cases import CASES, everything
 from tests.scripts.conftest import Orders
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+GUIDE = guide.read("production")
 ALL = ("on", "nopass", "~*", "+@all")
 #: what redisq sends itself, beside what its scripts run
 SENT = {"eval", "evalsha", "blpop", "info", "client|setname", "select"}
 
 
 def shown_rules() -> list[str]:
-    """The rules of the README's ACL SETUSER, after the user's name."""
-    (shown,) = re.findall(r"`ACL SETUSER shop ([^`]+)`", README)
+    """The rules of the guide's ACL SETUSER, after the user's name."""
+    (shown,) = re.findall(r"`ACL SETUSER shop ([^`]+)`", GUIDE)
     return shown.split()
 
 
@@ -43,7 +44,7 @@ def test_a_forbidden_command_leaves_nothing_half_written(
     server = own_server()
     raw = below(server)
     if not raw.redis.eval("return redis.acl_check_cmd and 1 or 0", 0):
-        pytest.skip("before Redis 7.0 scripts cannot ask what a user may do; the README says so")
+        pytest.skip("before Redis 7.0 scripts cannot ask what a user may do; the guide says so")
     orders, link = Orders(raw), Link(settings_for(as_user(server, "limited"), raw.settings.namespace))
     call = CASES[script](orders, everything(orders))
     try:
@@ -61,7 +62,7 @@ def test_a_forbidden_command_leaves_nothing_half_written(
 
 
 def test_the_rules_shown_are_what_redisq_sends_and_its_scripts_run() -> None:
-    """When this fails, put the expected commands into the README."""
+    """When this fails, put the expected commands into the guide."""
     names = [path.name.removesuffix(".lua") for path in files(scripts).iterdir() if path.name.endswith(".lua")]
     run = {command.lower() for name in names for command in scripts.load(name).commands}
     assert [rule for rule in shown_rules() if rule[0] == "+"] == [f"+{command}" for command in sorted(run | SENT)]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from redisq import Delivery, Message, MessageNotFound, RedisQ, Status, Worker
-from redisq.keys import PartitionKeys
+from redisq.store.keys import PartitionKeys
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, look_up, messages
 from tests.delivery.servers import OwnServer

@@ -9,10 +9,12 @@ from collections.abc import Callable
 
 import pytest
 
-from redisq import Delivery, RedisQ, Worker, calls, codec
-from redisq.calls import NewMessage
-from redisq.keys import id_text, new_id
-from redisq.operations import limits_of
+from redisq import Delivery, RedisQ, Worker, store
+from redisq.body import codec
+from redisq.operations.caller import limits_of
+from redisq.store.call import BATCH
+from redisq.store.keys import id_text, new_id
+from redisq.store.messages import NewMessage
 from tests.conftest import Raw
 from tests.contract.test_worker_schedules import Ticks, play
 from tests.contract.test_worker_schedules import until as until_at_ease
@@ -27,10 +29,10 @@ MONTH = 30 * 86_400.0
 def delayed(raw: Raw, delays: list[float]) -> list[str]:
     """Queue a message for each delay, up to BATCH in a call."""
     body, limits, ids = codec.encode_request({"hello": "world"}, 1024), limits_of(raw.settings), list[str]()
-    for first in range(0, len(delays), calls.BATCH):
-        batch = delays[first : first + calls.BATCH]
+    for first in range(0, len(delays), BATCH):
+        batch = delays[first : first + BATCH]
         new = [NewMessage(new_id(), codec.digest(body), body, delay) for delay in batch]
-        assert raw.link.call(calls.queue(raw.keys, limits, new)) == [None] * len(new)
+        assert raw.link.call(store.messages.queue(raw.keys, limits, new)) == [None] * len(new)
         ids += [id_text(message.id) for message in new]
     return ids
 

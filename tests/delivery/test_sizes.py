@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from redisq import BatchError, MessageTooLarge, QueueFull, RedisQ, calls, codec
-from redisq.keys import id_text
-from redisq.operations import limits_of
+from redisq import BatchError, MessageTooLarge, QueueFull, RedisQ, store
+from redisq.body import codec
+from redisq.operations.caller import limits_of
+from redisq.store.call import BATCH, new_nonce
+from redisq.store.keys import id_text
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, messages
 
@@ -49,10 +51,10 @@ def finish_all(raw: Raw, count: int) -> list[bytes]:
     """Claim so many, complete each with its own request, and give their ids in order."""
     limits, ids = limits_of(raw.settings), list[bytes]()
     while len(ids) < count:
-        claim: Any = raw.link.call(calls.claim(raw.keys, limits, "hand", calls.new_nonce(), calls.BATCH))
+        claim: Any = raw.link.call(store.deliveries.claim(raw.keys, limits, "hand", new_nonce(), BATCH))
         results = [(one.receipt, codec.encode(codec.decode_request(one.body)[0])) for one in claim.deliveries]
         assert results
-        assert raw.link.call(calls.complete(raw.keys, limits, results)) == [None] * len(results)
+        assert raw.link.call(store.deliveries.complete(raw.keys, limits, results)) == [None] * len(results)
         ids += [one.receipt.id for one in claim.deliveries]
     return ids
 

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any, TypeVar
 
-from redisq import calls, codec
-from redisq.calls import NewMessage
-from redisq.keys import new_id
-from redisq.model import Failure
-from redisq.operations import limits_of
+from redisq import store
+from redisq.body import codec
+from redisq.model.delivery import Failure
+from redisq.operations.caller import limits_of
+from redisq.store.call import BATCH, Call, new_nonce
+from redisq.store.keys import new_id
+from redisq.store.messages import NewMessage
 from tests.conftest import Raw
 from tests.delivery.conftest import batches
 from tests.delivery.servers import OwnServer
@@ -28,7 +30,7 @@ class Watch:
         self.raw = raw
         self.took: dict[str, list[float]] = defaultdict(list)
 
-    def run(self, call: calls.Call[T]) -> T:
+    def run(self, call: Call[T]) -> T:
         """Run a call."""
         before = self._used()
         answer = self.raw.link.call(call)
@@ -51,14 +53,14 @@ def test_a_large_backlog_makes_no_call_slow(
     raw = below(one_own_server(), retention=0, dedup_window=0, dead_retention=0)
     watch = Watch(raw)
     work_through(watch, count)
-    stats = watch.run(calls.stats(raw.keys))
+    stats = watch.run(store.queues.stats(raw.keys))
     assert (stats.queued, stats.ready, stats.scheduled, stats.in_progress) == (count, count // 4, count // 4, 0)
     assert (stats.completed, stats.released, stats.failed, stats.deleted) == (count // 4,) * 4
     took = watch.took
     slow = sum(seconds > SLOW for all_of_one in took.values() for seconds in all_of_one)
     shown = ", ".join(f"{name} {median(some) * 1000:.1f}/{max(some) * 1000:.1f}" for name, some in took.items())
     figure(
-        f"{count:,} messages in batches of {calls.BATCH}: {slow:,} of {sum(map(len, took.values())):,} calls took "
+        f"{count:,} messages in batches of {BATCH}: {slow:,} of {sum(map(len, took.values())):,} calls took "
         f"Redis over 5 ms (target 0); ms of its processor, median/max: {shown}"
     )
 
@@ -69,23 +71,23 @@ def work_through(watch: Watch, count: int) -> None:
     body, error = codec.encode_request({"hello": "world"}, 1024), codec.encode({"type": "ValueError"})
     new = [NewMessage(new_id(), codec.digest(body), body) for _ in range(count)]
     for batch in batches(new):
-        assert watch.run(calls.queue(raw.keys, limits, batch)) == [None] * len(batch)
+        assert watch.run(store.messages.queue(raw.keys, limits, batch)) == [None] * len(batch)
     receipts = []
     while len(receipts) < count:
-        claim = watch.run(calls.claim(raw.keys, limits, "hand", calls.new_nonce(), calls.BATCH))
+        claim = watch.run(store.deliveries.claim(raw.keys, limits, "hand", new_nonce(), BATCH))
         assert claim.deliveries
         receipts += [delivery.receipt for delivery in claim.deliveries]
     for some in batches(receipts):
         lease = limits.lease_ms / 1000
-        assert watch.run(calls.renew(raw.keys, limits, [(one, b"") for one in some])) == [lease] * len(some)
-    makes: list[Callable[[Any], calls.Call[list[Any]]]] = [
-        lambda some: calls.complete(raw.keys, limits, [(one, codec.encode(1)) for one in some]),
-        lambda some: calls.fail(raw.keys, limits, [Failure(one, error, delay=1_000.0) for one in some]),
-        lambda some: calls.release(raw.keys, limits, some),
-        lambda some: calls.delete(raw.keys, limits, [one.id for one in some], calls.new_nonce()),
+        assert watch.run(store.deliveries.renew(raw.keys, limits, [(one, b"") for one in some])) == [lease] * len(some)
+    makes: list[Callable[[Any], Call[list[Any]]]] = [
+        lambda some: store.deliveries.complete(raw.keys, limits, [(one, codec.encode(1)) for one in some]),
+        lambda some: store.deliveries.fail(raw.keys, limits, [Failure(one, error, delay=1_000.0) for one in some]),
+        lambda some: store.deliveries.release(raw.keys, limits, some),
+        lambda some: store.messages.delete(raw.keys, limits, [one.id for one in some], new_nonce()),
     ]
     for first, make in enumerate(makes):
         for some in batches(receipts[first::4]):
             assert not [outcome for outcome in watch.run(make(some)) if isinstance(outcome, Exception)]
-    while watch.run(calls.sweep(raw.keys, limits))[1]:
+    while watch.run(store.deliveries.sweep(raw.keys, limits))[1]:
         pass

@@ -17,18 +17,22 @@ import uvicorn
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
-from redisq import AsyncRedisQ, Credentials, RedisQ, Settings, calls, codec, directory, embedded, tokens
-from redisq.applications import Application, MasterKey
-from redisq.connection import Link
+from redisq import AsyncRedisQ, Credentials, RedisQ, Settings, embedded, store, tokens
+from redisq.body import codec
 from redisq.errors import InvalidCredentials
+from redisq.gateway.access.registry import LiveRegistry
 from redisq.gateway.app import create_app
 from redisq.gateway.context import Context
-from redisq.gateway.registry import LiveRegistry
 from redisq.gateway.settings import GatewaySettings
-from redisq.keys import id_text, partition_keys
-from redisq.operations import Flow, limits_of
-from redisq.scopes import Scopes
+from redisq.link.sync import Link
+from redisq.operations import applications
+from redisq.operations.caller import limits_of
+from redisq.operations.flow import Flow
+from redisq.store.call import new_nonce
+from redisq.store.keys import id_text, partition_keys
 from redisq.tokens import Grant
+from redisq.tokens.applications import Application, MasterKey
+from redisq.tokens.scopes import Scopes
 from tests.conftest import CREDENTIALS, REAL_SERVERS, settings_for, start
 
 QUEUE = "orders"
@@ -137,7 +141,7 @@ class Office:
         return done
 
     def create(self, name: str, *allow: str) -> Credentials:
-        flow = directory.create(self.gateway.context.settings, name, Scopes.parse(allow))
+        flow = applications.create(self.gateway.context.settings, name, Scopes.parse(allow))
         return cast(Credentials, self.change(flow).credentials)
 
 
@@ -204,9 +208,11 @@ def finish(gateway: Gateway) -> Callable[[str], None]:
         keys, limits = partition_keys(settings.namespace, QUEUE), limits_of(settings)
         link = Link(settings)
         try:
-            (delivery,) = link.call(calls.claim(keys, limits, "w", calls.new_nonce(), 1)).deliveries
+            (delivery,) = link.call(store.deliveries.claim(keys, limits, "w", new_nonce(), 1)).deliveries
             assert id_text(delivery.receipt.id) == id
-            assert link.call(calls.complete(keys, limits, [(delivery.receipt, codec.encode("done"))])) == [None]
+            assert link.call(store.deliveries.complete(keys, limits, [(delivery.receipt, codec.encode("done"))])) == [
+                None
+            ]
         finally:
             link.close()
 

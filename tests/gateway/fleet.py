@@ -14,9 +14,10 @@ from typing import Any
 import httpx
 
 import redisq
-from redisq import Credentials, RedisQ, Settings, directory, tokens
-from redisq.scopes import Scopes
+from redisq import Credentials, RedisQ, Settings, tokens
+from redisq.operations import applications
 from redisq.tokens import OPS
+from redisq.tokens.scopes import Scopes
 from tests.gateway.conftest import MASTER
 from tests.proxy import until
 
@@ -109,7 +110,7 @@ class Fleet:
 
     def create(self, name: str, *allow: str) -> Credentials:
         """Register an application."""
-        issued = self.mq._run(directory.create(self.settings, name, Scopes.parse(allow or (EVERYTHING,))))
+        issued = self.mq._run(applications.create(self.settings, name, Scopes.parse(allow or (EVERYTHING,))))
         return issued.credentials
 
     def sign(self, credentials: Credentials, **how: Any) -> str:

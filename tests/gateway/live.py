@@ -10,15 +10,16 @@ import threading
 from dataclasses import dataclass
 from typing import Any, cast
 
-from redisq import AsyncRedisQ, Credentials, RedisQ, Settings, directory
-from redisq.applications import MasterKey
+from redisq import AsyncRedisQ, Credentials, RedisQ, Settings
+from redisq.gateway.access.registry import LiveRegistry
 from redisq.gateway.app import create_app
 from redisq.gateway.context import Context
-from redisq.gateway.registry import LiveRegistry
-from redisq.gateway.server import running
+from redisq.gateway.server.server import running
 from redisq.gateway.settings import GatewaySettings
-from redisq.operations import Flow
-from redisq.scopes import Scopes
+from redisq.operations import applications
+from redisq.operations.flow import Flow
+from redisq.tokens.applications import MasterKey
+from redisq.tokens.scopes import Scopes
 
 PATIENCE = 60.0
 
@@ -127,7 +128,7 @@ class LiveGateway:
 
     def enrol(self, name: str, kid: str, master: MasterKey, *allow: str) -> Credentials:
         """Register an application whose key has an id that is known beforehand."""
-        self.change(directory.enrol(self.settings, name, kid, Scopes.parse(allow)))
+        self.change(applications.enrol(self.settings, name, kid, Scopes.parse(allow)))
         return master.credentials(name, kid)
 
     def get(self, path: str, token: str | bytes | None, *more: bytes) -> Answer:

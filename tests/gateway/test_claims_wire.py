@@ -14,7 +14,7 @@ import pytest
 from redis import Redis
 
 from redisq import RedisQ, Status
-from redisq.gateway.server import running
+from redisq.gateway.server.server import running
 from redisq.gateway.settings import GatewaySettings
 from tests.gateway.conftest import QUEUE, Gateway, MakeGateway
 

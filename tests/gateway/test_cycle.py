@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from redisq.gateway.cycle import Cycle
-from redisq.gateway.server import running
+from redisq.gateway.server.response import Cycle
+from redisq.gateway.server.server import running
 from redisq.gateway.settings import GatewaySettings
 from tests.gateway.raw import Client, get, run
 

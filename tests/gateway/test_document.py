@@ -11,6 +11,7 @@ import jsonschema_rs
 import pytest
 import schemathesis
 
+from redisq import guide
 from redisq.gateway.document.build import document
 from tests.gateway.conftest import QUEUE, Gateway
 
@@ -23,12 +24,12 @@ operations = pytest.mark.parametrize(
 
 
 def routes(gateway: Gateway) -> set[tuple[str, str]]:
-    """The routes of the app, but for those of the page, which is for people."""
+    """The routes of the app, but for those of the page and the guide, which are for people."""
     return {
         (method.lower(), route.path_format)
         for route in gateway.app.routes
         for method in (route.methods or ()) - {"HEAD"}
-        if not route.path.startswith("/_ui")
+        if not route.path.startswith(("/_ui", "/_docs/guide"))
     }
 
 
@@ -132,6 +133,25 @@ class Page(HTMLParser):
             self.outside.append(tag)
         if tag == "a":
             self.links.append(found["href"] or "")
+
+
+@pytest.mark.parametrize("chapter", guide.CHAPTERS)
+def test_a_chapter_of_the_guide_is_shown_and_needs_nothing_from_outside(gateway: Gateway, chapter: str) -> None:
+    shown = gateway.call("GET", f"/_docs/guide/{chapter}", token=None)
+    assert (shown.status_code, shown.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert "default-src 'none'; style-src 'sha256-" in shown.headers["Content-Security-Policy"]
+    page = Page(shown.text)
+    assert page.outside == []
+    assert f"<h1>{guide.title_of(chapter)}</h1>" in shown.text
+    inside = [link for link in page.links if link.startswith("/")]
+    assert len(inside) > len(guide.CHAPTERS)
+    assert {gateway.call("GET", link, token=None).status_code for link in inside} == {200}
+
+
+def test_a_chapter_that_there_is_not_is_404(gateway: Gateway) -> None:
+    assert gateway.call("GET", "/_docs/guide/nope", token=None).status_code == 404
+    first = gateway.call("GET", "/_docs/guide", token=None)
+    assert f"<h1>{guide.title_of(guide.CHAPTERS[0])}</h1>" in first.text
 
 
 def test_the_page_shows_all_of_it_and_needs_nothing_from_outside(gateway: Gateway) -> None:

@@ -10,11 +10,12 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
-from redisq import directory, tokens
-from redisq.gateway import closed
+from redisq import tokens
+from redisq.gateway.access import closed
 from redisq.gateway.metrics import Meters
-from redisq.keys import apps_key, queues_key
-from redisq.scopes import Scopes
+from redisq.operations import applications
+from redisq.store.keys import apps_key, queues_key
+from redisq.tokens.scopes import Scopes
 from tests.conftest import settings_for
 from tests.gateway.conftest import QUEUE, Gateway, MakeGateway, Office
 
@@ -116,15 +117,16 @@ def test_records_of_applications_are_counted(office: Office, raw_redis: Any) -> 
     office.create("other", "stats:*")
     apps = apps_key(settings.namespace)
     old = raw_redis.hget(apps, "shop")
-    office.change(directory.switch(settings, "shop", disabled=True))
+    office.change(applications.switch(settings, "shop", disabled=True))
     raw_redis.hset(apps, "shop", old)
-    office.change(directory.rotate(settings, "shop", 60))
+    office.change(applications.rotate(settings, "shop", 60))
     token = tokens.sign(shop, audience=settings.token_audience, ops=["stats"], queues=["*"], now=time.time())
     assert office.gateway.call("GET", "/_metrics", token=token).status_code == 401
-    office.change(directory.create(settings, "third", Scopes.parse(["stats:*"])))
+    office.change(applications.create(settings, "third", Scopes.parse(["stats:*"])))
     third = office.gateway.context.verifier.snapshot()
     assert list(third.strayed) == ["shop"]
     meters = Meters().text(None, third).decode()
     assert 'redisq_applications{state="known"} 2.0' in meters
     assert 'redisq_applications{state="strayed"} 1.0' in meters
     assert 'redisq_applications{state="replayed"} 0.0' in meters
+    assert 'redisq_applications{state="overtaken"} 0.0' in meters

@@ -9,7 +9,8 @@ import pytest
 import redis
 
 from redisq import embedded
-from redisq.gateway.limits import Failures, Limits, TooManyRequests
+from redisq.gateway.access.limits import Failures, Limits
+from redisq.gateway.requests.errors import TooManyRequests
 from redisq.gateway.settings import GatewaySettings
 from tests.conftest import settings_for
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from redisq import RedisQ
-from redisq.cli.lines import queue_lines
-from redisq.jsonlines import is_blank, unmarked
+from redisq.body.jsonlines import is_blank, unmarked
+from redisq.cli.commands.lines import queue_lines
 from tests.gateway.conftest import Gateway
 
 MARK = b"\xef\xbb\xbf"

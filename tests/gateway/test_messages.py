@@ -13,7 +13,7 @@ import msgpack
 import pytest
 
 from redisq import Status
-from redisq.keys import derived_id, id_text
+from redisq.store.keys import derived_id, id_text
 from tests.conftest import CREDENTIALS, settings_for
 from tests.gateway.conftest import QUEUE, Gateway, MakeGateway
 
@@ -211,6 +211,30 @@ def test_a_bad_option_is_refused(gateway: Gateway, method: str, query: str) -> N
     refused = gateway.call(method, f"{path}?{query}", message=1)
     assert refused.status_code == 400
     assert gateway.mq.queues() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "told"),
+    [
+        ("/orders?expires_in=0", {}, "expires_in takes seconds, more than 0, at most a year (31,536,000)."),
+        ("/orders?delay=1e9", {}, "delay takes seconds, from 0 to a year (31,536,000)."),
+        ("/orders?delay=1&at=2026-12-24T18:00:00Z", {}, "at cannot go with delay: give one of them."),
+        ("/orders", {"Idempotency-Key": ""}, "Idempotency-Key takes text of 1 to 512 characters."),
+    ],
+)
+def test_a_refusal_spells_what_it_names_as_the_request_does(
+    gateway: Gateway, path: str, headers: dict[str, str], told: str
+) -> None:
+    refused = gateway.call("POST", path, message=1, headers=headers)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"] == told
+
+
+def test_a_key_of_another_body_is_named_as_the_header(gateway: Gateway) -> None:
+    keyed = {"Idempotency-Key": "order 7"}
+    gateway.call("POST", "/orders", message=1, headers=keyed)
+    told = gateway.call("POST", "/orders", message=2, headers=keyed).json()["error"]["message"]
+    assert told.startswith("This Idempotency-Key was used in this queue before")
 
 
 def test_an_idempotency_key_makes_the_id(gateway: Gateway) -> None:

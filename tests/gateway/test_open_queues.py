@@ -11,7 +11,8 @@ import pytest
 
 from redisq import Definition
 from redisq.errors import InvalidSettings
-from redisq.gateway import closed, hosts
+from redisq.gateway.access import closed
+from redisq.gateway.requests import hosts
 from redisq.gateway.settings import GatewaySettings
 from tests.conftest import settings_for
 from tests.gateway.conftest import OPENED, QUEUE, Gateway, MakeGateway
@@ -80,7 +81,7 @@ def test_a_queue_is_open_when_the_setting_and_its_definition_say_so(
 
 
 def test_a_queue_that_is_not_named_costs_no_question(open: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redisq.gateway.definitions.Definitions.of", lambda *_: pytest.fail("Redis was asked"))
+    monkeypatch.setattr("redisq.gateway.access.definitions.Definitions.of", lambda *_: pytest.fail("Redis was asked"))
     assert ask(open, "unknown") == 401
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from redisq import RedisQ, directory
-from redisq.applications import MasterKey
+from redisq import RedisQ
+from redisq.operations import applications
+from redisq.tokens.applications import MasterKey
 from tests.conftest import REAL_SERVERS, settings_for
 from tests.delivery.servers import OwnServer, binary_of
 from tests.gateway.conftest import MASTER
@@ -180,7 +181,7 @@ def test_a_gateway_that_stood_still_knows_that_it_knows_nothing(own: OwnServer, 
     token = fleet.sign(fleet.create("shop"))
     until(lambda: gate.status("/orders", token) == 200, PATIENCE)
     gate.signal(signal.SIGSTOP)
-    fleet.mq._run(directory.revoke(fleet.settings, "shop", token))
+    fleet.mq._run(applications.revoke(fleet.settings, "shop", token))
     time.sleep(float(HASTY["REDISQ_HTTP_REGISTRY_STALE_AFTER"]) + 0.5)
     with ThreadPoolExecutor() as pool:
         waiting = [pool.submit(gate.status, "/orders", token) for _ in range(20)]
@@ -206,7 +207,7 @@ def test_a_master_key_is_rotated_one_gateway_after_another(own: OwnServer, fleet
         until(lambda gate=gate: gate.status("/orders", token) == 200, PATIENCE)
     settings = settings_for(own.url, fleet.settings.namespace, master_key=both)
     with RedisQ(settings=settings) as office:
-        rotated = office._run(directory.rotate(settings, "shop", 3600))
+        rotated = office._run(applications.rotate(settings, "shop", 3600))
         fresh = fleet.sign(rotated.credentials)
         for gate in (ahead, prepared):
             until(lambda gate=gate: gate.status("/orders", fresh) == 200, PATIENCE)

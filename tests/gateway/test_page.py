@@ -303,6 +303,19 @@ def test_opening_an_address_does_nothing(gateway: Gateway, browser: Browser, ord
             assert browser.get(f"/_ui/queues/{QUEUE}/{action}").status_code == 200
 
 
+def test_what_does_not_exist_is_not_asked_about(gateway: Gateway, browser: Browser, orders: Orders) -> None:
+    id = gateway.mq.queue_message(QUEUE, 1)
+    for action in ("pause", "resume", "redrive"):
+        answer = browser.get(f"/_ui/queues/ordrs/{action}")
+        assert answer.status_code == 404
+        assert "There is no queue ordrs. Did you mean orders?" in answer.text
+    for action in ("redrive", "delete"):
+        assert browser.get(f"/_ui/queues/{QUEUE}/messages/{ID}/{action}").status_code == 404
+        assert browser.get(f"/_ui/queues/{QUEUE}/messages/{id}/{action}").status_code == 200
+    orders.redis.hset(orders.keys.states, uuid.UUID(id).bytes, "damaged")
+    assert browser.get(f"/_ui/queues/{QUEUE}/messages/{id}/delete").status_code == 200
+
+
 # --- What there is to see ---
 
 

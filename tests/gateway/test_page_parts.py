@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from redisq.errors import Unavailable
-from redisq.gateway.page import charts, history, shown
+from redisq.gateway.page import charts, formats, history
 from redisq.gateway.page.history import EVERY, MOST, History, Sample, rates_of
-from redisq.gateway.stopping import Stopping
-from redisq.model import QueueStats
+from redisq.gateway.shutdown import Stopping
+from redisq.model.queue import QueueStats
 
 DASH, MINUS = "\u2013", "\u2212"
 
@@ -212,7 +212,7 @@ def test_a_sparkline_needs_two_points() -> None:
     ],
 )
 def test_durations(seconds: float | None, text: str) -> None:
-    assert shown.duration(seconds) == text
+    assert formats.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -220,47 +220,47 @@ def test_durations(seconds: float | None, text: str) -> None:
     [(None, DASH), (0, "0"), (1234, "1,234"), (0.5, "0.5"), (12_345_678, "12.3 M")],
 )
 def test_numbers(value: float | None, text: str) -> None:
-    assert shown.number(value) == text
+    assert formats.number(value) == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(None, DASH), (0.0, "0"), (0.333, "0.33"), (9.87, "9.9"), (1234.5, "1,234")]
 )
 def test_rates(value: float | None, text: str) -> None:
-    assert shown.rate(value) == text
+    assert formats.rate(value) == text
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1023 B"), (2048, "2.0 KiB"), (1024**2, "1.0 MiB")])
 def test_sizes(count: int, text: str) -> None:
-    assert shown.size(count) == text
+    assert formats.size(count) == text
 
 
 def test_times() -> None:
     at = datetime(2026, 11, 27, 22, 33, 12, 345_000, tzinfo=UTC)
-    assert shown.instant(at) == "2026-11-27 22:33:12.345"
-    assert shown.iso(at) == "2026-11-27T22:33:12.345Z"
-    assert shown.since(at, at + timedelta(seconds=90)) == "1 min 30 s ago"
-    assert shown.since(at, at - timedelta(seconds=5)) == "in 5 s"
-    assert shown.since(at, at) == "now"
+    assert formats.instant(at) == "2026-11-27 22:33:12.345"
+    assert formats.iso(at) == "2026-11-27T22:33:12.345Z"
+    assert formats.since(at, at + timedelta(seconds=90)) == "1 min 30 s ago"
+    assert formats.since(at, at - timedelta(seconds=5)) == "in 5 s"
+    assert formats.since(at, at) == "now"
 
 
 @pytest.mark.parametrize("sign", ["\0", "\x1b", "\x7f", "\u200b", "\u202e", "\u2066", "\ufeff", "\u2028"])
 def test_signs_that_show_nothing_are_shown(sign: str) -> None:
-    assert shown.plain(f"a{sign}b") == f"a\\u{ord(sign):04x}b"
-    assert sign not in shown.content({"text": f"a{sign}b"})[0]
-    assert sign not in shown.brief([sign])
+    assert formats.plain(f"a{sign}b") == f"a\\u{ord(sign):04x}b"
+    assert sign not in formats.content({"text": f"a{sign}b"})[0]
+    assert sign not in formats.brief([sign])
 
 
 @pytest.mark.parametrize("value", [{"a": 1, "ü": "中文"}, [1, 2.5, None, True], "text\nof lines\tand tabs", b"\0\1", 7])
 def test_content_reads_as_json(value: Any) -> None:
     import json
 
-    text, cut = shown.content(value)
+    text, cut = formats.content(value)
     assert json.loads(text) == ("AAE=" if value == b"\0\1" else value)
     assert cut == 0
 
 
 def test_long_content_is_cut() -> None:
-    text, cut = shown.content("x" * 200_000)
-    assert (len(text), cut) == (shown.LONGEST, 200_002 - shown.LONGEST)
-    assert len(shown.brief("x" * 1000)) == 140
+    text, cut = formats.content("x" * 200_000)
+    assert (len(text), cut) == (formats.LONGEST, 200_002 - formats.LONGEST)
+    assert len(formats.brief("x" * 1000)) == 140

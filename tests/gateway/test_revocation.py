@@ -13,11 +13,12 @@ import httpx
 import pytest
 import redis
 
-from redisq import Credentials, Status, directory, embedded, tokens
-from redisq.applications import Application, MasterKey, MasterKeys
+from redisq import Credentials, Status, embedded, tokens
 from redisq.errors import RedisQError
-from redisq.keys import apps_key, queues_key
-from redisq.scopes import Scopes
+from redisq.operations import applications
+from redisq.store.keys import apps_key, queues_key
+from redisq.tokens.applications import Application, MasterKey, MasterKeys
+from redisq.tokens.scopes import Scopes
 from tests.conftest import settings_for
 from tests.gateway.conftest import MASTER, MakeGateway, Office
 from tests.gateway.fleet import EVERYTHING, PATIENCE, Fleet, Gate
@@ -95,11 +96,11 @@ def gateway(real_server: embedded.EmbeddedServer, namespace: str) -> Iterator[Li
 
 
 REVOKED: dict[str, Callable[[LiveGateway, str], Any]] = {
-    "revoked": lambda gateway, token: directory.revoke(gateway.settings, "shop", token),
-    "all revoked": lambda gateway, _: directory.revoke_all(gateway.settings, "shop"),
-    "disabled": lambda gateway, _: directory.switch(gateway.settings, "shop", disabled=True),
-    "rotated": lambda gateway, _: directory.rotate(gateway.settings, "shop", 0),
-    "allowed less": lambda gateway, _: directory.allow(gateway.settings, "shop", Scopes.parse(["stats:*"])),
+    "revoked": lambda gateway, token: applications.revoke(gateway.settings, "shop", token),
+    "all revoked": lambda gateway, _: applications.revoke_all(gateway.settings, "shop"),
+    "disabled": lambda gateway, _: applications.switch(gateway.settings, "shop", disabled=True),
+    "rotated": lambda gateway, _: applications.rotate(gateway.settings, "shop", 0),
+    "allowed less": lambda gateway, _: applications.allow(gateway.settings, "shop", Scopes.parse(["stats:*"])),
 }
 
 
@@ -141,7 +142,7 @@ def test_a_revocation_ends_a_stream(gateway: LiveGateway) -> None:
     def lines() -> Iterator[bytes]:
         yield b'{"n": 1}\n'
         until(lambda: gateway.office.stats("orders").queued == 1)
-        gateway.change(directory.revoke(gateway.settings, "shop", token))
+        gateway.change(applications.revoke(gateway.settings, "shop", token))
         yield b'{"n": 2}\n'
 
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/x-ndjson"}
@@ -163,7 +164,7 @@ def test_who_was_revoked_shuts_out_nobody_else(
         tokens.sign(one, audience=audience, ops=["stats"], queues=["*"], now=time.time()) for one in (shop, other)
     )
     later = tokens.sign(shop, audience=audience, ops=["stats"], queues=["*"], now=time.time() + 3600)
-    office.change(directory.revoke(office.gateway.context.settings, "shop", token))
+    office.change(applications.revoke(office.gateway.context.settings, "shop", token))
     office.gateway.mq.define("orders", lease=30)
     for bad in [token, later] * 5:
         assert office.gateway.call("GET", "/orders", token=bad).status_code == 401
@@ -194,7 +195,7 @@ def test_what_is_written_to_redis_by_others_lets_nobody_in(gateway: LiveGateway,
 
     def status(token: str) -> int:
         below.hset(apps, "#", f"g{time.monotonic_ns()}")  # so that every gateway reads it
-        gateway.change(directory.read(gateway.settings))
+        gateway.change(applications.read(gateway.settings))
         return gateway.get("/orders", token).status
 
     token, other = sign(shop), sign(poor)
@@ -203,7 +204,7 @@ def test_what_is_written_to_redis_by_others_lets_nobody_in(gateway: LiveGateway,
     assert (status(token), status(other)) == (200, 403)
     thief = MasterKey.generate()
     mine = gateway.settings.model_copy(update={"namespace": "mine"})
-    elsewhere = gateway.office._run(directory.create(mine, "poor", Scopes.parse([EVERYTHING]))).application
+    elsewhere = gateway.office._run(applications.create(mine, "poor", Scopes.parse([EVERYTHING]))).application
     parts = small.split(b".")
     stolen = thief.credentials("poor", "kid-p")
     wide = Application("poor", 2**40, 1, Scopes.parse([EVERYTHING]), elsewhere.keys)
@@ -225,7 +226,7 @@ def test_what_is_written_to_redis_by_others_lets_nobody_in(gateway: LiveGateway,
     assert status(other) == 401
     below.hset(apps, "poor", small)
     assert status(other) == 403, "what is put back as it was counts again"
-    gateway.change(directory.switch(gateway.settings, "shop", disabled=True))
+    gateway.change(applications.switch(gateway.settings, "shop", disabled=True))
     assert status(token) == 401
     below.hset(apps, "shop", genuine)
     assert status(token) == 401, "an older record than was seen counts as none"
@@ -234,12 +235,12 @@ def test_what_is_written_to_redis_by_others_lets_nobody_in(gateway: LiveGateway,
     below.hset(apps, "shop", genuine)
     assert status(token) == 401
     below.delete(apps)
-    poor = gateway.change(directory.create(gateway.settings, "poorer", Scopes.parse(["stats:*"]))).credentials
+    poor = gateway.change(applications.create(gateway.settings, "poorer", Scopes.parse(["stats:*"]))).credentials
     assert status(sign(poor)) == 200
     below.delete(apps)
     below.set(apps, "no hash at all")
     with pytest.raises(RedisQError):
-        gateway.change(directory.read(gateway.settings))
+        gateway.change(applications.read(gateway.settings))
     clock = gateway.registry._clock
     gateway.registry._clock = lambda: clock() + 31
     answer = gateway.get("/orders", sign(poor))

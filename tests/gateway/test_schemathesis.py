@@ -19,8 +19,8 @@ import pytest
 import redisq
 from redisq import embedded, tokens
 from redisq.gateway.document.build import document
-from redisq.gateway.server import running
-from redisq.gateway.waits import Waits
+from redisq.gateway.server.server import running
+from redisq.gateway.work.waits import Waits
 from redisq.tokens import OPS
 from tests.conftest import settings_for
 from tests.gateway.conftest import MakeGateway, Office

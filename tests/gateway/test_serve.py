@@ -17,8 +17,9 @@ import httpx
 import pytest
 
 import redisq
-from redisq import RedisQ, directory
-from redisq.scopes import Scopes
+from redisq import RedisQ
+from redisq.operations import applications
+from redisq.tokens.scopes import Scopes
 from tests.conftest import settings_for
 from tests.gateway.conftest import MASTER, QUEUE
 
@@ -77,7 +78,7 @@ class Serve:
 
     def client(self) -> Any:
         """Credentials of an application that may do everything."""
-        flow = directory.create(self.settings, "billing", Scopes.parse(["queue,get,delete,stats:*"]))
+        flow = applications.create(self.settings, "billing", Scopes.parse(["queue,get,delete,stats:*"]))
         issued = self.mq._run(flow).credentials
         return issued.app, issued.secret()
 

@@ -14,9 +14,9 @@ import pytest
 import trustme
 
 from redisq.errors import InvalidSettings, RedisQError
-from redisq.gateway.server import running
+from redisq.gateway.server.server import running
 from redisq.gateway.settings import GatewaySettings
-from redisq.gateway.stopping import Stopping
+from redisq.gateway.shutdown import Stopping
 from tests.gateway.raw import Client, Process, get, loops, once, process, run, until
 from tests.gateway.tiny import Tiny, say
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from redisq.gateway.protocol import Connection
-from redisq.gateway.server import Server, running
+from redisq.gateway.server.connection import Connection
+from redisq.gateway.server.server import Server, running
 from redisq.gateway.settings import GatewaySettings
-from redisq.gateway.stopping import Stopping
+from redisq.gateway.shutdown import Stopping
 from tests.gateway.raw import CHUNKED, Client, get, loops, post, run, until
 from tests.gateway.tiny import Tiny
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from redisq.gateway.server import running
+from redisq.gateway.server.server import running
 from redisq.gateway.settings import GatewaySettings
 from tests.gateway.raw import CHUNKED, Client, Process, get, loops, once, process, run, until
 from tests.gateway.tiny import Tiny

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from redisq.gateway.server import running
+from redisq.gateway.server.server import running
 from redisq.gateway.settings import GatewaySettings
 from tests.gateway.raw import CHUNKED, Client, Process, get, loops, once, post, process, run, until
 from tests.gateway.smuggling import FIRST_IS_GOOD, PAIRS, pair

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from redisq import embedded
-from redisq.gateway.sites import is_at, why_foreign
+from redisq.gateway.access.sites import is_at, why_foreign
 from tests.conftest import settings_for
 from tests.gateway.conftest import OPENED, MakeGateway
-from tests.gateway.test_door import shape
+from tests.gateway.test_guard import shape
 
 AFAR = [
     {"Origin": "http://other.example"},

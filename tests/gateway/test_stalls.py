@@ -11,11 +11,12 @@ import httpx
 import pytest
 import redis
 
-from redisq import codec
+from redisq.body import codec
 from redisq.errors import InvalidMessage
-from redisq.gateway import bells, bodies
-from redisq.gateway.bodies import JSON, MSGPACK
-from redisq.gateway.desks import Desks
+from redisq.gateway.requests import bodies
+from redisq.gateway.requests.bodies import JSON, MSGPACK
+from redisq.gateway.work import bells
+from redisq.gateway.work.dispatchers import Dispatchers
 from tests.conftest import settings_for
 from tests.gateway.conftest import QUEUE, Gateway, MakeGateway
 
@@ -129,7 +130,7 @@ def test_waits_at_many_queues_take_few_connections(gateway: Gateway, namespace: 
     queues = [f"queue-{number}" for number in range(2 * bells.MOST)]
 
     async def main() -> None:
-        desks = Desks(settings)
+        desks = Dispatchers(settings)
         waiters = [desks.of(queue).join(1, 60.0) for queue in queues]
         with redis.Redis.from_url(settings.url) as raw:
             async with asyncio.timeout(60):

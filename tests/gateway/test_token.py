@@ -11,8 +11,9 @@ from urllib.parse import quote
 
 import pytest
 
-from redisq import Credentials, directory, tokens
-from redisq.scopes import Scopes
+from redisq import Credentials, tokens
+from redisq.operations import applications
+from redisq.tokens.scopes import Scopes
 from tests.gateway.conftest import Office, Served
 
 ALLOWED = ("queue,get:orders", "work:reports.*")
@@ -88,7 +89,7 @@ def test_many_scopes_need_room(office: Office) -> None:
 
 def test_who_is_not_known_is_refused_alike(office: Office, billing: Credentials) -> None:
     other = office.create("other", "get:*")
-    office.change(directory.switch(office.gateway.context.settings, "other", disabled=True))
+    office.change(applications.switch(office.gateway.context.settings, "other", disabled=True))
     strangers = [
         Credentials.generate("billing"),
         Credentials.generate("nobody"),
@@ -103,10 +104,10 @@ def test_who_is_not_known_is_refused_alike(office: Office, billing: Credentials)
 
 
 def test_a_rotated_application_has_two_good_secrets(office: Office, billing: Credentials) -> None:
-    new = office.change(directory.rotate(office.gateway.context.settings, "billing", 60)).credentials
+    new = office.change(applications.rotate(office.gateway.context.settings, "billing", 60)).credentials
     for client in (billing, new):
         assert ask(office, client).status_code == 200
-    office.change(directory.rotate(office.gateway.context.settings, "billing", 0))
+    office.change(applications.rotate(office.gateway.context.settings, "billing", 0))
     for client in (billing, new):
         refused(ask(office, client), 401, "invalid_client")
 

@@ -18,8 +18,9 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from redisq import Credentials, Settings, Status, directory, tokens
+from redisq import Credentials, Settings, Status, tokens
 from redisq.errors import InvalidCredentials, InvalidSettings
+from redisq.operations import applications as directory
 from redisq.tokens import OPS
 from tests.conftest import REAL_SERVERS, settings_for, started
 from tests.gateway.conftest import MASTER
@@ -127,7 +128,7 @@ def spaces(world: World) -> Iterator[Row]:
         several = GOOD if space == b" " else REFUSED  # one or more spaces stand between the scheme and the token
         yield Row(f"{space!r} in front", space + world.token.encode(), several)
         yield Row(f"{space!r} inside", world.swap(3, world.parts[3][:9] + space.decode() + world.parts[3][9:]))
-        yield Row(f"{space!r} behind", world.token.encode() + space)
+        yield Row(f"{space!r} behind", world.token.encode() + space, GOOD)  # there it is no part of the value
     for space in (b"\r", b"\n", b"\r\n ", b"\n\t", b"\x0b", b"\x1c"):
         for name, text in {
             "in front": space + world.token.encode(),

@@ -15,9 +15,9 @@ import json
 import sys
 from typing import Any
 
-from redisq.gateway.server import serve
+from redisq.gateway.server.server import serve
 from redisq.gateway.settings import GatewaySettings
-from redisq.gateway.stopping import Stopping
+from redisq.gateway.shutdown import Stopping
 
 MOST = 1024 * 1024
 

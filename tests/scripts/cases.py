@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from redisq import calls
-from redisq.calls import Call
-from redisq.keys import apps_key, queues_key, rate_key
-from redisq.model import DeadPage, Failure, Receipt
+from redisq import store
+from redisq.model.delivery import Failure, Receipt
+from redisq.model.listing import DeadPage
+from redisq.store.call import Call, new_nonce
+from redisq.store.keys import apps_key, queues_key, rate_key
 from tests.scripts.conftest import DEAD, ERROR, YEAR, Orders, new
 
 
@@ -61,51 +62,53 @@ def damaged(orders: Orders, there: Everything) -> Call[Any]:
     orders.redis.xtrim(orders.keys.stream, 0, approximate=False)
     orders.hush()
     doubts = [(id, b"") for id in orders.redis.hkeys(orders.keys.states)]
-    return calls.audit(orders.keys, orders.limits, "states", doubts, 1_000_000, fix=True, who="shop")
+    return store.audit.audit(orders.keys, orders.limits, "states", doubts, 1_000_000, fix=True, who="shop")
 
 
 Case = Callable[[Orders, Everything], Call[Any]]
 
 #: script -> a call that reads and writes all it can
 CASES: dict[str, Case] = {
-    "queue": lambda o, _: calls.queue(o.keys, o.limits, [new("now"), new("later", delay=5), new("first", priority=9)]),
-    "get": lambda o, e: calls.get(o.keys, [e.ready, e.delayed, e.held.id, e.done]),
-    "ended": lambda o, _: calls.ended(o.keys),
-    "delete": lambda o, e: calls.delete(
+    "queue": lambda o, _: store.messages.queue(
+        o.keys, o.limits, [new("now"), new("later", delay=5), new("first", priority=9)]
+    ),
+    "get": lambda o, e: store.messages.get(o.keys, [e.ready, e.delayed, e.held.id, e.done]),
+    "ended": lambda o, _: store.messages.ended(o.keys),
+    "delete": lambda o, e: store.messages.delete(
         o.keys, o.limits, [e.ready, e.urgent, e.delayed, e.held.id, e.done, e.dead], "nonce"
     ),
-    "claim": lambda o, _: calls.claim(o.keys, o.limits, "w-2", calls.new_nonce(), 2),
-    "complete": lambda o, e: calls.complete(o.keys, o.limits, [(e.held, b"\xc0")]),
-    "fail": lambda o, e: calls.fail(
+    "claim": lambda o, _: store.deliveries.claim(o.keys, o.limits, "w-2", new_nonce(), 2),
+    "complete": lambda o, e: store.deliveries.complete(o.keys, o.limits, [(e.held, b"\xc0")]),
+    "fail": lambda o, e: store.deliveries.fail(
         o.keys, o.limits, [Failure(e.held, ERROR, delay=1.0), Failure(e.lapsed, ERROR, final=True)]
     ),
-    "renew": lambda o, e: calls.renew(o.keys, o.limits, [(e.held, b"\xc0")]),
-    "release": lambda o, e: calls.release(o.keys, o.limits, [e.held, e.hurried]),
-    "sweep": lambda o, _: calls.sweep(o.keys, o.limits),
-    "stats": lambda o, _: calls.stats(o.keys),
-    "define": lambda o, _: calls.define(
+    "renew": lambda o, e: store.deliveries.renew(o.keys, o.limits, [(e.held, b"\xc0")]),
+    "release": lambda o, e: store.deliveries.release(o.keys, o.limits, [e.held, e.hurried]),
+    "sweep": lambda o, _: store.deliveries.sweep(o.keys, o.limits),
+    "stats": lambda o, _: store.queues.stats(o.keys),
+    "define": lambda o, _: store.queues.define(
         o.keys, o.limits, [("max_bytes", "1000"), ("schema", "{}"), ("max_length", "")]
     ),
-    "register": lambda o, _: calls.register(queues_key(o.raw.settings.namespace), "invoices", 1),
-    "registry": lambda o, _: calls.registry(queues_key(o.raw.settings.namespace)),
-    "purge": lambda o, _: calls.purge(o.keys, o.limits),
-    "drop": lambda o, _: calls.drop(o.keys),
-    "unregister": lambda o, _: calls.unregister(queues_key(o.raw.settings.namespace), "orders"),
-    "dead": lambda o, _: calls.dead(o.keys, DeadPage()),
-    "redrive": lambda o, e: calls.redrive(o.keys, o.limits, "shop", [e.dead, e.ready]),
-    "leave": lambda o, _: calls.leave(o.keys, o.limits, "w-1"),
-    "take": lambda o, _: calls.take(rate_key(o.raw.settings.namespace, "tests"), 0.01, 10, 3),
+    "register": lambda o, _: store.queues.register(queues_key(o.raw.settings.namespace), "invoices", 1),
+    "registry": lambda o, _: store.queues.registry(queues_key(o.raw.settings.namespace)),
+    "purge": lambda o, _: store.queues.purge(o.keys, o.limits),
+    "drop": lambda o, _: store.queues.drop(o.keys),
+    "unregister": lambda o, _: store.queues.unregister(queues_key(o.raw.settings.namespace), "orders"),
+    "dead": lambda o, _: store.dead_letters.dead(o.keys, DeadPage()),
+    "redrive": lambda o, e: store.dead_letters.redrive(o.keys, o.limits, "shop", [e.dead, e.ready]),
+    "leave": lambda o, _: store.deliveries.leave(o.keys, o.limits, "w-1"),
+    "take": lambda o, _: store.rates.take(rate_key(o.raw.settings.namespace, "tests"), 0.01, 10, 3),
     "audit": damaged,
-    "look": lambda o, _: calls.look(o.keys, "states", b"0", 100, 1_000_000),
-    "survey": lambda o, _: calls.survey(o.keys, o.limits),
-    "page": lambda o, _: calls.page(o.keys, "stream", "0", 10, 1000),
-    "applications": lambda o, _: calls.applications(apps_key(o.raw.settings.namespace)),
-    "application": lambda o, _: calls.application(
+    "look": lambda o, _: store.audit.look(o.keys, "states", b"0", 100, 1_000_000),
+    "survey": lambda o, _: store.audit.survey(o.keys, o.limits),
+    "page": lambda o, _: store.listing.page(o.keys, "stream", "0", 10, 1000),
+    "applications": lambda o, _: store.applications.applications(apps_key(o.raw.settings.namespace)),
+    "application": lambda o, _: store.applications.application(
         apps_key(o.raw.settings.namespace), "shop", b"rqa1.k.old.tag", "rqa1.k.new.tag", 1000
     ),
-    "info": lambda o, _: calls.info(queues_key(o.raw.settings.namespace)),
-    "schema": lambda o, _: calls.schema(o.keys),
-    "scan": lambda o, _: calls.scan(queues_key(o.raw.settings.namespace), "*", b"0"),
+    "info": lambda o, _: store.audit.info(queues_key(o.raw.settings.namespace)),
+    "schema": lambda o, _: store.queues.schema(o.keys),
+    "scan": lambda o, _: store.audit.scan(queues_key(o.raw.settings.namespace), "*", b"0"),
 }
 #: scripts that a full server refuses
 BRING_IN = {"queue", "define", "register"}

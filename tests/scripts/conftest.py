@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from redisq import calls, codec
-from redisq.calls import Call, Limits, NewMessage
-from redisq.keys import new_id
-from redisq.model import Claim, DeadLetter, DeadPage, Failure, Receipt
+from redisq import store
+from redisq.body import codec
+from redisq.model.delivery import Claim, Failure, Receipt
+from redisq.model.listing import DeadLetter, DeadPage
+from redisq.store.call import Call, Limits, new_nonce
+from redisq.store.keys import new_id
+from redisq.store.messages import NewMessage
+from redisq.store.record import Record
 from tests.conftest import Raw
 
 LIMITS = Limits(
@@ -46,38 +50,9 @@ def place(entry: bytes, id: bytes) -> bytes:
     return b"%015d%015d" % (int(ms), int(sequence)) + id
 
 
-@dataclass(frozen=True)
-class Record:
-    """The fields of a state record, as lib/record.lua names them."""
-
-    status: bytes
-    attempt: bytes
-    nonce: bytes
-    counts: bytes
-    cause: bytes
-    at: bytes
-    entry: bytes
-    history: bytes
-    payload: bytes
-
-    @classmethod
-    def of(cls, text: bytes) -> Record:
-        return cls(*text.split(b" ", 8))
-
-    @property
-    def text(self) -> bytes:
-        return b" ".join(astuple(self))
-
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """How often failed, lost, released, and how suspect it is."""
-        return (0, 0, 0, 0) if self.counts == b"-" else tuple(int(number) for number in self.counts.split(b","))
-
-    @property
-    def events(self) -> list[tuple[str, int, str]]:
-        """What happened out of the ordinary: event, attempt, who."""
-        lines = [] if self.history == b"-" else self.history.decode().split(";")
-        return [(event, int(attempt), who) for event, attempt, _, who in (line.split(",") for line in lines)]
+def events(record: Record) -> list[tuple[str, int, str]]:
+    """What happened out of the ordinary: event, attempt, who."""
+    return [(one.event, one.attempt, one.by) for one in record.transitions]
 
 
 class Orders:
@@ -98,7 +73,7 @@ class Orders:
         self.limits = replace(self.limits, **values)
 
     def queue(self, *messages: NewMessage) -> list[Any]:
-        return self.run(calls.queue(self.keys, self.limits, messages))
+        return self.run(store.messages.queue(self.keys, self.limits, messages))
 
     def put(self, *values: object, **when: float) -> list[bytes]:
         """Queue messages, all of which must be accepted, and give their ids."""
@@ -107,8 +82,8 @@ class Orders:
         return [message.id for message in messages]
 
     def claim(self, count: int = 10, worker: str = "w-1", nonce: str | None = None, **how: Any) -> Claim:
-        nonce = nonce or calls.new_nonce()
-        return self.run(calls.claim(self.keys, self.limits, worker, nonce, count, **how))
+        nonce = nonce or new_nonce()
+        return self.run(store.deliveries.claim(self.keys, self.limits, worker, nonce, count, **how))
 
     def deliver(self, *values: object) -> list[Receipt]:
         """Queue messages into the empty queue, claim them, and give their receipts."""
@@ -119,44 +94,46 @@ class Orders:
 
     def complete(self, *receipts: Receipt, result: object = "done") -> list[Any]:
         encoded = codec.encode(result)
-        return self.run(calls.complete(self.keys, self.limits, [(receipt, encoded) for receipt in receipts]))
+        return self.run(store.deliveries.complete(self.keys, self.limits, [(receipt, encoded) for receipt in receipts]))
 
     def fail(self, *receipts: Receipt, **how: Any) -> list[Any]:
-        return self.run(calls.fail(self.keys, self.limits, [Failure(receipt, ERROR, **how) for receipt in receipts]))
+        return self.run(
+            store.deliveries.fail(self.keys, self.limits, [Failure(receipt, ERROR, **how) for receipt in receipts])
+        )
 
     def renew(self, *receipts: Receipt, progress: bytes = b"") -> list[Any]:
-        return self.run(calls.renew(self.keys, self.limits, [(receipt, progress) for receipt in receipts]))
+        return self.run(store.deliveries.renew(self.keys, self.limits, [(receipt, progress) for receipt in receipts]))
 
     def release(self, *receipts: Receipt) -> list[Any]:
-        return self.run(calls.release(self.keys, self.limits, receipts))
+        return self.run(store.deliveries.release(self.keys, self.limits, receipts))
 
     def get(self, *ids: bytes) -> list[Any]:
-        return self.run(calls.get(self.keys, ids))
+        return self.run(store.messages.get(self.keys, ids))
 
     def delete(self, *ids: bytes, nonce: str | None = None, letters_only: bool = False) -> list[Any]:
-        nonce = nonce or calls.new_nonce()
-        return self.run(calls.delete(self.keys, self.limits, ids, nonce, letters_only=letters_only))
+        nonce = nonce or new_nonce()
+        return self.run(store.messages.delete(self.keys, self.limits, ids, nonce, letters_only=letters_only))
 
     def redrive(self, *ids: bytes) -> list[Any]:
-        return self.run(calls.redrive(self.keys, self.limits, "shop", ids))
+        return self.run(store.dead_letters.redrive(self.keys, self.limits, "shop", ids))
 
     def letters(self, **page: Any) -> list[DeadLetter]:
-        return self.run(calls.dead(self.keys, DeadPage(**page)))
+        return self.run(store.dead_letters.dead(self.keys, DeadPage(**page)))
 
     def sweep(self) -> tuple[int, bool]:
-        count, more, _ = self.run(calls.sweep(self.keys, self.limits))
+        count, more, _ = self.run(store.deliveries.sweep(self.keys, self.limits))
         return count, more
 
     def next_sweep(self) -> float:
         """Sweep, and give in how many seconds the next leftover can be due."""
-        _, _, wait = self.run(calls.sweep(self.keys, self.limits))
+        _, _, wait = self.run(store.deliveries.sweep(self.keys, self.limits))
         return wait
 
     def stats(self) -> Any:
-        return self.run(calls.stats(self.keys))
+        return self.run(store.queues.stats(self.keys))
 
     def define(self, **changes: str) -> dict[str, str]:
-        return self.run(calls.define(self.keys, self.limits, list(changes.items())))
+        return self.run(store.queues.define(self.keys, self.limits, list(changes.items())))
 
     # --- Looking ---
 
@@ -256,7 +233,7 @@ def _shift_record(text: bytes, ms: int) -> bytes:
     entry = record.entry if record.status == b"I" else _earlier(record.entry, ms)
     lines = [line.split(b",") for line in record.history.split(b";") if line != b"-"]
     history = b";".join(b",".join((event, n, _earlier(at, ms), who)) for event, n, at, who in lines) or b"-"
-    return replace(record, at=_earlier(record.at, ms), entry=entry, history=history).text
+    return record._replace(at=_earlier(record.at, ms), entry=entry, history=history).text
 
 
 def _shift(text: bytes, times: tuple[int, ...], fields: int, ms: int) -> bytes:

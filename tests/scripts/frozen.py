@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from redisq.keys import apps_key, queues_key, rate_key
+from redisq.store.keys import apps_key, queues_key, rate_key
 from tests.scripts.conftest import Orders
 
 Command = tuple[Any, ...]

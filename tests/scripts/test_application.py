@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
-from redisq import calls
+from redisq import store
 from redisq.errors import ApplicationConflict, InvalidApplication
-from redisq.keys import apps_key
+from redisq.store.keys import apps_key
 from tests.scripts.conftest import Orders
 
 
 def write(orders: Orders, name: str, before: bytes, record: str, most: int = 10) -> Any:
-    return orders.run(calls.application(apps_key(orders.raw.settings.namespace), name, before, record, most))
+    return orders.run(
+        store.applications.application(apps_key(orders.raw.settings.namespace), name, before, record, most)
+    )
 
 
 def generation(orders: Orders) -> Any:

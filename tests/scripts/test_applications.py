@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls
+from redisq import store
 from redisq.errors import Unavailable
-from redisq.keys import apps_key
-from redisq.model import Records
+from redisq.model.application import Records
+from redisq.store.keys import apps_key
 from tests.scripts.conftest import Orders
 
 
 def test_an_empty_registry_has_a_generation_too(orders: Orders) -> None:
     apps = apps_key(orders.raw.settings.namespace)
-    assert orders.run(calls.applications(apps)) == Records(b"", {})
-    assert orders.run(calls.applications(apps, b"")) is None
+    assert orders.run(store.applications.applications(apps)) == Records(b"", {})
+    assert orders.run(store.applications.applications(apps, b"")) is None
 
 
 def test_what_is_known_is_not_sent_again(orders: Orders) -> None:
@@ -22,13 +22,13 @@ def test_what_is_known_is_not_sent_again(orders: Orders) -> None:
     orders.redis.hset(apps, mapping={"shop": b"record\xff", "billing": "another", "#": "word"})
     records = Records(b"word", {"shop": b"record\xff", "billing": b"another"})
     with orders.unchanged():
-        assert orders.run(calls.applications(apps)) == records
-        assert orders.run(calls.applications(apps, b"earlier")) == records
-        assert orders.run(calls.applications(apps, b"word")) is None
+        assert orders.run(store.applications.applications(apps)) == records
+        assert orders.run(store.applications.applications(apps, b"earlier")) == records
+        assert orders.run(store.applications.applications(apps, b"word")) is None
 
 
 def test_a_foreign_value_is_refused(orders: Orders) -> None:
     apps = apps_key(orders.raw.settings.namespace)
     orders.redis.set(apps, "theirs")
     with orders.unchanged(), pytest.raises(Unavailable, match="not redisq's"):
-        orders.run(calls.applications(apps))
+        orders.run(store.applications.applications(apps))

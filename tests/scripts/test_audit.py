@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from redisq import RedisQ, calls
-from redisq.doctor import JUDGED
-from redisq.keys import new_id
-from redisq.model import Judgement
+from redisq import RedisQ, store
+from redisq.model.audit import Judgement
+from redisq.operations.doctor import JUDGED
+from redisq.store.keys import new_id
 from tests.scripts.cases import everything
 from tests.scripts.conftest import YEAR, Orders
 
@@ -23,7 +23,7 @@ LARGE = 1_000_000
 def audit(orders: Orders, structure: str, *doubts: tuple[bytes, bytes], size: int = LARGE, **how: Any) -> Judgement:
     """Judge some messages, or else all that a structure holds."""
     chosen = doubts or members(orders, structure)
-    return orders.run(calls.audit(orders.keys, orders.limits, structure, chosen, size, **how))
+    return orders.run(store.audit.audit(orders.keys, orders.limits, structure, chosen, size, **how))
 
 
 def members(orders: Orders, structure: str) -> list[tuple[bytes, bytes]]:

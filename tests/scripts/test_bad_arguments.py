@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from redisq import embedded
-from redisq.calls import Call
 from redisq.errors import RedisQError
+from redisq.store.call import Call
 from tests.conftest import REAL_SERVERS, start
 from tests.scripts.cases import CASES
 from tests.scripts.conftest import Orders

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls
-from redisq.model import Claim, Status
-from tests.scripts.conftest import RETENTION, YEAR, Orders, new
+from redisq import store
+from redisq.model.delivery import Claim
+from redisq.model.message import Status
+from tests.scripts.conftest import RETENTION, YEAR, Orders, events, new
 
 ODD_IDS = [b"\0" * 16, b" " * 16, b"\n" * 16, b"\r\n" * 8, b"\xff" * 16, b"%-^$().[]*+?%d%s", b"- 1-1 I 2 n 0 0 "]
 
@@ -161,7 +162,7 @@ def test_a_lapsed_lease_is_taken_over(orders: Orders) -> None:
     record = orders.record(receipt.id)
     assert record is not None
     assert (record.numbers, record.cause) == ((0, 0, 0, 1), b"lost")
-    assert record.events == [("lost", 1, "w-1"), ("reclaimed", 2, "w-2")]
+    assert events(record) == [("lost", 1, "w-1"), ("reclaimed", 2, "w-2")]
     assert orders.counters()["lost"] == 1
     assert orders.redis.zscore(orders.keys.leases, receipt.id) > orders.now_ms()
 
@@ -420,7 +421,7 @@ def test_claiming_sweeps_up_to_four_leftovers(orders: Orders) -> None:
 def test_a_claim_is_bounded_by_the_bytes_it_hands_out(
     orders: Orders, monkeypatch: pytest.MonkeyPatch, size: int, budget: int, least: int, most: int
 ) -> None:
-    monkeypatch.setattr(calls, "CLAIM_BYTES", budget)
+    monkeypatch.setattr(store.deliveries, "CLAIM_BYTES", budget)
     ids = orders.put(*(str(number).zfill(size) for number in range(30)))
     found: list[bytes] = []
     while len(found) < 30:
@@ -441,7 +442,7 @@ def test_what_a_bounded_claim_leaves_stays_where_it_is(orders: Orders, monkeypat
     ready = orders.put(*("x" * 900 for _ in range(12)))
     urgent = orders.put(*("x" * 900 for _ in range(12)), priority=3)
     orders.lapse(*(receipt.id for receipt in lapsed))
-    monkeypatch.setattr(calls, "CLAIM_BYTES", 0)
+    monkeypatch.setattr(store.deliveries, "CLAIM_BYTES", 0)
     wanted = {receipt.id for receipt in lapsed} | {*due, *ready, *urgent}
     found: set[bytes] = set()
     while True:
@@ -462,7 +463,7 @@ def test_what_a_bounded_claim_leaves_stays_where_it_is(orders: Orders, monkeypat
 def test_due_messages_join_in_beside_a_backlog_that_uses_up_the_bytes_of_every_claim(
     orders: Orders, monkeypatch: pytest.MonkeyPatch, budget: int
 ) -> None:
-    monkeypatch.setattr(calls, "CLAIM_BYTES", budget)
+    monkeypatch.setattr(store.deliveries, "CLAIM_BYTES", budget)
     large = "x" * 900
     late = orders.put(*[large] * 3, delay=5.0)
     (urgent,) = orders.put(large, delay=5.0, priority=9)
@@ -480,12 +481,12 @@ def test_due_messages_join_in_beside_a_backlog_that_uses_up_the_bytes_of_every_c
 
 
 def test_of_bodies_larger_than_its_bytes_a_claim_hands_out_one(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "CLAIM_BYTES", 800)
+    monkeypatch.setattr(store.deliveries, "CLAIM_BYTES", 800)
     ids = orders.put(*["x" * 900] * 5)
     assert [[delivery.receipt.id for delivery in orders.claim().deliveries] for _ in ids] == [[id] for id in ids]
 
 
 def test_the_first_bodies_are_no_more_than_there_is_room_for(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "CLAIM_BYTES", 3_000)
+    monkeypatch.setattr(store.deliveries, "CLAIM_BYTES", 3_000)
     orders.put(*["x" * 900] * 9)
     assert [len(orders.claim().deliveries) for _ in range(3)] == [4, 4, 1]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls, codec
+from redisq import store
+from redisq.body import codec
 from redisq.errors import MessageTooLarge
-from redisq.model import Status
+from redisq.model.message import Status
 from tests.scripts.conftest import RETENTION, Orders
 
 
@@ -56,7 +57,7 @@ def test_the_queues_own_max_bytes_wins(orders: Orders) -> None:
 @pytest.mark.parametrize("result", [b"", bytes(range(256)), b" ", b"\n", b"T n 1 12345678"])
 def test_a_result_is_opaque_bytes(orders: Orders, result: bytes) -> None:
     (receipt,) = orders.deliver("a")
-    call = calls.complete(orders.keys, orders.limits, [(receipt, result)])
+    call = store.deliveries.complete(orders.keys, orders.limits, [(receipt, result)])
     assert orders.run(call) == [None]
     with orders.unchanged():
         assert orders.run(call) == [None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import codec
+from redisq.body import codec
 from redisq.errors import InvalidMessage
 from tests.scripts.conftest import Orders
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from redisq import embedded
 from redisq.errors import QueueFull, RedisQError, Unavailable
-from redisq.model import Definition
+from redisq.model.queue import Definition
 from tests.conftest import REAL_SERVERS, start
 from tests.scripts.cases import BRING_IN, CASES
 from tests.scripts.conftest import Orders
@@ -208,7 +208,8 @@ def test_a_number_of_partitions_that_is_none_is_not_guessed(bench: Workbench, sc
         registry = ("HSET", bench.freezer.keys["queues"], "invoices", NO_NUMBERS[turn])
         trial = bench.try_it(bench.call, registry, full=full)
         assert isinstance(trial.error, Unavailable)
-        assert "holds a value that is not redisq's; nothing was changed" in str(trial.error)
+        assert "nothing was changed" in str(trial.error)
+        assert "redisq doctor --fix" in str(trial.error)
 
 
 @pytest.mark.parametrize("script", ["registry", "unregister"])

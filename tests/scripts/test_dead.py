@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redisq.model import Status
+from redisq.model.message import Status
 from tests.scripts.conftest import Orders
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import RedisQError, calls
+from redisq import RedisQError, store
 from tests.scripts.conftest import Orders
 
 
@@ -23,9 +23,9 @@ def test_an_empty_value_goes_back_to_the_default(orders: Orders) -> None:
 def test_a_schema_is_kept_as_it_is(orders: Orders) -> None:
     text = '{"type":"object","title":"\u00e9"}'
     assert orders.define(schema=text, lease="1000") == {"schema": text, "lease": "1000"}
-    assert orders.run(calls.schema(orders.keys)) == text
+    assert orders.run(store.queues.schema(orders.keys)) == text
     assert orders.define(schema="") == {"lease": "1000"}
-    assert orders.run(calls.schema(orders.keys)) is None
+    assert orders.run(store.queues.schema(orders.keys)) is None
 
 
 @pytest.mark.parametrize("text", ["5", "[]", "{", "true", " {}", "{}x", '{"a":"' + "x" * 65_529 + '"}'])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redisq.errors import LeaseLost, MessageNotFound
-from redisq.keys import new_id
+from redisq.store.keys import new_id
 from tests.scripts.conftest import RETENTION, WINDOW, YEAR, Orders, new
 
 

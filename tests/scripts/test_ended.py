@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from redisq import calls
-from redisq.calls import BATCH
-from redisq.model import Receipt
+from redisq import store
+from redisq.model.delivery import Receipt
+from redisq.store.call import BATCH
 from tests.scripts.conftest import Orders
 
 
 def ended(orders: Orders) -> bytes | None:
-    found: bytes | None = orders.run(calls.ended(orders.keys))
+    found: bytes | None = orders.run(store.messages.ended(orders.keys))
     return found
 
 
@@ -21,7 +21,7 @@ def test_nothing_is_told_of_a_queue_that_never_was_or_was_dropped(orders: Orders
     assert ended(orders) is None
     orders.put("a")
     assert ended(orders) == b"0 0 0"
-    orders.run(calls.drop(orders.keys))
+    orders.run(store.queues.drop(orders.keys))
     assert ended(orders) is None
 
 
@@ -62,7 +62,7 @@ def test_each_way_to_end_is_told(orders: Orders, end: Callable[[Orders, Receipt]
 def test_a_purge_is_told(orders: Orders) -> None:
     orders.put("a")
     before = ended(orders)
-    assert orders.run(calls.purge(orders.keys, orders.limits)) < BATCH
+    assert orders.run(store.queues.purge(orders.keys, orders.limits)) < BATCH
     assert ended(orders) != before
 
 

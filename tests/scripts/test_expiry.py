@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redisq.model import Status
+from redisq.model.message import Status
 from tests.scripts.conftest import Orders, new
 
 

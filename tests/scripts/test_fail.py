@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import random
 
 import pytest
 
-from redisq import calls
 from redisq.errors import LeaseLost
-from redisq.model import Receipt, Status
-from tests.scripts.conftest import ERROR, RETENTION, Orders
+from redisq.model.delivery import Receipt
+from redisq.model.message import Status
+from tests.scripts.conftest import ERROR, RETENTION, Orders, events
 
 
 @pytest.fixture
 def jitter(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Take the whole backoff, not a random part of it."""
-    monkeypatch.setattr(calls.random, "randrange", lambda stop: stop - 1)
+    monkeypatch.setattr(random, "randrange", lambda stop: stop - 1)
     return monkeypatch
 
 
@@ -23,7 +23,7 @@ def set_failures(orders: Orders, receipt: Receipt, failed: int) -> None:
     """Write into the record how often the handler has failed."""
     record = orders.record(receipt.id)
     assert record is not None
-    orders.redis.hset(orders.keys.states, receipt.id, replace(record, counts=b"%d,0,0,0" % failed).text)
+    orders.redis.hset(orders.keys.states, receipt.id, record._replace(counts=b"%d,0,0,0" % failed).text)
 
 
 def test_a_failed_delivery_is_scheduled(orders: Orders) -> None:
@@ -33,7 +33,7 @@ def test_a_failed_delivery_is_scheduled(orders: Orders) -> None:
     assert record is not None
     nonce = receipt.nonce.encode()
     assert (record.status, record.attempt, record.nonce, record.cause) == (b"P", b"1", nonce, b"failed")
-    assert (record.numbers, record.events) == ((1, 0, 0, 0), [("failed", 1, "w-1")])
+    assert (record.numbers, events(record)) == ((1, 0, 0, 0), [("failed", 1, "w-1")])
     assert (record.entry, record.payload) == (b"-", ERROR)
     assert orders.redis.zscore(orders.keys.scheduled, receipt.id) == int(record.at)
     assert orders.leased() == orders.ready() == []
@@ -91,13 +91,13 @@ def test_the_backoff_doubles_up_to_its_cap(orders: Orders, jitter: pytest.Monkey
 
 
 def test_the_jitter_can_take_all_of_the_backoff(orders: Orders, jitter: pytest.MonkeyPatch) -> None:
-    jitter.setattr(calls.random, "randrange", lambda stop: 0)
+    jitter.setattr(random, "randrange", lambda stop: 0)
     (receipt,) = orders.deliver("a")
     assert orders.fail(receipt) == [0]
 
 
 def test_the_jitter_is_a_fraction(orders: Orders, jitter: pytest.MonkeyPatch) -> None:
-    jitter.setattr(calls.random, "randrange", lambda stop: 250_000)
+    jitter.setattr(random, "randrange", lambda stop: 250_000)
     (receipt,) = orders.deliver("a")
     assert orders.fail(receipt) == [0.25]
 

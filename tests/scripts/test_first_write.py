@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from redisq import calls
-from redisq.calls import Call
+from redisq import store
+from redisq.store.call import Call, new_nonce
 from tests.scripts.cases import BRING_IN, CASES, READING, everything
 from tests.scripts.conftest import RETENTION, Orders, new
 
@@ -69,7 +69,7 @@ def test_every_key_is_read_before_the_first_write(orders_real: Orders, script: s
 def reclaim_only(orders: Orders) -> Call[object]:
     (receipt,) = orders.deliver("a")
     orders.lapse(receipt.id)
-    return calls.claim(orders.keys, orders.limits, "w-2", calls.new_nonce(), 1)
+    return store.deliveries.claim(orders.keys, orders.limits, "w-2", new_nonce(), 1)
 
 
 def reclaim_to_death(orders: Orders) -> Call[object]:
@@ -79,20 +79,20 @@ def reclaim_to_death(orders: Orders) -> Call[object]:
 
 def claim_ready_only(orders: Orders) -> Call[object]:
     orders.put("a")
-    return calls.claim(orders.keys, orders.limits, "w-1", calls.new_nonce(), 1)
+    return store.deliveries.claim(orders.keys, orders.limits, "w-1", new_nonce(), 1)
 
 
 def claim_unreadable(orders: Orders) -> Call[object]:
     orders.redis.hdel(orders.keys.messages, *orders.put("a"))
-    return calls.claim(orders.keys, orders.limits, "w-1", calls.new_nonce(), 1)
+    return store.deliveries.claim(orders.keys, orders.limits, "w-1", new_nonce(), 1)
 
 
 def claim_of_nothing(orders: Orders) -> Call[object]:
-    return calls.claim(orders.keys, orders.limits, "w-1", calls.new_nonce(), 1)
+    return store.deliveries.claim(orders.keys, orders.limits, "w-1", new_nonce(), 1)
 
 
 def delete_ready_only(orders: Orders) -> Call[object]:
-    return calls.delete(orders.keys, orders.limits, orders.put("a"), "nonce")
+    return store.messages.delete(orders.keys, orders.limits, orders.put("a"), "nonce")
 
 
 def queue_an_old_id_anew(orders: Orders) -> Call[object]:
@@ -100,12 +100,12 @@ def queue_an_old_id_anew(orders: Orders) -> Call[object]:
     (receipt,) = orders.deliver("a")
     orders.complete(receipt)
     orders.pass_time(RETENTION + 1)
-    return calls.queue(orders.keys, orders.limits, [new("b", receipt.id)])
+    return store.messages.queue(orders.keys, orders.limits, [new("b", receipt.id)])
 
 
 def back_to_defaults(orders: Orders) -> Call[object]:
     orders.define(max_length="5")
-    return calls.define(orders.keys, orders.limits, [("max_length", "")])
+    return store.queues.define(orders.keys, orders.limits, [("max_length", "")])
 
 
 OTHERS = [

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from redisq import calls, embedded
+from redisq import embedded, store
 from redisq.errors import QueueFull
-from redisq.keys import apps_key, queues_key, rate_key
-from redisq.model import Status
+from redisq.model.message import Status
+from redisq.store.keys import apps_key, queues_key, rate_key
 from tests.conftest import REAL_SERVERS, start
 from tests.scripts.cases import CASES, Everything, everything
 from tests.scripts.conftest import RETENTION, Orders, new
@@ -59,11 +59,11 @@ def test_a_repeat_of_what_is_queued_succeeds(orders: Orders, fill: Fill) -> None
 
 def test_a_registered_queue_stays_registered(orders: Orders, fill: Fill) -> None:
     queues = queues_key(orders.raw.settings.namespace)
-    orders.run(calls.register(queues, "orders", 1))
+    orders.run(store.queues.register(queues, "orders", 1))
     fill()
     with orders.unchanged():
-        assert orders.run(calls.register(queues, "orders", 1)) == 1
-    assert orders.run(calls.registry(queues)) == {"orders": 1}
+        assert orders.run(store.queues.register(queues, "orders", 1)) == 1
+    assert orders.run(store.queues.registry(queues)) == {"orders": 1}
     assert orders.define() == {}
 
 
@@ -71,7 +71,11 @@ def test_a_new_application_is_refused_whole(orders: Orders, fill: Fill) -> None:
     everything(orders)
     fill()
     with orders.unchanged(), pytest.raises(QueueFull, match="out of memory"):
-        orders.run(calls.application(apps_key(orders.raw.settings.namespace), "billing", b"", "rqa1.k.new.tag", 1000))
+        orders.run(
+            store.applications.application(
+                apps_key(orders.raw.settings.namespace), "billing", b"", "rqa1.k.new.tag", 1000
+            )
+        )
 
 
 def test_a_definition_goes_back_to_its_defaults(orders: Orders, fill: Fill) -> None:

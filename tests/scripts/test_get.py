@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from redisq import codec
+from redisq.body import codec
 from redisq.errors import MessageNotFound
-from redisq.keys import id_text, new_id
-from redisq.model import Message, Status
+from redisq.model.message import Message, Status
+from redisq.store.keys import id_text, new_id
 from tests.scripts.conftest import Orders, new
 
 

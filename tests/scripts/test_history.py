@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redisq.model import Transition
+from redisq.model.message import Transition
 from tests.scripts.conftest import Orders
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from redisq import calls
-from redisq.keys import queues_key
+from redisq import store
+from redisq.store.keys import queues_key
 from tests.scripts.conftest import Orders
 
 
 def test_time_and_configuration(orders_real: Orders) -> None:
     before = orders_real.now_ms()
-    time, told = orders_real.run(calls.info(queues_key(orders_real.raw.settings.namespace)))
+    time, told = orders_real.run(store.audit.info(queues_key(orders_real.raw.settings.namespace)))
     assert before <= time * 1000 <= orders_real.now_ms()
     assert "redis_version:" in told
     assert "maxmemory_policy:" in told

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls
+from redisq import store
 from tests.scripts.conftest import Orders
 
 
 def leave(orders: Orders, worker: str) -> None:
-    assert orders.run(calls.leave(orders.keys, orders.limits, worker)) is None
+    assert orders.run(store.deliveries.leave(orders.keys, orders.limits, worker)) is None
 
 
 def test_its_last_claim_is_forgotten(orders: Orders) -> None:

@@ -6,8 +6,8 @@ from importlib.resources import files
 
 import pytest
 
-from redisq import scripts
-from redisq.model import stored_number
+from redisq.model.queue import stored_number
+from redisq.store import scripts
 from tests.scripts.conftest import Orders
 
 SCRIPT = "".join(

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from redisq import calls
-from redisq.doctor import HASHES, LISTS
-from redisq.keys import new_id
-from redisq.model import Look
+from redisq import store
+from redisq.model.audit import Look
+from redisq.operations.doctor import HASHES, LISTS
+from redisq.store.keys import new_id
 from tests.scripts.cases import everything
 from tests.scripts.conftest import YEAR, Orders, place
 
@@ -20,7 +20,7 @@ STRUCTURES = (*HASHES, *LISTS)
 
 def look(orders: Orders, structure: str, cursor: bytes = b"0", count: int = 100, size: int = LARGE, **how: Any) -> Look:
     with orders.unchanged():
-        return orders.run(calls.look(orders.keys, structure, cursor, count, size, **how))
+        return orders.run(store.audit.look(orders.keys, structure, cursor, count, size, **how))
 
 
 def pages(orders: Orders, structure: str, **how: Any) -> Iterator[Look]:

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from redisq import calls
+from redisq import store
 from redisq.errors import RedisQError
-from redisq.keys import id_text
-from redisq.model import Listed, Page
+from redisq.model.listing import Listed, Page
+from redisq.store.keys import id_text
 from tests.scripts.cases import everything
 from tests.scripts.conftest import Orders
 
 
 def page_of(orders: Orders, structure: str, cursor: str = "0", limit: int = 10, short: int = 1000) -> Page:
     with orders.unchanged():
-        return orders.run(calls.page(orders.keys, structure, cursor, limit, short))
+        return orders.run(store.listing.page(orders.keys, structure, cursor, limit, short))
 
 
 def ids(page: Page) -> list[str]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 import redis
 
-from redisq import scripts
+from redisq.store import scripts
 from tests.conftest import Raw
 from tests.scripts.cases import CASES, everything
 from tests.scripts.conftest import Orders

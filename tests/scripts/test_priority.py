@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls
-from redisq.keys import id_text, new_id
-from redisq.model import Listed
+from redisq import store
+from redisq.model.listing import Listed
+from redisq.store.call import BATCH
+from redisq.store.keys import id_text, new_id
 from tests.scripts.conftest import Orders, new, place
 
 
@@ -42,8 +43,8 @@ def test_the_most_urgent_come_first_and_those_of_one_priority_in_their_order(ord
 
 def test_many_of_one_moment_keep_their_order(orders: Orders) -> None:
     """A batch is queued in one millisecond: entries differ by their sequence alone."""
-    messages = [new(number, priority=3) for number in range(calls.BATCH)]
-    assert orders.queue(*messages) == [None] * calls.BATCH
+    messages = [new(number, priority=3) for number in range(BATCH)]
+    assert orders.queue(*messages) == [None] * BATCH
     assert drained(orders, 97) == [message.id for message in messages]
 
 
@@ -158,13 +159,13 @@ def test_nothing_is_left_of_what_is_deleted(orders: Orders) -> None:
 def test_nothing_is_left_of_what_is_purged(orders: Orders) -> None:
     put(orders, 3, 0, 9)
     put(orders, 5, delay=60.0)
-    assert orders.run(calls.purge(orders.keys, orders.limits)) == 4
+    assert orders.run(store.queues.purge(orders.keys, orders.limits)) == 4
     assert orders.urgent() == orders.ready() == orders.scheduled() == []
 
 
 def test_nothing_is_left_of_a_queue_that_is_dropped(orders: Orders) -> None:
     put(orders, 3)
-    orders.run(calls.drop(orders.keys))
+    orders.run(store.queues.drop(orders.keys))
     assert orders.names() == set()
 
 
@@ -205,7 +206,7 @@ def test_what_an_older_redisq_took_is_not_listed_as_ready(orders: Orders) -> Non
     places = orders.redis.zrange(orders.keys.urgent, 0, -1, withscores=True)
     orders.claim(1)
     orders.redis.zadd(orders.keys.urgent, dict(places))
-    page = orders.run(calls.page(orders.keys, "stream", "0", 10, 1000))
+    page = orders.run(store.listing.page(orders.keys, "stream", "0", 10, 1000))
     assert [message.id for message in page.messages] == [id_text(kept)]
 
 
@@ -257,7 +258,7 @@ def test_lists_begin_with_what_is_next(orders: Orders, limit: int) -> None:
     listed: list[Listed] = []
     cursor: str | None = "0"
     while cursor is not None:
-        page = orders.run(calls.page(orders.keys, "stream", cursor, limit, 1000))
+        page = orders.run(store.listing.page(orders.keys, "stream", cursor, limit, 1000))
         assert len(page.messages) <= limit
         listed += page.messages
         cursor = page.next

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls
+from redisq import store
 from redisq.errors import MessageConflict, MessageTooLarge, QueueFull
-from redisq.keys import new_id
+from redisq.store.keys import new_id
 from tests.scripts.conftest import DEAD, RETENTION, WINDOW, YEAR, Orders, new
 
 
@@ -41,7 +41,7 @@ def test_a_repeat_changes_nothing(orders: Orders) -> None:
 
 def test_the_reply_tells_a_new_message_from_a_repeat(orders: Orders) -> None:
     message = new()
-    put = calls.put(orders.keys, orders.limits, message)
+    put = store.messages.put(orders.keys, orders.limits, message)
     assert orders.run(put) == [True]
     with orders.unchanged():
         assert orders.run(put) == [False]

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from redisq import RedisQ, doctor
-from redisq.doctor import HASHES, JUDGED, LISTS
-from redisq.keys import new_id
+from redisq import RedisQ
+from redisq.operations import doctor
+from redisq.operations.doctor import HASHES, JUDGED, LISTS
+from redisq.store.keys import new_id
 from tests.scripts.cases import everything
 from tests.scripts.conftest import Orders, place
 from tests.scripts.test_audit import audit, members

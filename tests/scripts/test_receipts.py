@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from redisq.errors import LeaseLost
-from redisq.keys import new_id
-from redisq.model import Receipt
+from redisq.model.delivery import Receipt
+from redisq.store.keys import new_id
 from tests.scripts.conftest import RETENTION, WINDOW, YEAR, Orders, new
 
 OPERATIONS: dict[str, Callable[[Orders, Receipt], list[Any]]] = {

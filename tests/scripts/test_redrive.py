@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from redisq.errors import MessageNotFound
-from redisq.keys import new_id
-from redisq.model import Status
+from redisq.model.message import Status
+from redisq.store.keys import new_id
 from tests.scripts.conftest import DEAD, Orders
 
 

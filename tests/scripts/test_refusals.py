@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from redisq import embedded, scripts
+from redisq import embedded
 from redisq.errors import Unavailable
+from redisq.store import scripts
 from tests.conftest import SERVERS, start
 from tests.scripts.cases import CASES
 from tests.scripts.conftest import Orders

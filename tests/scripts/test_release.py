@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from redisq import codec
+from redisq.body import codec
 from redisq.errors import LeaseLost
-from tests.scripts.conftest import RETENTION, Orders
+from tests.scripts.conftest import RETENTION, Orders, events
 
 
 def test_a_message_is_ready_again_and_uncharged(orders: Orders) -> None:
@@ -15,7 +15,7 @@ def test_a_message_is_ready_again_and_uncharged(orders: Orders) -> None:
     assert record is not None
     assert fields == {b"id": receipt.id}
     assert (record.status, record.attempt, record.cause) == (b"P", b"1", b"released")
-    assert (record.numbers, record.events) == ((0, 0, 1, 0), [("released", 1, "w-1")])
+    assert (record.numbers, events(record)) == ((0, 0, 1, 0), [("released", 1, "w-1")])
     assert record.entry == entry
     assert orders.leased() == []
     assert orders.counters() == {"queued": 1, "released": 1}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redisq import codec
+from redisq.body import codec
 from tests.scripts.conftest import Orders
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from redisq import calls
-from redisq.keys import keys_pattern, queues_key
+from redisq import store
+from redisq.store.keys import keys_pattern, queues_key
 from tests.scripts.conftest import Orders
 
 
@@ -14,7 +14,7 @@ def test_pages_give_the_keys_of_the_namespace(orders: Orders) -> None:
     orders.redis.mset({**dict.fromkeys(mine, 1), f"{namespace}x:1:key": 1, f"{namespace}:2:key": 1})
     met, cursor, pages = set[str](), b"0", 0
     while pages == 0 or cursor != b"0":
-        cursor, names = orders.run(calls.scan(queues_key(namespace), keys_pattern(namespace), cursor))
+        cursor, names = orders.run(store.audit.scan(queues_key(namespace), keys_pattern(namespace), cursor))
         met.update(names)
         pages += 1
     assert met - mine == {f"{namespace}:1:{{orders}}:{name}" for name in ("stream", "messages", "bell", "counters")}
@@ -26,5 +26,5 @@ def test_pages_give_the_keys_of_the_namespace(orders: Orders) -> None:
 def test_a_name_that_is_no_text(orders: Orders) -> None:
     namespace = orders.raw.settings.namespace
     orders.redis.set(f"{namespace}:1:".encode() + b"\xff", 1)
-    names = orders.run(calls.scan(queues_key(namespace), keys_pattern(namespace), b"0"))[1]
+    names = orders.run(store.audit.scan(queues_key(namespace), keys_pattern(namespace), b"0"))[1]
     assert names in ([f"{namespace}:1:\\xff"], [])  # a page may hold none: the server may have other keys

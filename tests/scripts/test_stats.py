@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls
-from redisq.model import QueueStats
+from redisq import store
+from redisq.model.queue import QueueStats
 from tests.scripts.conftest import YEAR, Orders
 
 
@@ -61,7 +61,7 @@ def test_workers_are_those_that_claimed_something_and_have_not_left(orders: Orde
     for worker in ("w-1", "w-2", "w-3"):
         orders.claim(1, worker)
     orders.claim(1, "w-4")  # there was nothing left for it
-    orders.run(calls.leave(orders.keys, orders.limits, "w-2"))
+    orders.run(store.deliveries.leave(orders.keys, orders.limits, "w-2"))
     assert orders.stats().workers == 2
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls
-from redisq.model import Survey
+from redisq import store
+from redisq.model.audit import Survey
 from tests.scripts.conftest import DEAD, RETENTION, YEAR, Orders
 
 HOUR = 3600.0
@@ -13,7 +13,7 @@ HOUR = 3600.0
 
 def survey(orders: Orders) -> Survey:
     with orders.unchanged():
-        return orders.run(calls.survey(orders.keys, orders.limits))
+        return orders.run(store.audit.survey(orders.keys, orders.limits))
 
 
 def test_a_queue_that_never_was(orders: Orders) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from redisq.model import Claim, Receipt, Status
+from redisq.model.delivery import Claim, Receipt
+from redisq.model.message import Status
 from tests.scripts.conftest import Orders
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redisq.calls import BATCH, CLAIM_MEMORY_MS
+from redisq.store.call import BATCH, CLAIM_MEMORY_MS
 from tests.scripts.conftest import DEAD, RETENTION, WINDOW, YEAR, Orders
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls
-from redisq.keys import rate_key
+from redisq import store
+from redisq.store.keys import rate_key
 from tests.scripts.conftest import Orders
 
 SLOW = 1000.0  # seconds until a token comes: none does while a test runs
 
 
 def take(orders: Orders, tokens: int, *, interval: float = SLOW, burst: int = 10) -> tuple[int, float]:
-    return orders.run(calls.take(key_of(orders), interval, burst, tokens))
+    return orders.run(store.rates.take(key_of(orders), interval, burst, tokens))
 
 
 def key_of(orders: Orders) -> str:
@@ -49,7 +49,7 @@ def test_tokens_come_back_with_time_up_to_the_burst(orders: Orders) -> None:
 
 def test_each_application_has_its_own(orders: Orders) -> None:
     take(orders, 10)
-    assert orders.run(calls.take(rate_key(orders.raw.settings.namespace, "mail"), SLOW, 10, 10)) == (10, 0)
+    assert orders.run(store.rates.take(rate_key(orders.raw.settings.namespace, "mail"), SLOW, 10, 10)) == (10, 0)
 
 
 def test_the_key_goes_when_the_bucket_is_full_again(orders: Orders) -> None:

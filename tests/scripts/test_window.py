@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redisq import calls
+from redisq import store
 from tests.scripts.conftest import WINDOW, Orders, new
 
 
@@ -33,6 +33,6 @@ def test_purging_a_retry_without_its_body_leaves_no_record(orders: Orders) -> No
     (receipt,) = orders.deliver("a")
     orders.release(receipt)
     orders.redis.hdel(orders.keys.messages, receipt.id)
-    assert orders.run(calls.purge(orders.keys, orders.limits)) == 1
+    assert orders.run(store.queues.purge(orders.keys, orders.limits)) == 1
     assert orders.ready() == []
     assert orders.record(receipt.id) is None

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from redisq import RedisQ, scripts
-from redisq.calls import Call
+from redisq import RedisQ
 from redisq.errors import RedisQError
+from redisq.store import scripts
+from redisq.store.call import Call
 from tests.scripts.cases import CASES, everything
 from tests.scripts.conftest import Orders
 from tests.scripts.frozen import FULL, ROOMY, Command, Freezer, Frozen, malformed

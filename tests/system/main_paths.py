@@ -17,10 +17,10 @@ import urllib.request
 from pathlib import Path
 
 from redisq import AsyncRedisQ, RedisQ, SchemaViolation, Settings, Worker, embedded
+from redisq.gateway.access.nobody import Nobody
 from redisq.gateway.app import create_app
 from redisq.gateway.context import Context
-from redisq.gateway.nobody import Nobody
-from redisq.gateway.server import running
+from redisq.gateway.server.server import running
 from redisq.gateway.settings import GatewaySettings
 
 REDISQ = str(Path(sysconfig.get_path("scripts"), "redisq"))

@@ -116,9 +116,13 @@ class Shell:
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start a command in a session of its own; its stdout is a pipe, its stderr goes to the file `log`."""
+        return self.start_script("-m", "redisq", *arguments, **environment)
+
+    def start_script(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start Python with these arguments, in the same way."""
         with self.log.open("a") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "redisq", *arguments],
+                [sys.executable, *arguments],
                 cwd=self.folder,
                 env={**self.environment, **environment},
                 stdin=subprocess.DEVNULL,

@@ -11,9 +11,12 @@ import sys
 from datetime import datetime, timedelta
 
 import pytest
+import redis
 
 import redisq
-from redisq import Credentials, extras
+from redisq import Credentials, RedisQ
+from redisq.runtime import extras
+from redisq.store.keys import queues_key
 from tests.conftest import CREDENTIALS
 from tests.system.conftest import eventually
 from tests.system.shell import TIMEOUT, UUID, Shell, alive
@@ -90,6 +93,11 @@ FAILURES: dict[str, tuple[list[str], dict[str, str], str]] = {
     "malformed id": (["get", "orders", "x"], {}, "UUID"),
     "delete": (["delete", "orders", ID], {}, "no message with this id"),
     "id": (["queue", "orders", "1", "--id", "x"], {}, "UUID"),
+    "its option": (["queue", "orders", "1", "--id", "x"], {}, "--id takes a UUID"),
+    "key": (["queue", "orders", "1", "--idempotency-key", ""], {}, "--idempotency-key takes text of 1 to 512"),
+    "life": (["queue", "orders", "1", "--expires-in", "999d"], {}, "--expires-in takes seconds"),
+    "delay": (["queue", "orders", "1", "--delay", "999d"], {}, "--delay takes seconds"),
+    "wait": (["get", "orders", ID, "--wait", "999d"], {}, "--wait takes seconds"),
     "not JSON": (["queue", "orders", "{sku: 1}"], {}, "not JSON (Expecting property name"),
     "NaN": (["queue", "orders", '{"a": [NaN]}'], {}, "$.a[0]"),
     "twice": (["queue", "orders", '{"a": 1, "a": 2}'], {}, "same key twice"),
@@ -143,7 +151,7 @@ def test_queue_reads_stdin(shell: Shell) -> None:
     id = shell.text("queue", "orders", "-", input='\ufeff{"name": "Zoë"}\n')
     assert shell.json("get", "orders", id)["request"] == {"name": "Zoë"}
     assert "not UTF-8 (byte 1)" in shell.error("queue", "orders", "-", input=b'"\xff"')
-    assert "not JSON" in shell.error("queue", "orders", "-")
+    assert "Standard input is empty" in shell.error("queue", "orders", "-")
 
 
 def test_queue_with_an_id_is_safe_to_repeat(shell: Shell) -> None:
@@ -231,6 +239,16 @@ def test_delete(shell: Shell) -> None:
 # --- Queues ---
 
 
+def test_what_others_wrote_to_the_registry_is_no_queue(shell: Shell, producer: RedisQ) -> None:
+    with redis.Redis.from_url(producer.settings.url) as raw:
+        raw.hset(queues_key(producer.settings.namespace), mapping={"a b\nFORGED": "1", "orders": "1"})
+    assert shell.text("queues", "list") == "orders"
+    assert shell.json("queues", "list") == {"queues": ["orders"]}
+    assert shell.json("sweep") == {"swept": {"orders": 0}}
+    assert "FORGED" not in shell.text("stats")
+    assert shell.error("stats", "mail").endswith("There is no queue mail. There are: orders.")
+
+
 def test_stats_and_the_list_of_queues(shell: Shell) -> None:
     assert shell.text("stats") == "There is no queue yet."
     assert shell.json("stats") == {"queues": []}
@@ -261,6 +279,7 @@ def test_sweep(shell: Shell) -> None:
     assert set(shell.json("sweep", REDISQ_RETENTION="0", REDISQ_DEDUP_WINDOW="0")["swept"]) == {"mail", "orders"}
     assert shell.json("stats", "orders")["finished"] == 0
     assert shell.text("sweep", "orders") == "swept 0"
+    assert shell.error("sweep", "order").endswith("There is no queue order. Did you mean orders?")
 
 
 # --- Applications and tokens ---

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 import redis
 
-from redisq import RedisQ, Unavailable, acl, calls, embedded, scripts, tokens
-from redisq.applications import MasterKey
-from redisq.connection import Link
-from redisq.keys import partition_keys, queues_key
-from redisq.operations import limits_of
-from redisq.scopes import EVERYTHING, OPS, Scopes
+from redisq import RedisQ, Unavailable, embedded, store, tokens
+from redisq.link.sync import Link
+from redisq.operations.caller import limits_of
 from redisq.settings import Settings
+from redisq.store import acl, scripts
+from redisq.store.call import new_nonce
+from redisq.store.keys import partition_keys, queues_key
 from redisq.tokens import Credentials
+from redisq.tokens.applications import MasterKey
+from redisq.tokens.scopes import EVERYTHING, OPS, Scopes
 from tests.conftest import REAL_SERVERS, settings_for, start
 from tests.scripts.conftest import new
 from tests.system.shell import Shell
@@ -67,6 +69,9 @@ def test_an_application_from_its_first_day_to_its_last(office: Shell) -> None:
     token = office.text("token", "create", **made)
     office.text("app", "revoke", "shop", "--token", token)
     office.text("app", "revoke", "shop", "--token", "-", input=token)
+    id = tokens.inspect(token)["payload"]["jti"]
+    assert "revoked the token (by its id), and" in office.text("app", "revoke", "shop", "--token", id)
+    assert "revoked the token, and" in office.text("app", "revoke", "shop", "--token", token)
     assert list(office.json("app", "show", "shop")["revoked"]) == [tokens.inspect(token)["payload"]["jti"]]
     assert (
         office.json("app", "revoke", "shop", "--all")["not_before"] > office.json("app", "show", "shop")["created_at"]
@@ -173,6 +178,9 @@ def test_what_is_refused(office: Shell) -> None:
     assert "application's name" in office.error("app", "create", "a b", "--allow", "get:orders")
     assert "no application 'mail'" in office.error("app", "disable", "mail")
     assert "no whole token" in office.error("app", "revoke", "shop", "--token", "rq1.a.b")
+    assert "no whole token" in office.error("app", "revoke", "shop", "--token", "rq1.")
+    assert "no whole token" in office.error("app", "revoke", "shop", "--token", "rq1")
+    assert office.json("app", "show", "shop")["revoked"] == {}
     assert "rqm1." in office.error("app", "list", REDISQ_MASTER_KEY="correct horse")
     assert "correct horse" not in office.error("app", "list", REDISQ_MASTER_KEY="correct horse")
     assert "cannot be reached" in office.error("app", "list", "--url", "redis://127.0.0.1:1")
@@ -263,7 +271,9 @@ def test_such_a_user_can_work_on_its_queue_alone(
     link, limits = Link(settings), limits_of(settings)
 
     def claim(name: str) -> Any:
-        return link.call(calls.claim(partition_keys(namespace, name), limits, "w", calls.new_nonce(), 9)).deliveries
+        return link.call(
+            store.deliveries.claim(partition_keys(namespace, name), limits, "w", new_nonce(), 9)
+        ).deliveries
 
     with RedisQ(settings=settings) as mq:
         for name, id in ids.items():
@@ -288,25 +298,25 @@ def test_such_a_user_can_work_on_its_queue_alone(
             id, other = mq.queue_messages(name, [1, 2])
             keys = partition_keys(namespace, name)
             one, two = claim(name)
-            assert link.call(calls.renew(keys, limits, [(one.receipt, b"")]))
-            assert link.call(calls.complete(keys, limits, [(one.receipt, b"\x01")])) == [None]
-            assert link.call(calls.release(keys, limits, [two.receipt])) == [None]
+            assert link.call(store.deliveries.renew(keys, limits, [(one.receipt, b"")]))
+            assert link.call(store.deliveries.complete(keys, limits, [(one.receipt, b"\x01")])) == [None]
+            assert link.call(store.deliveries.release(keys, limits, [two.receipt])) == [None]
             (two,) = claim(name)
-            link.call(calls.fail(keys, limits, [_final(two.receipt)]))
+            link.call(store.deliveries.fail(keys, limits, [_final(two.receipt)]))
             assert mq.get_message(name, id).result == 1
             assert (mq.stats(name).dead, mq.redrive(name), mq.get_message(name, other).status) == (1, 1, "PENDING")
             mq.delete_message(name, other)
             mq.define(name, paused=True)
             mq.sweep(name)
             assert [finding for finding in mq.doctor(name) if finding.severity == "error"] == []
-            link.call(calls.leave(keys, limits, "w"))
+            link.call(store.deliveries.leave(keys, limits, "w"))
             mq.drop(name)
     link.close()
     assert everything(below, namespace) == before
 
 
 def _final(receipt: Any) -> Any:
-    from redisq.model import Failure
+    from redisq.model.delivery import Failure
     from tests.scripts.conftest import ERROR
 
     return Failure(receipt, ERROR, final=True)
@@ -328,10 +338,10 @@ def test_partitions_are_within_the_rules(user: Callable[..., Settings], own: emb
     settings = user("shop", "queue:orders")
     link, limits = Link(settings), limits_of(settings)
     where = partition_keys(settings.namespace, "orders", 3, 8)
-    assert link.call(calls.queue(where, limits, [new()])) == [None]
+    assert link.call(store.messages.queue(where, limits, [new()])) == [None]
     for name in ("orders2", "mail"):
         with pytest.raises(Unavailable, match=REFUSED):
-            link.call(calls.queue(partition_keys(settings.namespace, name, 3, 8), limits, [new()]))
+            link.call(store.messages.queue(partition_keys(settings.namespace, name, 3, 8), limits, [new()]))
     link.close()
 
 

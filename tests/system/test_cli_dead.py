@@ -8,8 +8,9 @@ import typing
 
 import pytest
 
-from redisq import RedisQ, dead_letters
-from redisq.cli import dead
+from redisq import RedisQ
+from redisq.cli.commands import dead
+from redisq.operations import dead_letters
 from tests.conftest import CREDENTIALS
 from tests.system.shell import Shell
 from tests.system.test_cli_queues import Terminal

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from redisq import RedisQ
-from redisq.keys import given_id, partition_keys, queues_key
+from redisq.store.keys import given_id, partition_keys, queues_key
 from tests.system.shell import Shell
 
 pytestmark = pytest.mark.system
@@ -138,6 +138,8 @@ def test_entries_of_the_registry_that_another_user_damaged(shell: Shell, produce
     assert "warning  entry-strange 2" in told.stdout
     assert [row["queue"] for row in shell.json("stats")["queues"]] == ["orders"]
     assert list(shell.json("sweep")["swept"]) == ["orders"]
+    assert shell.error("queue", "orders", "1").endswith("`redisq doctor --fix` writes it anew.")
     assert "mended   entry-broken" in shell.text("doctor", "--fix")
+    assert shell.text("queue", "orders", "1")
     assert redis.hget(registry, "orders") == b"1"
     shell.text("queue", "orders", "2")

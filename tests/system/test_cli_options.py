@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from redisq.keys import derived_id, id_text
+from redisq.store.keys import derived_id, id_text
 from tests.conftest import CREDENTIALS
 from tests.system.conftest import eventually
 from tests.system.shell import Shell
@@ -21,7 +21,7 @@ AT = "2026-12-24T18:00+01:00"
         (["1", "--at", "tomorrow"], "'tomorrow' is not a time like 2026-12-24T18:00+01:00"),
         (["1", "--at", ""], "is not a time"),
         (["1", "--at", "2026-12-24T18:00"], "has no time zone"),
-        (["1", "--at", AT, "--delay", "1"], "--delay goes not with --at"),
+        (["1", "--at", AT, "--delay", "1"], "--delay cannot go with --at"),
         (["1", "--expires-in", "soon"], "'soon' is not a number of seconds"),
         (["1", "--expires-in", "0"], "--expires-in takes more than 0 seconds"),
         (["1", "--idempotency-key", "k", "--id", "05749898-74a0-47e1-b10d-5acf29d040c4"], "--idempotency-key"),
@@ -50,7 +50,7 @@ def test_the_options_reach_the_message(shell: Shell) -> None:
     message = shell.json("get", "orders", id)
     available, expires = (datetime.fromisoformat(message[name]) for name in ("available_at", "expires_at"))
     assert timedelta(0) < expires - available < timedelta(hours=2)
-    assert "idempotency_key" in shell.error("queue", "orders", "[]", "--idempotency-key", "order 7")
+    assert "--idempotency-key" in shell.error("queue", "orders", "[]", "--idempotency-key", "order 7")
 
 
 def test_a_priority_reaches_the_message(shell: Shell) -> None:

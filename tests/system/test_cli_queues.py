@@ -15,9 +15,9 @@ import pytest
 import redis
 
 from redisq import RedisQ
-from redisq.bounds import NOT_BUILT_YET
-from redisq.keys import partition_keys
-from redisq.model import Definition
+from redisq.model.bounds import NOT_BUILT_YET
+from redisq.model.queue import Definition
+from redisq.store.keys import partition_keys
 from tests.system.conftest import eventually
 from tests.system.shell import TIMEOUT, Shell
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from redisq import RedisQ
-from redisq.applications import MasterKey
+from redisq.tokens.applications import MasterKey
 from tests.system.shell import TIMEOUT, Shell
 
 pytestmark = pytest.mark.system
@@ -192,8 +192,8 @@ def test_json_is_never_wrapped(shell: Shell, id: str) -> None:
 def test_the_view_of_dev_shows_every_figure_on_a_narrow_screen() -> None:
     from rich.console import Console
 
-    from redisq.cli.dev_state import Process, Queue, Snapshot
-    from redisq.cli.dev_view import _block
+    from redisq.cli.dev.state import Process, Queue, Snapshot
+    from redisq.cli.dev.view import _block
 
     queues = [Queue(f"{name}-of-the-european-shop", 1_001, 2, 3, 4_004, 5, 6, 7.0) for name in ("orders", "mail")]
     processes = [Process("gateway", "running", 1, 1), Process("shop:worker 1", "running", 2, 1)]

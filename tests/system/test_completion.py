@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import redis
 
 from redisq import RedisQ
+from redisq.store.keys import queues_key
 from tests.system.shell import TIMEOUT, Shell
 
 pytestmark = pytest.mark.system
@@ -28,6 +30,12 @@ def completed(shell: Shell, line: str, **environment: str) -> list[str]:
     done = shell.run("", **asked, **environment)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.split()
+
+
+def enter(producer: RedisQ, *names: str) -> None:
+    """Write to the registry, as whoever may write to this Redis can."""
+    with redis.Redis.from_url(producer.settings.url) as raw:
+        raw.hset(queues_key(producer.settings.namespace), mapping=dict.fromkeys(names, "1"))
 
 
 def pressed(press: Callable[[], T]) -> T:
@@ -83,6 +91,7 @@ def test_commands_and_options_are_completed(shell: Shell) -> None:
 def test_queues_are_completed_from_redis(shell: Shell, producer: RedisQ) -> None:
     for queue in ("orders", "orders.eu", "mail"):
         producer.queue_message(queue, 1)
+    enter(producer, "or\nFORGED", "orders $(id)")
     for command in ("queue", "get", "delete", "stats", "sweep", "queues show", "queues drop --yes"):
         assert pressed(partial(completed, shell, f"redisq {command} or")) == ["orders", "orders.eu"]
     url = shell.environment.pop("REDISQ_URL")

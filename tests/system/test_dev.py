@@ -22,7 +22,7 @@ import pytest
 
 import redisq
 from redisq import Credentials, Message, RedisQ, Settings
-from redisq.applications import MasterKey
+from redisq.tokens.applications import MasterKey
 from tests.conftest import REAL
 from tests.system.conftest import eventually
 

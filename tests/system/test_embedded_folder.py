@@ -12,15 +12,15 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import redis
 
 from redisq import RedisQ, Settings, embedded
-from redisq.embedded_folder import LOCK_FILE, LOG_FILE, STATE_FILE, Folder
+from redisq.embedded.folder import LOCK_FILE, LOG_FILE, STATE_FILE, Folder
 from redisq.errors import InvalidSettings, RedisQError, Unavailable
-from redisq.private import NotPrivate
+from redisq.runtime.private import NotPrivate
 from tests.conftest import CANDIDATES, REAL, REAL_SERVERS, start
 from tests.system.test_embedded import REAL_KINDS, client, needs_real
 
@@ -171,6 +171,55 @@ def test_a_file_in_place_of_the_folder_is_refused(refused: Callable[[Path], str]
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def closed_to_us(folder: Path) -> Path:
+    (folder / "closed").mkdir(mode=0o500)
+    if os.access(folder / "closed", os.W_OK):
+        pytest.skip("root may write anywhere")
+    return folder / "closed"
+
+
+def below_a_file(folder: Path) -> Path:
+    (folder / "file").touch()
+    return folder / "file" / "data"
+
+
+def in_a_loop(folder: Path) -> Path:
+    (folder / "loop").symlink_to(folder / "loop")
+    return folder / "loop" / "data"
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        (closed_to_us, "Permission denied"),
+        (below_a_file, "Not a directory|File exists"),
+        (in_a_loop, "Too many levels of symbolic links|File exists"),
+        (lambda folder: folder / ("x" * 300), "File name too long"),
+        (lambda _: Path("/proc/redisq"), "No such file or directory"),
+    ],
+    ids=["closed", "below a file", "loop", "too long", "proc"],
+)
+def test_a_folder_that_cannot_be_made_or_written_to_is_refused_by_name(
+    where: Callable[[Path], Path], why: str, folder: Path, refused: Callable[[Path], str]
+) -> None:
+    path = where(folder)
+    told = refused(path)
+    assert re.fullmatch(
+        f"The folder {re.escape(str(path))} of the embedded server cannot be used: ({why})\\. Name one .*", told
+    )
+
+
+@pytest.mark.parametrize("path", ["/\ud800", "/tmp/\0x"])
+def test_a_path_that_no_system_knows_is_refused_before_anything_is_started(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redisq.embedded.server._start_supervisor", lambda _: pytest.fail("it was started"))
+    with pytest.raises(InvalidSettings, match="no name of a file"):
+        embedded.start(path)
+    with pytest.raises(InvalidSettings, match="no name of a file"):
+        embedded.shared("embedded://" + path.replace("\0", "%00"))
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -263,8 +312,50 @@ def test_a_port_has_a_random_password_that_no_process_shows(name: str, tmp_path:
 def test_options_are_not_on_the_command_line(tmp_path: Path) -> None:
     with start(str(REAL), options={"requirepass": "a-password-of-mine"}):
         shown = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
-        assert "redisq.supervisor" in shown
+        assert "redisq.embedded.supervisor" in shown
         assert "a-password-of-mine" not in shown
+
+
+@needs_real
+@pytest.mark.parametrize("tcp", [False, True], ids=["socket", "port"])
+@pytest.mark.parametrize(
+    ("option", "password"),
+    [
+        ({"requirepass": "a-password"}, "a-password"),
+        ({"RequirePass": '"p4ss: w@rd/ü%"'}, "p4ss: w@rd/ü%"),
+        ({"requirepass": r'"a\"b\\\x41"'}, r'a"b\A'),
+        ({"requirepass": r"'it\'s'"}, "it's"),
+        ({"requirepass": '""'}, None),
+    ],
+    ids=["plain", "quoted", "escapes", "single quotes", "none"],
+)
+def test_a_password_of_yours_is_in_the_url(option: dict[str, str], password: str | None, tcp: bool) -> None:
+    with start(str(REAL), tcp=tcp, options=option) as server:
+        with client(server.url) as connection:
+            assert connection.ping()
+        with RedisQ(settings=Settings(url=server.url, auth="none", retry_deadline=0)) as mq:
+            assert mq.queues() == []
+        found = urlsplit(server.url).password
+        assert (found and unquote(found)) == password
+        with client(server.url.replace(f":{found}@", "")) as stranger:
+            if password is None:
+                assert stranger.ping()
+            else:
+                with pytest.raises(redis.AuthenticationError):
+                    stranger.ping()
+        with pytest.raises(Unavailable) as busy:
+            embedded.start(server.directory)
+        assert found is None or found not in str(busy.value)
+
+
+@needs_real
+@pytest.mark.parametrize("tcp", [False, True], ids=["socket", "port"])
+def test_a_snapshot_is_read_by_a_server_with_a_password_of_yours(tcp: bool, folder: Path) -> None:
+    write_with(REAL_KINDS[0], folder, "snapshot")
+    assert not (folder / "appendonly.aof").exists()
+    server = embedded.start(folder, kind=REAL_KINDS[0], tcp=tcp, options={"requirepass": "a-password"})
+    with server, client(server.url) as connection:
+        assert connection.get("name") == "value"
 
 
 # Another server's data is opened, or left as it is.

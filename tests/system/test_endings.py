@@ -14,11 +14,11 @@ import pytest
 from redisq import embedded
 from tests.proxy import Proxy
 from tests.system.conftest import eventually
-from tests.system.shell import Shell
+from tests.system.shell import Shell, alive
 
 #: Handlers that hold on to what they have; each leaves a file when it has begun.
 HELD = """
-import asyncio, atexit, concurrent.futures, sys, threading, time
+import asyncio, atexit, concurrent.futures, multiprocessing, sys, threading, time
 from pathlib import Path
 from redisq import Worker
 worker = Worker()
@@ -30,6 +30,15 @@ def hold(how):
     Path("began-" + how).touch()
     for_ever.wait()
 
+tasks = []
+
+async def linger():
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            Path("left").touch()  # nobody else cancels it but the wind-up
+
 @worker.handler("tasks")
 async def on_loop(delivery):
     how = delivery.request
@@ -37,11 +46,28 @@ async def on_loop(delivery):
         await asyncio.to_thread(hold, how)
     if how == "executor":
         await asyncio.get_running_loop().run_in_executor(pool, hold, how)
+    if how == "default":
+        asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(4))
+        await asyncio.to_thread(hold, how)
+    if how == "idle":
+        await asyncio.get_running_loop().run_in_executor(pool, Path("began-idle").touch)
+    if how == "child":
+        def die():
+            print("child", multiprocessing.current_process().pid, flush=True)
+            hold(how)
+        multiprocessing.get_context("fork").Process(target=die).start()
+        begun = Path("began-child")
+        while not begun.exists():
+            pass
+        time.sleep(3600)
     if how == "thread":
         threading.Thread(target=hold, args=(how,)).start()
     if how == "with executor":
         with concurrent.futures.ThreadPoolExecutor(1) as own:
             await asyncio.get_running_loop().run_in_executor(own, hold, how)
+    if how == "late":
+        tasks.append(asyncio.create_task(linger()))
+        Path("began-late").touch()
     if how == "block":
         Path("began-block").touch()
         time.sleep(3600)
@@ -136,42 +162,64 @@ def test_a_worker_without_redis_ends_to_be_replaced_beside_a_thread(
     assert "REDISQ_STALE_AFTER" in held.log.read_text()
 
 
+@pytest.mark.full
+def test_a_process_that_is_ended_leaves_no_child_of_multiprocessing(held: Shell) -> None:
+    """It would keep stdout open, and wait for work for ever."""
+    queued(held, "child")
+    worker = held.start("worker", "held:worker")
+    begun(held, "child")
+    assert worker.stdout is not None
+    child = int(worker.stdout.readline().split()[1])
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(60) == 0
+    eventually(lambda: not alive(child), "the end of the child")
+
+
 def test_a_script_ends_although_its_handlers_sit_in_threads_of_asyncio(held: Shell) -> None:
     """`worker.run()` returns, and leaves no thread that Python would wait for."""
-    ids = queued(held, "to_thread", "catch")
-    with held.log.open("a") as log:
-        script = subprocess.Popen([sys.executable, "held.py"], cwd=held.folder, env=held.environment, stderr=log)
-    try:
-        begun(held, *ids)
-        script.send_signal(signal.SIGTERM)
-        assert script.wait(60) == 0
-    finally:
-        script.kill()
-        script.wait()
-    assert {held.json("get", "tasks", id)["status"] for id in ids.values()} == {"PENDING"}
+    ids = queued(held, "to_thread", "catch", "idle")
+    script = held.start_script("held.py")
+    begun(held, *ids)
+    assert held.json("get", "tasks", ids["idle"], "--wait", "60")["status"] == "COMPLETE"
+    script.send_signal(signal.SIGTERM)
+    assert script.wait(60) == 0
+    assert {held.json("get", "tasks", ids[how])["status"] for how in ("to_thread", "catch")} == {"PENDING"}
+    assert "Python ends the process only after them" not in held.log.read_text()
 
 
-def test_a_script_says_which_threads_it_waits_for(held: Shell) -> None:
-    """A thread that a handler started, and that is no daemon, is the script's own."""
-    queued(held, "thread")
-    with held.log.open("a") as log:
-        script = subprocess.Popen([sys.executable, "held.py"], cwd=held.folder, env=held.environment, stderr=log)
-    try:
-        begun(held, "thread")
-        script.send_signal(signal.SIGTERM)
-        eventually(lambda: "Python ends the process only after them: Thread-" in held.log.read_text(), "the warning")
-        assert script.poll() is None
-    finally:
-        script.kill()
-        script.wait()
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [("thread", "Thread-"), ("executor", "ThreadPoolExecutor-"), ("default", "ThreadPoolExecutor-")],
+)
+def test_a_script_says_which_threads_it_waits_for(held: Shell, how: str, name: str) -> None:
+    """A thread that a handler started, itself or by an executor, and that is no daemon, is the script's own."""
+    queued(held, how)
+    script = held.start_script("held.py")
+    begun(held, how)
+    script.send_signal(signal.SIGTERM)
+    warning = f"Python ends the process only after them: {name}"
+    eventually(lambda: warning in held.log.read_text(), "the warning")
+    assert script.poll() is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_the_wind_up_changes_nothing(held: Shell, number: int) -> None:
+    """The worker has left; a task that catches its cancellation is waited for a moment."""
+    queued(held, "late")
+    script = held.start_script("held.py")
+    begun(held, "late")
+    script.send_signal(signal.SIGTERM)
+    eventually((held.folder / "left").exists, "the wind-up")
+    script.send_signal(number)
+    assert script.wait(60) == 0
 
 
 GATEWAY = """
 import asyncio, sys, threading
-from redisq.gateway import server
+from redisq.gateway.server import server
 from redisq.gateway.settings import GatewaySettings
-from redisq.gateway.stopping import Stopping
-from redisq import process
+from redisq.gateway.shutdown import Stopping
+from redisq.runtime import process
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":

@@ -14,7 +14,7 @@ import redis
 
 from redisq import Credentials, RedisQ, RedisQError, errors, tokens
 from redisq.errors import BatchError
-from redisq.keys import others, partition_keys
+from redisq.store.keys import others, partition_keys
 from tests.conftest import CREDENTIALS, REAL, start
 from tests.system.shell import Shell
 
@@ -204,7 +204,7 @@ def test_half_of_the_credentials(shell: Shell, missing: str) -> None:
 def test_no_credentials(shell: Shell) -> None:
     del shell.environment["REDISQ_APP_ID"], shell.environment["REDISQ_APP_SECRET"]
     told = shell.error("stats")
-    for step in ("REDISQ_APP_ID and REDISQ_APP_SECRET", "`redisq app create NAME`", "token=", "REDISQ_AUTH=none"):
+    for step in ("REDISQ_APP_ID and REDISQ_APP_SECRET", "`redisq app create NAME`", "--token", "REDISQ_AUTH=none"):
         assert step in told
 
 

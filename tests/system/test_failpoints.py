@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from redisq import RedisQ, Status, failpoints
+from redisq import RedisQ, Status
+from redisq.runtime import failpoints
 from tests.system.conftest import Crew
 
 AFTER_A_HANDLER = {"worker.finished", "worker.outcome_sent"}

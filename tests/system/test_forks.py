@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from redisq import RedisQ, process
+from redisq import RedisQ
+from redisq.runtime import process
 from tests.system.shell import Shell
 
 FORKER = """
@@ -102,7 +103,7 @@ def test_a_signal_that_comes_at_once_ends_the_child() -> None:
     """Before Python runs a line in the child, the system may deliver what was sent to it."""
     code = """
 import os, signal
-from redisq import process
+from redisq.runtime import process
 caught = []
 with process.catching(caught.append):
     for number in (*process.STOPPING, *process.STOPPING):
@@ -123,7 +124,7 @@ assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 def test_a_child_of_a_thread_gets_default_handlers_and_what_was_ignored_stays_so() -> None:
     code = """
 import asyncio, os, signal, threading
-from redisq import process
+from redisq.runtime import process
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 found = []
 
@@ -155,5 +156,5 @@ def test_all_that_handle_signals_do_it_in_one_place() -> None:
 
     words = {"signal.signal", "signal.set_wakeup_fd", "loop.add_signal_handler"}
     users = {name_of(one) for one in SOURCES if "signal" in one.read_text("utf-8") and attributes(one) & words}
-    assert users == {"process.py"}
+    assert users == {"runtime/process.py"}
     assert process.STOPPING == (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

@@ -313,7 +313,7 @@ def use_every_route(client: httpx.Client, token: str | None) -> Iterator[int]:
     bearer = {"Authorization": f"Bearer {token}"} if token else {}
     for method, template in sorted({*GUARDED, *OPEN}):
         for queue in (QUEUE, "ordres"):
-            path = template.format(queue=queue, id=id)
+            path = template.format(queue=queue, id=id, chapter="http")
             body = {"json": BODIES.get(path.rpartition("/")[2], 1)} if method in ("POST", "PUT", "PATCH") else {}
             yield client.request(method, path, headers=bearer, **body).status_code
             yield client.request(method, path, headers=bearer, content=b"{").status_code

@@ -157,7 +157,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist: Path) -> None:
     names = set(zipfile.ZipFile(wheel_of(dist)).namelist())
     assert {name for name in names if ".dist-info/" not in name} == sources()
     assert "redisq/py.typed" in names
-    assert {"redisq/scripts/queue.lua", "redisq/scripts/lib/clock.lua"} < names
+    assert {"redisq/store/scripts/queue.lua", "redisq/store/scripts/lib/clock.lua"} < names
     assert f"{STEM}.dist-info/licenses/LICENSE" in names
 
 
@@ -253,8 +253,8 @@ import asyncio, urllib.request
 from redisq import AsyncRedisQ, Settings
 from redisq.gateway.app import create_app
 from redisq.gateway.context import Context
-from redisq.gateway.nobody import Nobody
-from redisq.gateway.server import running
+from redisq.gateway.access.nobody import Nobody
+from redisq.gateway.server.server import running
 from redisq.gateway.settings import GatewaySettings
 
 async def main():

@@ -1,4 +1,4 @@
-"""Every command and code block of the README runs: in order, in one shell, in an empty folder."""
+"""Every command and code block of the README and of the guide runs: in order, in one shell, in an empty folder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from pathlib import Path
 import pytest
 
 import redisq
-from redisq import Message, Settings
+from redisq import Message, Settings, guide
 from tests.conftest import REAL
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+TEXTS = [README, *(guide.read(chapter) for chapter in guide.CHAPTERS)]
+BLOCKS = [found for text in TEXTS for found in re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
 
 #: what cannot run inside a test, and the test that stands for it
 ELSEWHERE = {
@@ -123,16 +124,15 @@ def settings_table() -> str:
 
 
 def test_the_table_of_settings_is_the_settings() -> None:
-    """When this fails, put the expected text into the README."""
-    (shown,) = re.findall(r"^\| environment variable .*?(?=\n\n)", README, re.MULTILINE | re.DOTALL)
+    """When this fails, put the expected text into the guide."""
+    (shown,) = re.findall(r"^\| environment variable .*?(?=\n*\Z)", guide.read("settings"), re.MULTILINE | re.DOTALL)
     assert shown == settings_table()
 
 
 def test_troubleshooting_quotes_what_redisq_says() -> None:
-    section = README[README.index("## Troubleshooting") :]
-    quoted = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
+    quoted = re.findall(r"^\| `([^`]+)` \|", guide.read("troubleshooting"), re.MULTILINE)
     assert len(quoted) >= 10
-    said = " ".join(path.read_text("utf-8") for path in (ROOT / "redisq").glob("*.py"))
+    said = " ".join(path.read_text("utf-8") for path in (ROOT / "redisq").rglob("*.py"))
     said = re.sub(r'"\s+f?"|\s+', lambda found: "" if '"' in found[0] else " ", said)
     assert [text for text in quoted if text not in said] == []
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from redisq import RedisQ
-from redisq.applications import MasterKey
 from redisq.cli import main
+from redisq.tokens.applications import MasterKey
 from tests.system.shell import TIMEOUT, UUID, Shell, _process
 
 pytestmark = pytest.mark.system
@@ -281,6 +281,12 @@ def test_stdin_that_cannot_be_read(shell: Shell, monkeypatch: pytest.MonkeyPatch
     told = "Standard input cannot be read: Bad file descriptor." if there else "Standard input is closed"
     assert (code, out.getvalue()) == (1, b"")
     assert re.fullmatch(rf"redisq: {re.escape(told)}[^\n]*\n", err.getvalue().decode())
+
+
+@pytest.mark.parametrize("arguments", ["queue orders -", "token inspect -", "queues define orders --schema -"])
+@pytest.mark.parametrize("nothing", ["", "\n", " \t\r\n"])
+def test_stdin_in_which_there_is_nothing(shell: Shell, arguments: str, nothing: str) -> None:
+    assert shell.error(*arguments.split(), input=nothing) == "Standard input is empty, and was to be read."
 
 
 PRINTS = """

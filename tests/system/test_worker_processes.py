@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from redisq import RedisQ, Settings, Status
-from redisq.keys import partition_keys
+from redisq.store.keys import partition_keys
 from tests.system.conftest import Crew, eventually
 
 

@@ -13,18 +13,11 @@ from typing import Any
 
 import pytest
 
-from redisq import applications, lineage, tokens
-from redisq.applications import (
-    MAX_RECORD_BYTES,
-    MOST_DENIED,
-    Application,
-    MasterKey,
-    MasterKeys,
-    Registry,
-)
+from redisq import tokens
 from redisq.errors import Forbidden, InvalidApplication, InvalidCredentials, InvalidToken, TokenExpired
-from redisq.scopes import EVERYTHING, Scopes
-from redisq.tokens import LEEWAY, Credentials, Grant
+from redisq.tokens import LEEWAY, Credentials, Grant, applications, lineage
+from redisq.tokens.applications import MAX_RECORD_BYTES, MOST_DENIED, Application, MasterKey, MasterKeys, Registry
+from redisq.tokens.scopes import EVERYTHING, Scopes
 from tests.unit.test_tokens import WEAK_KEYS, WEAK_SECRETS, b64
 
 NOW = 1_800_000_000
@@ -484,21 +477,50 @@ def test_what_is_made_of_a_record_that_was_put_back_counts_as_none(revocation: s
     assert refused(registry(later(CHANGES[change](app), 3), before=removed), token) == "unknown_key"
 
 
-@pytest.mark.parametrize("missed", [0, 1, lineage.MOST - 1])
+@pytest.mark.parametrize("missed", [0, 1, 64, 899])
 def test_changes_that_were_missed_in_between_do_no_harm(missed: int) -> None:
+    """A script revokes tokens one by one between two looks, or a gateway is cut off meanwhile."""
     app = stored(made())
     latest = later(app, missed + 1)
     assert registry(latest, before=registry(app)).applications == {"shop": latest}
     assert len(latest.before or ()) == missed + 1
 
 
-def test_more_changes_than_a_record_names_are_too_many() -> None:
-    """Whoever has seen none of those that it names cannot tell it from what was made of a replay."""
+def test_what_many_changes_made_of_a_record_that_was_put_back_counts_as_none() -> None:
     app = stored(made())
-    latest = later(app, lineage.MOST + 1)
+    seen = registry(later(app, 100), before=registry(app))
+    assert list(registry(later(app, 99), before=seen).replayed) == ["shop"]
+    assert list(registry(later(app, 101), before=seen).applications) == ["shop"]
+    forged = later(stored(app.revoked("another", None, NOW)), 300)
+    assert list(registry(forged, before=seen).strayed) == ["shop"]
+
+
+def test_more_changes_than_a_record_names_are_too_many() -> None:
+    """Whoever has seen none of those that it names cannot tell it from what was made of a replay, nor says it was."""
+    app = stored(made())
+    named = tuple(lineage.Past(app.version + 1 + n, app.digest) for n in reversed(range(lineage.MOST)))
+    latest = later(replace(app, version=app.version + lineage.MOST + 1, before=named))
     assert len(latest.before or ()) == lineage.MOST
-    assert list(registry(latest, before=registry(app)).strayed) == ["shop"]
+    where = registry(latest, before=registry(app))
+    assert (where.applications, list(where.overtaken), list(where.strayed)) == ({}, ["shop"], [])
     assert registry(latest).applications == {"shop": latest}, "who starts has seen nothing"
+    new = stored(made().instead_of(latest))
+    assert registry(new, before=where).applications == {"shop": new}
+
+
+def test_an_application_that_names_as_much_as_it_may_fits_into_its_record() -> None:
+    """Else nobody could revoke anything of it any more."""
+    name = "n" * 64
+    app = replace(
+        stored(made(name)),
+        allowance=Scopes.product(["delete"], [f"{'q' * 125}{n}" for n in range(100, 100 + applications.MOST_SCOPES)]),
+        denied={f"{'j' * 60}{n}": NOW for n in range(1_000, 1_000 + MOST_DENIED)},
+    )
+    longest = lineage.after(app.past, [app.past] * lineage.MOST)
+    record = replace(app, before=longest).to_record("ns", MASTERS).encode()
+    assert len(longest) == lineage.MOST
+    assert len(record) < MAX_RECORD_BYTES
+    assert Application.from_record("ns", name, record, MASTERS) is not None
 
 
 def test_another_record_of_the_same_version_counts_as_none() -> None:
@@ -517,6 +539,42 @@ def test_an_application_that_is_made_anew_counts_and_nothing_of_the_one_before()
     assert check(where, token_of(new)).app == "shop"
     assert refused(where, token_of(app)) == "unknown_key"
     assert list(registry(app, before=where).replayed) == ["shop"]
+
+
+@pytest.mark.parametrize("changes", [0, 1, 3])
+def test_an_application_that_was_made_anew_counts_whatever_its_version(changes: int) -> None:
+    """Many changes in one second carry versions ahead of the clock; a record that is gone tells none of them."""
+    seen = registry(later(stored(made()), 50))
+    anew = stored(Application.new("shop", ALLOWANCE, MASTERS, NOW + 5))
+    assert anew.version < seen.applications["shop"].version
+    where = registry(later(anew, changes), before=seen)
+    assert check(where, token_of(anew)).app == "shop"
+    for old in (seen.applications["shop"], later(seen.applications["shop"], 2)):
+        assert registry(old, before=where).applications == {}, "the one before is not put back in its turn"
+
+
+def test_an_application_that_was_made_anew_and_changed_between_two_looks_counts() -> None:
+    app = stored(made())
+    new = stored(made().instead_of(later(app, 2)))
+    latest = later(new, 2)
+    assert registry(latest, before=registry(app)).applications == {"shop": latest}
+    assert registry(latest, before=registry(new)).applications == {"shop": latest}
+
+
+def test_a_clock_that_was_ahead_lets_nobody_put_an_old_record_back() -> None:
+    """A record counts as made anew by its time, so those that come after it shall not name an earlier one."""
+    ahead = stored(Application.new("shop", ALLOWANCE, MASTERS, NOW + 3_600))
+    for latest in (
+        stored(ahead.switched(disabled=True, now=NOW)),
+        stored(made().instead_of(ahead)),
+        later(stored(made().instead_of(ahead)), 2),
+    ):
+        assert list(registry(ahead, before=registry(latest)).replayed) == ["shop"]
+        assert list(registry(latest, before=registry(ahead)).applications) == ["shop"]
+    root = stored(made().instead_of(later(stored(made()), 50)))
+    anew = stored(Application.new("shop", ALLOWANCE, MASTERS, NOW + 9))
+    assert root.version > anew.version
+    assert registry(root, before=registry(anew, before=registry(root))).applications == {}
 
 
 def old_record(app: Application) -> Application:
@@ -572,7 +630,7 @@ def test_records_that_do_not_verify_are_told_of() -> None:
 def test_what_did_not_change_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     first = registry(made("a"), made("b"))
     read: list[str] = []
-    monkeypatch.setattr("redisq.applications._read", lambda namespace, name, *_: read.append(name))
+    monkeypatch.setattr("redisq.tokens.applications._read", lambda namespace, name, *_: read.append(name))
     records = {name: entry.record for name, entry in first._entries.items()}
     again = Registry("ns", MASTERS, {**records, "c": b"new"}, first)
     assert (read, list(again.applications)) == (["c"], ["a", "b"])

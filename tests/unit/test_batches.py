@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 
-from redisq import batches
+from redisq.operations import queueing
 
 
 def test_chunks_keep_nothing_of_a_message_that_the_collector_goes_through() -> None:
     """Ten thousand tuples that are kept for a while bring on a full collection."""
-    (*chunks,) = batches._Made(({"hello": "world"} for _ in range(1_000)), None).chunks()
+    (*chunks,) = queueing._Made(({"hello": "world"} for _ in range(1_000)), None).chunks()
     assert [len(chunk.numbers) for chunk in chunks] == [250] * 4
     kept = [item for chunk in chunks for items in (chunk.numbers, chunk.ids, chunk.bodies) for item in items]
     assert not any(map(gc.is_tracked, kept))

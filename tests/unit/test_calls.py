@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redisq import calls, codec, scripts
-from redisq.calls import Limits, NewMessage, milliseconds
+from redisq import store
+from redisq.body import codec
 from redisq.errors import (
     InvalidMessage,
     LeaseLost,
@@ -20,8 +20,13 @@ from redisq.errors import (
     QueueFull,
     RedisQError,
 )
-from redisq.keys import given_id, partition_keys
-from redisq.model import Claim, Claimed, Failure, Message, QueueStats, Receipt, Status, Transition
+from redisq.model.delivery import Claim, Claimed, Failure, Receipt
+from redisq.model.message import Message, Status, Transition
+from redisq.model.queue import QueueStats
+from redisq.store import scripts
+from redisq.store.call import BATCH, CLAIM_MEMORY_MS, Limits, milliseconds, new_nonce
+from redisq.store.keys import given_id, partition_keys
+from redisq.store.messages import NewMessage
 
 KEYS = partition_keys("ns", "orders")
 LIMITS = Limits(1, 2, 3, 9, 4, 10, 5, 6, 7, 8)
@@ -55,7 +60,7 @@ def test_whole_milliseconds_stay(ms: int) -> None:
 
 
 def test_keys_are_those_of_the_header_in_its_order() -> None:
-    call = calls.claim(KEYS, LIMITS, "w-1", "n-1", 10)
+    call = store.deliveries.claim(KEYS, LIMITS, "w-1", "n-1", 10)
     assert call.script is scripts.load("claim")
     assert call.keys == tuple(f"ns:1:{{orders}}:{name}" for name in call.script.keys)
     assert len(call.keys) == 13
@@ -67,7 +72,7 @@ def test_arguments_of_queue() -> None:
         NewMessage(b"2", b"d2", b"body2", 1.5, 60.0),
         NewMessage(b"3", b"d3", b"body3", priority=9),
     ]
-    call = calls.queue(KEYS, LIMITS, messages)
+    call = store.messages.queue(KEYS, LIMITS, messages)
     assert call.args == [
         8,
         7,
@@ -88,9 +93,15 @@ def test_arguments_of_queue() -> None:
 
 def test_arguments_of_claim() -> None:
     head = (1, 10, 2, 3, 9, "w-1", "n-1", 10)
-    assert calls.claim(KEYS, LIMITS, "w-1", "n-1", 10).args == (*head, 100_000_000_000_000, 500, 1, calls.CLAIM_BYTES)
-    careful = calls.claim(KEYS, LIMITS, "w-1", "n-1", 10, lapsed_by=1.5, room=2, alone=False)
-    assert careful.args == (*head, 1500, 2, 0, calls.CLAIM_BYTES)
+    assert store.deliveries.claim(KEYS, LIMITS, "w-1", "n-1", 10).args == (
+        *head,
+        100_000_000_000_000,
+        500,
+        1,
+        store.deliveries.CLAIM_BYTES,
+    )
+    careful = store.deliveries.claim(KEYS, LIMITS, "w-1", "n-1", 10, lapsed_by=1.5, room=2, alone=False)
+    assert careful.args == (*head, 1500, 2, 0, store.deliveries.CLAIM_BYTES)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +114,7 @@ def test_arguments_of_claim() -> None:
     ],
 )
 def test_arguments_of_fail(failure: Failure, delay: int) -> None:
-    *limits, id, attempt, nonce, sent, jitter, cause, error = calls.fail(KEYS, LIMITS, [failure]).args
+    *limits, id, attempt, nonce, sent, jitter, cause, error = store.deliveries.fail(KEYS, LIMITS, [failure]).args
     assert limits == [4, 5, 6, 2, 3, 9]
     assert (id, attempt, nonce, sent, cause, error) == (ID, 2, "nonce", delay, "failed", b"e")
     assert isinstance(jitter, int)
@@ -111,19 +122,27 @@ def test_arguments_of_fail(failure: Failure, delay: int) -> None:
 
 
 def test_arguments_of_the_others() -> None:
-    assert calls.get(KEYS, [ID]).args == [ID]
-    assert calls.delete(KEYS, LIMITS, [ID], "n-1").args == [2, 3, 9, "n-1", 0, ID]
-    assert calls.delete(KEYS, LIMITS, [ID], "n-1", letters_only=True).args == [2, 3, 9, "n-1", 1, ID]
-    assert calls.complete(KEYS, LIMITS, [(RECEIPT, b"r")]).args == [7, 2, 3, 9, ID, 2, "nonce", b"r"]
-    assert calls.renew(KEYS, LIMITS, [(RECEIPT, b"p")]).args == [1, 2, 3, 9, ID, 2, "nonce", b"p"]
-    assert calls.release(KEYS, LIMITS, [RECEIPT]).args == [2, 3, 9, ID, 2, "nonce"]
-    assert calls.sweep(KEYS, LIMITS).args == (2, 3, 9, calls.CLAIM_MEMORY_MS, calls.BATCH)
-    assert calls.define(KEYS, LIMITS, [("lease", "5"), ("paused", "")]).args == [2, 3, 9, "lease", "5", "paused", ""]
-    assert calls.leave(KEYS, LIMITS, "w-1").args == (2, 3, 9, "w-1")
+    assert store.messages.get(KEYS, [ID]).args == [ID]
+    assert store.messages.delete(KEYS, LIMITS, [ID], "n-1").args == [2, 3, 9, "n-1", 0, ID]
+    assert store.messages.delete(KEYS, LIMITS, [ID], "n-1", letters_only=True).args == [2, 3, 9, "n-1", 1, ID]
+    assert store.deliveries.complete(KEYS, LIMITS, [(RECEIPT, b"r")]).args == [7, 2, 3, 9, ID, 2, "nonce", b"r"]
+    assert store.deliveries.renew(KEYS, LIMITS, [(RECEIPT, b"p")]).args == [1, 2, 3, 9, ID, 2, "nonce", b"p"]
+    assert store.deliveries.release(KEYS, LIMITS, [RECEIPT]).args == [2, 3, 9, ID, 2, "nonce"]
+    assert store.deliveries.sweep(KEYS, LIMITS).args == (2, 3, 9, CLAIM_MEMORY_MS, BATCH)
+    assert store.queues.define(KEYS, LIMITS, [("lease", "5"), ("paused", "")]).args == [
+        2,
+        3,
+        9,
+        "lease",
+        "5",
+        "paused",
+        "",
+    ]
+    assert store.deliveries.leave(KEYS, LIMITS, "w-1").args == (2, 3, 9, "w-1")
 
 
 def test_nonces_are_short_words_and_never_the_same() -> None:
-    nonces = {calls.new_nonce() for _ in range(1000)}
+    nonces = {new_nonce() for _ in range(1000)}
     assert len(nonces) == 1000
     assert {len(nonce) for nonce in nonces} == {12}
     assert not any(set(" \n") & set(nonce) for nonce in nonces)
@@ -133,7 +152,7 @@ def test_nonces_are_short_words_and_never_the_same() -> None:
 
 
 def test_a_batch_has_an_outcome_for_each() -> None:
-    call = calls.queue(KEYS, LIMITS, [])
+    call = store.messages.queue(KEYS, LIMITS, [])
     reply = [
         b"OK",
         [b"MESSAGE_CONFLICT"],
@@ -157,34 +176,37 @@ def test_a_batch_has_an_outcome_for_each() -> None:
 
 
 def test_times_in_replies_are_seconds() -> None:
-    assert calls.fail(KEYS, LIMITS, []).decode([1500, -1, 0, [b"LEASE_LOST"]])[:3] == [1.5, None, 0]
-    assert calls.renew(KEYS, LIMITS, []).decode([30_000]) == [30.0]
+    assert store.deliveries.fail(KEYS, LIMITS, []).decode([1500, -1, 0, [b"LEASE_LOST"]])[:3] == [1.5, None, 0]
+    assert store.deliveries.renew(KEYS, LIMITS, []).decode([30_000]) == [30.0]
 
 
 @pytest.mark.parametrize(("wait_ms", "wait"), [(-1, None), (0, 0), (1500, 1.5)])
 def test_a_claim(wait_ms: int, wait: float | None) -> None:
     stored = b"1700000000000-0 " + b"\x00 12345 " + b"body with spaces"
     reply = [30_000, wait_ms, 1, 1, T0, ID, b"3", stored]
-    claim = calls.claim(KEYS, LIMITS, "w-1", "n-1", 1).decode(reply)
+    claim = store.deliveries.claim(KEYS, LIMITS, "w-1", "n-1", 1).decode(reply)
     assert claim == Claim([Claimed(Receipt(ID, 3, "n-1"), b"body with spaces")], 30.0, wait, 1, True, T0 / 1000)
 
 
 def test_statistics() -> None:
     reply = [1, 2, 3, 4, 5, 6500, [b"queued", b"7", b"dead", b"8", b"later", b"9"], b"1", 6]
-    assert calls.stats(KEYS).decode(reply) == QueueStats(
+    assert store.queues.stats(KEYS).decode(reply) == QueueStats(
         *("orders", 1, 2, 3, 4, 5), oldest_age=6.5, workers=6, paused=True, queued=7, died=8
     )
-    assert calls.stats(KEYS).decode([0, 0, 0, 0, 0, -1, [], None, 0]) == QueueStats("orders")
+    assert store.queues.stats(KEYS).decode([0, 0, 0, 0, 0, -1, [], None, 0]) == QueueStats("orders")
 
 
 def test_the_small_ones() -> None:
-    assert calls.sweep(KEYS, LIMITS).decode([5, 1, 1]) == (5, True, 0.001)
-    assert calls.sweep(KEYS, LIMITS).decode([0, 0, 2500]) == (0, False, 2.5)
-    assert calls.define(KEYS, LIMITS, []).decode([b"lease", b"5"]) == {"lease": "5"}
-    assert [calls.schema(KEYS).decode(reply) for reply in (None, b"{}", b"\xff")] == [None, "{}", "\\xff"]
-    assert calls.register("ns:1:queues", "orders", 1).decode(4) == 4
-    assert calls.registry("ns:1:queues").decode([b"orders", b"1", b"invoices", b"8"]) == {"orders": 1, "invoices": 8}
-    assert calls.leave(KEYS, LIMITS, "w-1").decode(b"OK") is None
+    assert store.deliveries.sweep(KEYS, LIMITS).decode([5, 1, 1]) == (5, True, 0.001)
+    assert store.deliveries.sweep(KEYS, LIMITS).decode([0, 0, 2500]) == (0, False, 2.5)
+    assert store.queues.define(KEYS, LIMITS, []).decode([b"lease", b"5"]) == {"lease": "5"}
+    assert [store.queues.schema(KEYS).decode(reply) for reply in (None, b"{}", b"\xff")] == [None, "{}", "\\xff"]
+    assert store.queues.register("ns:1:queues", "orders", 1).decode(4) == 4
+    assert store.queues.registry("ns:1:queues").decode([b"orders", b"1", b"invoices", b"8"]) == {
+        "orders": 1,
+        "invoices": 8,
+    }
+    assert store.deliveries.leave(KEYS, LIMITS, "w-1").decode(b"OK") is None
 
 
 # --- Messages ---
@@ -200,7 +222,7 @@ def at(ms: int) -> datetime:
 
 
 def read(stored: bytes | None, record: bytes | None = None, due: Any = None) -> Any:
-    (outcome,) = calls.get(KEYS, [ID]).decode([[stored, record, due]])
+    (outcome,) = store.messages.get(KEYS, [ID]).decode([[stored, record, due]])
     return outcome
 
 
@@ -324,6 +346,6 @@ def test_no_message(gone: bytes | None) -> None:
 def test_a_broken_message_spoils_no_other() -> None:
     broken_body, broken_result = STORED[:-1], record(b"C", T1, ENTRY, b"\xc1")
     replies = [[STORED, None, None], [broken_body, None, None], [STORED, broken_result, None], [None, None, None]]
-    good, body, result, unknown = calls.get(KEYS, [ID] * 4).decode(replies)
+    good, body, result, unknown = store.messages.get(KEYS, [ID] * 4).decode(replies)
     assert good.request == {"sku": "A-1"}
     assert [type(body), type(result), type(unknown)] == [InvalidMessage, InvalidMessage, MessageNotFound]

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from redisq import calls, codec
-from redisq.calls import BATCH, Call, NewMessage
-from redisq.coalescing import Coalescer
+from redisq import store
+from redisq.body import codec
 from redisq.errors import MessageConflict, MessageNotFound, Unavailable
-from redisq.keys import new_id, partition_keys
-from redisq.operations import limits_of
+from redisq.link.coalescer import Coalescer
+from redisq.operations.caller import limits_of
 from redisq.settings import Settings
+from redisq.store.call import BATCH, Call, new_nonce
+from redisq.store.keys import new_id, partition_keys
+from redisq.store.messages import NewMessage
 
 LIMITS = limits_of(Settings(auth="none"))
 KEYS = partition_keys("ns", "orders")
@@ -52,11 +54,11 @@ def ids(call: Call[Any]) -> list[Any]:
 
 def queueing(*names: bytes, size: int = 1, keys: Any = KEYS) -> Call[Any]:
     body = codec.encode_request("x" * size, 10**9)
-    return calls.queue(keys, LIMITS, [NewMessage(name, codec.digest(body), body) for name in names])
+    return store.messages.queue(keys, LIMITS, [NewMessage(name, codec.digest(body), body) for name in names])
 
 
 def deleting(*names: bytes) -> Call[Any]:
-    return calls.delete(KEYS, LIMITS, names, calls.new_nonce())
+    return store.messages.delete(KEYS, LIMITS, names, new_nonce())
 
 
 def names(count: int) -> list[bytes]:
@@ -130,7 +132,9 @@ async def test_each_gets_its_own_outcomes(server: Server, coalescer: Coalescer) 
 @on_a_loop
 async def test_other_scripts_and_queues_go_their_own_ways(server: Server, coalescer: Coalescer) -> None:
     tasks = begin(coalescer, [queueing(new_id()), queueing(new_id(), keys=OTHER), deleting(new_id())])
-    tasks += begin(coalescer, [calls.get(KEYS, [new_id()]), calls.stats(KEYS), calls.stats(KEYS)])
+    tasks += begin(
+        coalescer, [store.messages.get(KEYS, [new_id()]), store.queues.stats(KEYS), store.queues.stats(KEYS)]
+    )
     await turns()
     assert [call.script.name for call in server.calls] == ["queue", "queue", "delete", "get", "stats", "stats"]
     for task in tasks:
@@ -182,14 +186,14 @@ async def test_a_batch_is_bounded_in_number_and_bytes(server: Server, coalescer:
 
 @on_a_loop
 async def test_fewer_travel_together_whose_replies_may_be_large(server: Server, coalescer: Coalescer) -> None:
-    tasks = begin(coalescer, [calls.get(KEYS, [name]) for name in names(250)])
+    tasks = begin(coalescer, [store.messages.get(KEYS, [name]) for name in names(250)])
     await turns()
     server.let_go(0)
     server.let_go(1)
     await turns(1)
     for task in tasks:
         task.cancel()
-    assert [len(ids(call)) for call in server.calls[:2]] == [1, calls.LOOKED_UP]
+    assert [len(ids(call)) for call in server.calls[:2]] == [1, store.messages.LOOKED_UP]
 
 
 @on_a_loop
@@ -201,7 +205,7 @@ async def test_who_came_much_later_does_not_pay_for_the_first(server: Server, co
         later = time.monotonic() + 9
         begin_now = begin(coalescer, [queueing(new_id())])
         await turns()
-        patch.setattr("redisq.coalescing.time.monotonic", lambda: later)
+        patch.setattr("redisq.link.coalescer.time.monotonic", lambda: later)
         tasks = begin(coalescer, [queueing(new_id())])
         await turns()
         server.let_go(0)
@@ -318,7 +322,7 @@ def test_it_serves_one_loop_after_another() -> None:
 
 @pytest.mark.parametrize("count", [1, 7])
 def test_what_is_idle_is_forgotten(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redisq.coalescing._MANY_LANES", 3)
+    monkeypatch.setattr("redisq.link.coalescer._MANY_LANES", 3)
 
     async def main() -> int:
         server = Server()

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from redisq.codec import (
+from redisq.body.codec import (
     DEFAULT_MAX_BYTES,
     ENVELOPE_VERSION,
     MAX_DEPTH,
@@ -412,7 +412,7 @@ def test_a_map_that_holds_itself_many_times_is_refused() -> None:
 @pytest.fixture
 def no_packing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make packing fail, in another way than by size: what passes this was refused before it."""
-    monkeypatch.setattr("redisq.codec.msgpack.Packer", None)
+    monkeypatch.setattr("redisq.body.codec.msgpack.Packer", None)
 
 
 @pytest.mark.usefixtures("no_packing")

@@ -12,15 +12,17 @@ from typing import Any
 import pytest
 from redis import exceptions
 
-from redisq import calls, conversation, scripts
-from redisq.calls import Call
-from redisq.conversation import WITHHELD, Command, Conversation, Failed, Pause, Tried, converse, opening
+from redisq import store
 from redisq.errors import Indeterminate, MessageConflict, QueueFull, Unavailable
-from redisq.gate import LONGEST_PAUSE
-from redisq.replies import nothing, outcomes
-from redisq.server import Server
+from redisq.link import conversation
+from redisq.link.circuit import LONGEST_PAUSE
+from redisq.link.conversation import WITHHELD, Command, Conversation, Failed, Pause, Tried, converse, opening
+from redisq.link.server import Server
+from redisq.store import scripts
+from redisq.store.call import Call
+from redisq.store.reply import nothing, outcomes
 
-CALL = calls.unregister("ns:1:queues", "orders")
+CALL = store.queues.unregister("ns:1:queues", "orders")
 LOST = Failed(exceptions.ConnectionError("Connection closed by server."), sent=True)
 REFUSED = Failed(exceptions.ConnectionError("Error 111 connecting to host:6379. Connection refused."), sent=False)
 LATE = Failed(exceptions.TimeoutError("Timeout reading from socket"), sent=True)
@@ -100,7 +102,7 @@ class Talk:
             return end.value
 
     def _reply(self, command: Command) -> Any:
-        assert command.leave.stands
+        assert command.permit.stands
         self.sent.append(command.parts)
         return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
 
@@ -135,7 +137,7 @@ def test_a_script_is_called_by_its_hash() -> None:
 
 
 def test_the_reply_is_decoded() -> None:
-    call = calls.register("ns:1:queues", "orders", 1)
+    call = store.queues.register("ns:1:queues", "orders", 1)
     server = sound()
     server.permitted.add(call.script.sha)
     talk = converse(call, server, 1.0, lambda: 0.0)
@@ -248,7 +250,7 @@ def test_so_does_a_queue_at_its_max_length(replies: tuple[Failed, ...]) -> None:
     assert type(full) is (Indeterminate if replies else QueueFull)
 
 
-# --- The gate ---
+# --- The circuit breaker ---
 
 
 def test_while_the_gate_is_shut_nothing_is_sent_until_a_probe_is_answered(longest: None) -> None:
@@ -282,11 +284,11 @@ def test_a_call_without_a_deadline_fails_at_once_and_says_so(longest: None) -> N
 
 def test_a_call_that_waits_in_vain_says_why_redis_was_not_reached() -> None:
     server = sound()
-    gate = server.gate
-    leave = gate.enter(0)
-    assert leave
-    gate.lost(leave, 0, "Redis at host:6379 cannot be reached: Connection refused.", connected=False)
-    gate.enter(0.5)  # somebody else's probe, which hangs
+    circuit = server.circuit
+    permit = circuit.enter(0)
+    assert permit
+    circuit.lost(permit, 0, "Redis at host:6379 cannot be reached: Connection refused.", connected=False)
+    circuit.enter(0.5)  # somebody else's probe, which hangs
     talk = Talk(b"OK", deadline=0.5, now=0.5, server=server)
     with pytest.raises(Unavailable) as raised:
         talk.run()
@@ -301,10 +303,10 @@ def test_any_answer_opens_the_gate(answer: Any) -> None:
         Talk(REFUSED, deadline=0, server=server).run()
     probe = converse(CALL, server, 0, lambda: 5.0)
     next(probe)
-    assert server.gate.enter(5, probe=False) is None
+    assert server.circuit.enter(5, probe=False) is None
     with contextlib.suppress(StopIteration, Unavailable, QueueFull):
         probe.send(answer)
-    assert server.gate.enter(5, probe=False)
+    assert server.circuit.enter(5, probe=False)
 
 
 @pytest.mark.parametrize("end", ["closed", "no connection free"])
@@ -320,9 +322,9 @@ def test_a_probe_that_was_not_sent_says_nothing_of_the_server(end: str) -> None:
         with pytest.raises(Unavailable, match="busy"):
             probe.send(Failed(Unavailable("All connections are busy."), sent=False))
     assert isinstance(step, Command)
-    assert not step.leave.stands
-    assert server.gate.enter(5) is None
-    assert server.gate.enter(5 + LONGEST_PAUSE)
+    assert not step.permit.stands
+    assert server.circuit.enter(5) is None
+    assert server.circuit.enter(5 + LONGEST_PAUSE)
 
 
 def test_a_command_that_was_withheld_is_sent_later(longest: None) -> None:
@@ -332,7 +334,7 @@ def test_a_command_that_was_withheld_is_sent_later(longest: None) -> None:
     with pytest.raises(Unavailable):
         Talk(REFUSED, deadline=0, server=server).run()
     assert isinstance(step, Command)
-    assert not step.leave.stands
+    assert not step.permit.stands
     assert isinstance(waiting.send(WITHHELD), Pause)
 
 
@@ -367,7 +369,7 @@ def test_an_opening_that_fails_shuts_the_gate(failed: Failed) -> None:
     command = opening(CALL, server, 0.0)
     assert command is not None
     next(converse(CALL, server, 10, lambda: 0.0, tried=Tried(command, failed, 0.0)))
-    assert not command.leave.stands
+    assert not command.permit.stands
     assert opening(CALL, server, 0.0) is None
 
 
@@ -378,7 +380,7 @@ def test_an_opening_for_which_no_connection_was_free_says_nothing_of_the_server(
     busy = Failed(Unavailable("All connections are busy."), sent=False)
     with pytest.raises(Unavailable, match="busy"):
         next(converse(CALL, server, 10, lambda: 0.0, tried=Tried(command, busy, 0.0)))
-    assert command.leave.stands
+    assert command.permit.stands
 
 
 def test_an_opening_that_was_withheld_was_not_sent() -> None:
@@ -501,7 +503,7 @@ def test_before_its_first_call_a_script_is_asked_about_once() -> None:
 def test_each_script_is_asked_about() -> None:
     server = stranger()
     Talk([], b"OK", server=server).run()
-    other = calls.registry("ns:1:queues")
+    other = store.queues.registry("ns:1:queues")
     step = next(converse(other, server, 1.0, lambda: 0.0))
     assert isinstance(step, Command)
     assert step.parts[0] == b"EVAL"
@@ -527,7 +529,7 @@ def test_a_call_whose_commands_are_not_all_permitted_is_not_sent(refused: list[b
     assert raised.value.__cause__ is None
     assert str(raised.value) == (
         f"Redis at host:6379 refused: this user may not run {told}. "
-        "Give it the commands redisq needs: see the ACL rules in the README."
+        "Give it the commands redisq needs: `redisq guide production` shows them."
     )
     assert (talk.sent, talk.pauses) == ([ASKED], [])
     mended = Talk([], b"OK", server=server)

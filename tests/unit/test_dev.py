@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from redisq.cli.dev_folder import Folder
-from redisq.cli.dev_state import Journal, Line, Process, Queue, Snapshot
-from redisq.cli.dev_view import Lines
+from redisq.cli.dev.folder import Folder
+from redisq.cli.dev.state import Journal, Line, Process, Queue, Snapshot
+from redisq.cli.dev.view import Lines
 from redisq.cli.output import CommandError
 
 

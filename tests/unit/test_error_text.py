@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redisq.worker.error_text import error_of
+from redisq.worker.handlers.error_text import error_of
 
 
 def said(error: BaseException) -> str:

@@ -34,7 +34,8 @@ from redisq import (
     TokenExpired,
     Transition,
 )
-from redisq.model import Receipt
+from redisq.model.delivery import Receipt
+from redisq.worker.handlers.held import Held
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CREDENTIALS = Credentials.generate("shop")
@@ -120,7 +121,7 @@ def test_a_process_pool_brings_them_home() -> None:
 
 
 def test_a_delivery_stays_where_it_is() -> None:
-    delivery = Delivery("id", "orders", 1, Receipt(b"x" * 16, 1, "n"), NOW, lambda: None)
+    delivery = Delivery(1, Held("orders", Receipt(b"x" * 16, 1, "n"), NOW, 0.0, lambda: None))
     for way in WAYS.values():
         with pytest.raises(TypeError, match=r"pass on delivery\.request and delivery\.id"):
             way(delivery)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from redisq import extras
+from redisq.runtime import extras
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).resolve()
@@ -75,7 +75,7 @@ def test_only_the_project_file_spells_our_extras_as_requirements() -> None:
 
 def test_one_module_alone_writes_such_commands() -> None:
     sources = {name for name, text in texts() if name.startswith("redisq/") and re.search(r"pip\w* install", text)}
-    assert sources == {"redisq/extras.py"}
+    assert sources == {"redisq/runtime/extras.py"}
 
 
 @pytest.mark.parametrize("extra", EXTRAS)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import redisq
-from redisq import InvalidSettings, failpoints
+from redisq import InvalidSettings
+from redisq.runtime import failpoints
 
 ROOT = Path(redisq.__file__).parent
 
@@ -28,7 +29,7 @@ def run(code: str, failpoints: str | None) -> subprocess.CompletedProcess[str]:
 
 
 PASS_ALL = (
-    "from redisq import failpoints\n"
+    "from redisq.runtime import failpoints\n"
     "for number in range(1000):\n"
     "    for name in failpoints.NAMES: failpoints.reach(name)\n"
     "    print(number, flush=True)\n"

@@ -20,14 +20,14 @@ from redis import _parsers as parsers
 from redis import exceptions
 from redis._parsers.encoders import Encoder
 
-from redisq import QueueFull, Settings, Unavailable, calls
-from redisq.connection import Link
-from redisq.conversation import Failed, report
-from redisq.endpoint import Endpoint
+from redisq import QueueFull, Settings, Unavailable, store
 from redisq.errors import Indeterminate, RedisQError
-from redisq.faults import classify
-from redisq.keys import partition_keys
-from redisq.server import Server
+from redisq.link.conversation import Failed, report
+from redisq.link.endpoint import Endpoint
+from redisq.link.faults import classify
+from redisq.link.server import Server
+from redisq.link.sync import Link
+from redisq.store.keys import partition_keys
 
 SHA = "69b0eae4950c2cac1f4cc3bb50d54cdc9fe27c11"
 IN_62 = f"ERR Error running script (call to f_{SHA}): @user_script:3: "  # what redis.call raises
@@ -60,6 +60,7 @@ class Meaning:
 
 FULL = Meaning(QueueFull, False, "is out of memory")
 REPLICA = Meaning(Unavailable, True, "read-only replica")
+ENTRY = Meaning(Unavailable, False, "`redisq doctor --fix`")
 FOREIGN = Meaning(Unavailable, False, "holds a value that is not redisq's")
 DISK = Meaning(Unavailable, True, "cannot save to its disk")
 FEW = Meaning(Unavailable, True, "too few replicas")
@@ -135,8 +136,8 @@ REPLIES: list[tuple[str, Meaning]] = [
     ("ERR user_script:3: attempt to perform arithmetic on a nil value" + IN_7, OTHER),
     (IN_62 + "BADARG delay_ms", ARGUMENT),
     ("ERR BADARG delay_ms" + IN_7, ARGUMENT),
-    (IN_62 + "WRONGTYPE no number of partitions", FOREIGN),
-    ("ERR WRONGTYPE no number of partitions" + IN_7, FOREIGN),
+    (IN_62 + "WRONGTYPE no number of partitions", ENTRY),
+    ("ERR WRONGTYPE no number of partitions" + IN_7, ENTRY),
     (IN_62 + "Script killed by user with SCRIPT KILL...", OTHER),
     ("ERR Script killed by user with SCRIPT KILL..." + IN_7, OTHER),
     ("ERR unknown command 'EVALSHA', with args beginning with: ", OLD),
@@ -248,7 +249,7 @@ def error_of_a_call(port: int) -> Unavailable:
     url = f"redis://someone:{PASSWORD}@127.0.0.1:{port}/0"
     link = Link(Settings(url=url, auth="none", retry_deadline=0, command_timeout=0.05, connect_timeout=0.05))
     with closing(link), pytest.raises(Unavailable) as raised:
-        link.call(calls.stats(partition_keys("ns", "orders")))
+        link.call(store.queues.stats(partition_keys("ns", "orders")))
     return raised.value
 
 
@@ -293,7 +294,7 @@ def test_a_process_without_descriptors_tells_nothing_of_the_server(monkeypatch: 
         assert (fault.retry, fault.away, fault.here) == (True, False, True)
         assert "ulimit -n" in str(fault.error)
     assert classify(unresolved, "here:6379").away
-    monkeypatch.setattr("redisq.faults.os.open", raising(full))
+    monkeypatch.setattr("redisq.link.faults.os.open", raising(full))
     assert classify(unresolved, "here:6379").here
     assert not classify(OSError(errno.ECONNREFUSED, "refused"), "here:6379").here
 
@@ -308,9 +309,9 @@ def raising(error: Exception) -> Callable[..., NoReturn]:
 def test_a_process_without_descriptors_keeps_its_connections() -> None:
     """Nor do its other links think that the server is away."""
     server, clock, full = Server("here"), time.monotonic, Failed(OSError(errno.EMFILE, "Too many"), sent=False)
-    leave = server.gate.enter(clock())
+    leave = server.circuit.enter(clock())
     assert leave is not None
     report(full, leave, server, clock())
-    assert server.gate.enter(clock(), probe=False) is leave
+    assert server.circuit.enter(clock(), probe=False) is leave
     report(Failed(ConnectionRefusedError(), sent=False), leave, server, clock())
-    assert server.gate.enter(clock(), probe=False) is None
+    assert server.circuit.enter(clock(), probe=False) is None

@@ -7,12 +7,14 @@ from importlib.resources import files
 
 import pytest
 
-from redisq import scripts
-from redisq.findings import KINDS, found, of_clock, of_server, of_stats, of_survey
-from redisq.model import QueueStats, Survey
+from redisq.model.audit import Survey
+from redisq.model.queue import QueueStats
+from redisq.operations.findings import KINDS, found, of_clock, of_server, of_stats, of_survey
+from redisq.store import scripts
 
 SOUND = "redis_version:8.2.2\r\nmaxmemory:1000\r\nmaxmemory_policy:noeviction\r\nused_memory:10\r\naof_enabled:1\r\n"
-WORDS = set(re.findall(r"'([a-z]+(?:-[a-z]+)+)'", (files(scripts) / "audit.lua").read_text("utf-8")))
+AUDIT = "".join((files(scripts) / name).read_text("utf-8") for name in ("audit.lua", "lib/judge.lua", "lib/mend.lua"))
+WORDS = set(re.findall(r"'([a-z]+(?:-[a-z]+)+)'", AUDIT))
 STRAYS = {f"{walk}-stray" for walk in ("stream", "scheduled", "leases", "finished", "dead")}
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redisq.errors import InvalidMessage, InvalidQueueName, InvalidSettings, MessageNotFound
-from redisq.keys import (
+from redisq.store.keys import (
     PartitionKeys,
     check_namespace,
     check_queue_name,

@@ -1,8 +1,11 @@
-"""Imports go downwards, and each kind of impurity has its home. What the tree promises, read from the source."""
+"""Imports go downwards, as the map and the folders say; each kind of impurity has its home. Read from the source."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,90 +16,66 @@ import redisq
 ROOT = Path(redisq.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
 
-#: The lowest row first. A module, or a package as a whole, imports only from rows below its own.
-ROWS: list[set[str]] = [
-    {"errors", "extras", "logs", "private", "process"},
-    {"embedded_folder"},
-    {"supervisor", "loops"},
-    {
-        "addresses",
-        "keys",
-        "model",
-        "scopes",
-        "strict",
-        "faults",
-        "gate",
-        "embedded",
-        "failpoints",
-        "packing",
-        "portions",
-        "tls",
-        "urls",
-        "idle",
-        "per_loop",
-    },
-    {"aside", "bounds", "jsonlines", "schema_keywords"},
-    {"codec", "findings", "options", "server", "tokens", "scripts"},
-    {"lineage", "masters"},
-    {"applications"},
-    {"acl", "settings", "replies", "schema_bounds", "schema_errors"},
-    {"calls", "endpoint", "schemas"},
-    {"definitions"},
-    {"coalescing", "operations", "conversation"},
-    {"connection", "batches", "dead_letters", "deliveries", "directory", "doctor", "existence", "listing", "waiting"},
-    {"client", "aclient", "doorbell"},
-    {"preload"},
-    {"worker"},
-    {"gateway"},
-    {"cli", "testing"},
-    {"__main__"},
-]
-#: Beside the rows: a private server for development knows nothing of queues.
-BESIDE = {
-    "private": set(),
-    "embedded_folder": {"private"},
-    "supervisor": {"process", "private", "embedded_folder"},
-    "embedded": {"errors", "extras", "private", "embedded_folder"},
-}
-#: Only these speak Redis' protocol.
-REDIS_PY = {"connection", "endpoint", "doorbell", "client", "aclient"}
+#: A line of the map in `redisq/__init__.py`: units, folders with a slash, and their duty.
+_MAP_LINE = re.compile(r"^    ([a-z_]+/?(?:, [a-z_]+/?)*)  +\S", re.MULTILINE)
+#: What a folder's `__init__` says that it imports, or what inside of a folder of folders lies below it.
+_SAYS = re.compile(r"^(?:Imports|Beside it): ([a-z_, \n]+)\.", re.MULTILINE)
+
+
+def units() -> list[str]:
+    """What the package consists of, in the order of its map: the lowest first."""
+    lines: list[str] = _MAP_LINE.findall(redisq.__doc__ or "")
+    return [name.removesuffix("/") for line in lines for name in line.split(", ")] + ["__main__"]
+
+
+def says(folder: Path) -> set[str]:
+    """What a folder may import, by its own words."""
+    found = _SAYS.search(ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))) or "")
+    return set(found[1].replace("\n", " ").split(", ")) if found else set()
+
+
 #: Settings are read by pydantic in `settings`; these hand the environment on to a process that they start.
 ENVIRONMENT = {
     "settings.py": "variables that are none of ours, to warn of them",
-    "failpoints.py": "REDISQ_FAILPOINTS, for tests alone",
-    "embedded.py": "the supervisor; and REDISQ_EMBEDDED_SERVER, where a server is started without settings",
-    "cli/dev_crew.py": "Redis, the gateway and the workers, of which the gateway alone gets the master key",
-    "cli/demo_run.py": "the demonstration's workers, which it gives a server and credentials of their own",
-    "cli/dev_run.py": "Redis and the workers, which it gives a server and credentials of their own",
-    "cli/work.py": "the worker's module, which reads its settings itself",
+    "runtime/failpoints.py": "REDISQ_FAILPOINTS, for tests alone",
+    "embedded/server.py": "the supervisor; and REDISQ_EMBEDDED_SERVER, where a server is started without settings",
+    "cli/dev/crew.py": "Redis, the gateway and the workers, of which the gateway alone gets the master key",
+    "cli/demo/run.py": "the demonstration's workers, which it gives a server and credentials of their own",
+    "cli/dev/run.py": "Redis and the workers, which it gives a server and credentials of their own",
+    "cli/commands/work.py": "the worker's module, which reads its settings itself",
 }
 #: The server's clock decides. A client's own matters for tokens, and for what a handler is told of its deadline.
 WALL_CLOCK = {
-    "operations.py": "tokens, and at= of a new message, which becomes a delay",
-    "cli/tokens.py": "tokens",
-    "deliveries.py": "deadlines, from the lease that a renewal gave",
-    "directory.py": "tokens: from when on they count, until when a key does",
-    "gateway/door.py": "tokens",
-    "gateway/edge.py": "the log",
-    "gateway/token.py": "tokens",
-    "doctor.py": "this machine's clock, compared with the server's",
-    "cli/dead.py": "how long ago a dead letter died, for people",
+    "operations/caller.py": "tokens",
+    "operations/queueing.py": "at= of a new message, which becomes a delay",
+    "cli/commands/tokens.py": "tokens",
+    "operations/deliveries.py": "deadlines, from the lease that a renewal gave",
+    "operations/applications.py": "tokens: from when on they count, until when a key does",
+    "gateway/access/guard.py": "tokens",
+    "gateway/middleware.py": "the log",
+    "gateway/routes/token.py": "tokens",
+    "operations/doctor.py": "this machine's clock, compared with the server's",
+    "cli/commands/dead.py": "how long ago a dead letter died, for people",
     "gateway/page/session.py": "tokens",
     "gateway/page/views.py": "how long ago something was, for people",
-    "worker/claiming.py": "Delivery.deadline, from the lease that the claim gave",
+    "claims/claimer.py": "Delivery.deadline, from the lease that the claim gave",
     "worker/schedule.py": "the ticks of schedules; the ids of their messages make workers agree",
     "worker/heartbeat.py": "Delivery.deadline, from the lease that the renewal gave",
 }
 
-row_of = {unit: number for number, row in enumerate(ROWS) for unit in row}
+
+#: Whose loggers are the standard library's: what raises there ends a request, or a connection, and nothing else.
+PLAIN_LOGGERS = ("gateway/",)
 
 
 def name_of(source: Path) -> str:
     return source.relative_to(ROOT).as_posix()
 
 
-def unit_of(source: Path) -> str:
-    return source.relative_to(ROOT).parts[0].removesuffix(".py")
+def place_of(source: Path) -> list[str]:
+    """The units that a file lies in, the outermost first."""
+    parts = source.relative_to(ROOT).with_suffix("").parts
+    return list(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imports(source: Path) -> Iterator[str]:
@@ -111,11 +90,11 @@ def imports(source: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def units_imported(source: Path) -> set[str]:
-    """Which units of redisq a file imports; a public name counts as the module that it lives in."""
-    seconds = {name.split(".")[1] for name in imports(source) if name.startswith("redisq.")}
+def imported(source: Path) -> set[tuple[str, ...]]:
+    """The places of redisq that a file imports from; a public name counts as the module that it lives in."""
+    found = {tuple(name.split(".")[1:]) for name in imports(source) if name.startswith("redisq.")}
     homes = redisq._HOME
-    return {homes.get(name, name) for name in seconds} - {unit_of(source), "__version__"}
+    return {tuple(homes[place[0]].split(".")) if place[0] in homes else place for place in found} - {("__version__",)}
 
 
 def attributes(source: Path) -> set[str]:
@@ -136,31 +115,68 @@ def inner_sources() -> list[Path]:
 
 @pytest.mark.parametrize("source", inner_sources(), ids=name_of)
 def test_imports_go_downwards(source: Path) -> None:
-    unit = unit_of(source)
-    assert unit in row_of, "a new module needs a row"
-    lower = {other for other, row in row_of.items() if row < row_of[unit]}
-    assert units_imported(source) <= BESIDE.get(unit, lower)
+    unit, *_ = place_of(source)
+    assert unit in units(), "a new part needs a line of the map"
+    lower = set(units()[: units().index(unit)])
+    if (ROOT / unit).is_dir():
+        assert says(ROOT / unit) <= lower
+        lower = says(ROOT / unit)
+    assert {place[0] for place in imported(source)} - {unit} <= lower
 
 
-def test_the_check_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for text in (
-        "from redisq.client import RedisQ",
-        "from redisq import client",
-        "from redisq import RedisQ",
-        "import redisq.client",
-        "def later():\n    from redisq.client import RedisQ",
-    ):
-        source = tmp_path / "calls.py"
-        source.write_text(text)
-        monkeypatch.setattr("tests.unit.test_layers.ROOT", tmp_path)
-        with pytest.raises(AssertionError):
-            test_imports_go_downwards(source)
+@pytest.mark.parametrize("source", [source for source in SOURCES if len(place_of(source)) > 2], ids=name_of)
+def test_rooms_of_a_folder_import_what_they_say(source: Path) -> None:
+    unit, room, *_ = place_of(source)
+    known = {path.stem for path in (ROOT / unit).iterdir()}
+    beside = {place[1] for place in imported(source) if place[0] == unit and len(place) > 1 and place[1] in known}
+    assert beside - {room} <= says(ROOT / unit / room)
 
 
-def test_redis_py_is_used_by_the_connection_and_the_clients_alone() -> None:
-    users = {unit_of(source) for source in SOURCES if any(name.split(".")[0] == "redis" for name in imports(source))}
-    assert "connection" in users
-    assert users <= REDIS_PY
+@pytest.mark.parametrize("unit", ["gateway", "cli", "worker"])
+def test_rooms_of_a_folder_lie_in_an_order(unit: str) -> None:
+    below: dict[str, set[str]] = {}
+    for source in (ROOT / unit).rglob("*.py"):
+        _, room, *_ = [*place_of(source), "__init__"]
+        seen = {place[1] for place in imported(source) if place[0] == unit and len(place) > 1}
+        below.setdefault(room, set()).update(seen - {room})
+    graphlib.TopologicalSorter(below).prepare()  # raises for a circle
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("store/calls.py", "from redisq.client import RedisQ"),
+        ("store/calls.py", "from redisq import client"),
+        ("store/calls.py", "from redisq import RedisQ"),
+        ("store/calls.py", "import redisq.client"),
+        ("store/calls.py", "def later():\n    from redisq.client import RedisQ"),
+        ("claims/claimer.py", "from redisq.worker.slots import Seat"),
+        ("claims/claimer.py", "from redisq.tokens import sign"),  # below, but its folder does not say so
+        ("nowhere.py", "import json"),
+    ],
+)
+def test_the_check_can_fail(place: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / place
+    source.parent.mkdir(exist_ok=True)
+    if source.parent != tmp_path:
+        shutil.copy(ROOT / source.parent.name / "__init__.py", source.parent)
+    source.write_text(text)
+    monkeypatch.setattr("tests.unit.test_layers.ROOT", tmp_path)
+    with pytest.raises(AssertionError):
+        test_imports_go_downwards(source)
+
+
+@pytest.mark.parametrize("folder", sorted({source.parent for source in SOURCES}), ids=name_of)
+def test_a_folder_says_its_duty_and_holds_15_modules_at_most(folder: Path) -> None:
+    assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8")))
+    assert len(list(folder.glob("*.py"))) <= 16, "and its `__init__`"
+
+
+def test_redis_py_is_used_by_links_alone() -> None:
+    users = {
+        place_of(source)[0] for source in SOURCES if any(name.split(".")[0] == "redis" for name in imports(source))
+    }
+    assert users == {"link"}
 
 
 def test_only_settings_read_the_environment() -> None:
@@ -184,3 +200,10 @@ def test_few_ask_for_the_time_of_day() -> None:
 @pytest.mark.parametrize("source", SOURCES, ids=name_of)
 def test_a_module_has_400_lines_at_most(source: Path) -> None:
     assert len(source.read_text("utf-8").splitlines()) <= 400
+
+
+def test_loggers_are_fenced() -> None:
+    """A filter or a handler of the user's may raise; see `redisq.runtime.logs`."""
+    plain = re.compile(r"^\w+ = logging\.getLogger\(", re.MULTILINE)
+    users = {name_of(source) for source in SOURCES if plain.search(source.read_text("utf-8"))}
+    assert {name for name in users if not name.startswith(PLAIN_LOGGERS)} == set()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-lines = pytest.importorskip("redisq.cli.lines")
+lines = pytest.importorskip("redisq.cli.commands.lines")
 
 
 class Pieces(io.BufferedIOBase):

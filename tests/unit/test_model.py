@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from redisq.bounds import DEFINITION_BOUNDS, NOT_BUILT_YET, check_definition
 from redisq.errors import InvalidDefinition
-from redisq.model import Definition, Message, QueueStats, Status, Transition
+from redisq.model.bounds import DEFINITION_BOUNDS, NOT_BUILT_YET, check_definition
+from redisq.model.message import Message, Status, Transition
+from redisq.model.queue import Definition, QueueStats
 
 ID = "05749898-74a0-47e1-b10d-5acf29d040c4"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -10,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from redisq import AsyncRedisQ, Credentials, InvalidMessage, MessageConflict, RedisQ, Settings, calls
-from redisq.calls import Call, NewMessage
-from redisq.keys import derived_id, given_id
-from redisq.operations import Operations
-from redisq.options import LONGEST, delay_of, id_of, life_of, priority_of
+from redisq import AsyncRedisQ, Credentials, InvalidMessage, MessageConflict, RedisQ, Settings, store
+from redisq.operations import queueing
+from redisq.operations.caller import Caller
+from redisq.operations.options import LONGEST, delay_of, id_of, life_of, priority_of
+from redisq.store.call import Call, milliseconds
+from redisq.store.keys import derived_id, given_id
+from redisq.store.messages import NewMessage
 
 NOW = datetime(2026, 12, 24, 17, 0, 0, 250_000, tzinfo=UTC)
 BERLIN = timezone(timedelta(hours=1))
@@ -53,6 +56,18 @@ def test_what_is_no_time_is_refused(at: Any) -> None:
         delay_of(0.0, at, NOW.timestamp())
 
 
+class Nowhere(datetime):
+    """A kind of time that says it is at none, as pandas' NaT does."""
+
+    def timestamp(self) -> float:
+        return math.nan
+
+
+def test_a_time_that_is_no_number_is_refused() -> None:
+    with pytest.raises(InvalidMessage, match="at="):
+        delay_of(0.0, Nowhere(2026, 12, 24, tzinfo=UTC), NOW.timestamp())
+
+
 @pytest.mark.parametrize("delay", [*NO_SECONDS, None], ids=repr)
 def test_what_is_no_delay_is_refused(delay: Any) -> None:
     for at in (None, NOW):
@@ -61,7 +76,7 @@ def test_what_is_no_delay_is_refused(delay: Any) -> None:
 
 
 def test_a_delay_and_a_time_together_are_refused() -> None:
-    with pytest.raises(InvalidMessage, match=r"at= goes not with delay="):
+    with pytest.raises(InvalidMessage, match=r"at= cannot go with delay="):
         delay_of(1, NOW, NOW.timestamp())
 
 
@@ -85,7 +100,7 @@ def test_a_life_is_never_so_short_that_it_is_for_ever() -> None:
     assert [life_of(value) for value in (None, 60, 0.5, LONGEST)] == [None, 60, 0.5, LONGEST]
     shortest = life_of(1e-12)
     assert shortest is not None
-    assert calls.milliseconds(shortest) == 1
+    assert milliseconds(shortest) == 1
 
 
 @pytest.mark.parametrize("key", ["", "x" * 513, b"key", 5, ["key"], "\ud800", True], ids=ascii)
@@ -102,19 +117,19 @@ def test_a_key_makes_the_id() -> None:
 
 
 def test_a_key_and_an_id_together_are_refused() -> None:
-    with pytest.raises(InvalidMessage, match="idempotency_key= goes not with id="):
+    with pytest.raises(InvalidMessage, match="idempotency_key= cannot go with id="):
         id_of(ID, "key", "shop", "orders")
 
 
 # --- What is sent ---
 
 
-def sent(monkeypatch: pytest.MonkeyPatch, operations: Operations, **options: Any) -> NewMessage:
+def sent(monkeypatch: pytest.MonkeyPatch, caller: Caller, **options: Any) -> NewMessage:
     """Give the message that a flow wants to send."""
     made: list[NewMessage] = []
-    build = calls.put
-    monkeypatch.setattr(calls, "put", lambda where, limits, new: made.append(new) or build(where, limits, new))
-    flow = operations.queue_message("orders", {"sku": "A-1"}, None, **options)
+    build = store.messages.put
+    monkeypatch.setattr(store.messages, "put", lambda where, limits, new: made.append(new) or build(where, limits, new))
+    flow = queueing.queue_message(caller, "orders", {"sku": "A-1"}, None, options)
     assert isinstance(next(flow), Call)  # the registry
     assert isinstance(flow.send(1), Call)  # the schema
     assert isinstance(flow.send(None), Call)
@@ -128,8 +143,8 @@ def settings(auth: str) -> Settings:
     return Settings(auth=auth, app_id=None, app_secret=None)
 
 
-def nobody() -> Operations:
-    return Operations(settings("none"))
+def nobody() -> Caller:
+    return Caller(settings("none"))
 
 
 def test_a_message_carries_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +158,7 @@ def test_a_message_carries_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_application_has_its_own_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [
-        sent(monkeypatch, Operations(settings(auth), Credentials.generate(app)), idempotency_key="k").id
+        sent(monkeypatch, Caller(settings(auth), Credentials.generate(app)), idempotency_key="k").id
         for app, auth in (("shop", "token"), ("shop", "none"), ("bank", "token"))
     ]
     assert ids == [derived_id(app, "orders", "k") for app in ("shop", "shop", "bank")]
@@ -151,7 +166,7 @@ def test_each_application_has_its_own_keys(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_conflict_tells_of_the_key() -> None:
     for options, text in (({"idempotency_key": "k"}, "This idempotency_key"), ({"id": ID}, "This id ")):
-        flow = nobody().queue_message("orders", 1, None, **options)
+        flow = queueing.queue_message(nobody(), "orders", 1, None, options)
         next(flow)
         flow.send(1)
         flow.send(None)
@@ -160,15 +175,22 @@ def test_a_conflict_tells_of_the_key() -> None:
 
 
 @pytest.mark.parametrize("kind", [RedisQ, AsyncRedisQ])
+def test_an_option_that_there_is_not_is_named(kind: type) -> None:
+    queue = kind(settings=settings("none")).queue_message
+    with pytest.raises(TypeError, match="unexpected keyword argument 'prio'"):
+        asyncio.run(queue("orders", 1, prio=3)) if kind is AsyncRedisQ else queue("orders", 1, prio=3)
+
+
+@pytest.mark.parametrize("kind", [RedisQ, AsyncRedisQ])
 def test_both_clients_pass_every_option_on(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, Any]] = []
 
-    def queue_message(self: Operations, *args: Any, **options: Any) -> Any:
+    def queue_message(caller: Caller, queue: str, message: Any, token: str | None, options: Any) -> Any:
         seen.append(options)
         raise InvalidMessage("seen")
         yield
 
-    monkeypatch.setattr(Operations, "queue_message", queue_message)
+    monkeypatch.setattr(queueing, "queue_message", queue_message)
     options = {"id": ID, "delay": 1.0, "at": NOW, "expires_in": 2.0, "idempotency_key": "k", "priority": 3}
     queue = kind(settings=settings("none")).queue_message
     with pytest.raises(InvalidMessage, match="seen"):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.connection import Encoder, PythonRespSerializer
 
-from redisq.packing import Pack, pack, pack_in_python
+from redisq.link.packing import Pack, pack, pack_in_python
 
 PARTS = st.lists(st.binary(max_size=30) | st.text(max_size=10) | st.integers(), min_size=1, max_size=8)
 redis_py = PythonRespSerializer(6000, Encoder("utf-8", "strict", False).encode)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from redisq import AsyncRedisQ, RedisQ
+from redisq import AsyncRedisQ, RedisQ, Settings
+from redisq.async_client import acting_for
 
 METHODS = sorted(name for name, _ in inspect.getmembers(RedisQ, inspect.isfunction) if not name.startswith("_"))
 TWINS = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
@@ -40,3 +45,22 @@ def test_each_method_tells_what_it_does(kind: type, name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "close"])
 def test_each_operation_takes_a_token(name: str) -> None:
     assert inspect.signature(getattr(RedisQ, name)).parameters["token"].default is None
+
+
+@pytest.mark.parametrize("kind", [RedisQ, AsyncRedisQ])
+@pytest.mark.parametrize("pass_on", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_client_that_is_passed_on_says_what_to_do_instead(kind: Any, pass_on: Callable[[object], object]) -> None:
+    with pytest.raises(TypeError, match="make one in each process"):
+        pass_on(kind(settings=Settings(url="redis://localhost", auth="none")))
+
+
+def test_a_client_that_acts_for_another_application_shares_all_but_its_name() -> None:
+    class Own(AsyncRedisQ):
+        pass
+
+    mq = Own(settings=Settings(url="redis://localhost", auth="none"))
+    other = acting_for(mq, "shop")
+    assert type(other) is Own
+    assert (other._caller.application, mq._caller.application) == ("shop", "")
+    assert vars(other).keys() == vars(mq).keys()
+    assert all(vars(other)[name] is value for name, value in vars(mq).items() if name != "_caller")

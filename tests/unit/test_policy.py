@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from redisq.calls import BATCH
-from redisq.worker.policy import claimable, sweep_after
+from redisq.claims.policy import claimable, sweep_after
+from redisq.store.call import BATCH
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redisq.portions import Portion
+from redisq.store.portions import Portion
 
 
 def test_it_asks_for_less_down_to_one_and_later_for_more_again() -> None:

@@ -7,10 +7,22 @@ import subprocess
 import sys
 
 from redisq import _HOME, preload
-from tests.unit.test_layers import SOURCES, name_of
+from tests.unit.test_layers import SOURCES, name_of, place_of
 
 #: Imported when handlers are registered, a server or a loop starts, or a client is made, or (`fcntl`) long before.
-AT_THE_START = {"cronsim", "fakeredis", "importlib.metadata", "uvloop", "hiredis", "annotationlib", "jinja2", "fcntl"}
+AT_THE_START = {
+    "cronsim",
+    "fakeredis",
+    "importlib.metadata",
+    "uvloop",
+    "hiredis",
+    "annotationlib",
+    "jinja2",
+    "markdown_it",
+    "fcntl",
+}
+
+MODULES = {".".join(["redisq", *place_of(source)]) for source in SOURCES if source.name != "__init__.py"}
 
 
 def imported_in_functions() -> set[str]:
@@ -26,9 +38,10 @@ def imported_in_functions() -> set[str]:
 def names_of(node: ast.AST) -> set[str]:
     if isinstance(node, ast.Import):
         return {alias.name for alias in node.names}
-    if isinstance(node, ast.ImportFrom) and node.module == "redisq":
-        return {f"redisq.{alias.name}" for alias in node.names}
-    return {str(node.module)} if isinstance(node, ast.ImportFrom) else set()
+    if isinstance(node, ast.ImportFrom):
+        names = {f"{node.module}.{alias.name}" for alias in node.names}
+        return (names & MODULES) or {str(node.module)}
+    return set()
 
 
 def test_what_is_imported_late_is_known() -> None:
@@ -40,8 +53,8 @@ def test_it_is_left_for_the_start_of_a_process_that_runs_for_long() -> None:
     """`import redisq` and a client take none of it with them."""
     code = (
         "import sys, redisq; from redisq import RedisQ, Worker, preload; late = {*preload.RARE} & {*sys.modules}; "
-        "print(late - {'difflib', 'ipaddress'}, 'redisq.scripts' in sys.modules); preload.read_all(); "
-        "print({*preload.RARE} - {*sys.modules} <= {'jsonschema_rs'}, 'redisq.aclient' in sys.modules)"
+        "print(late - {'difflib', 'ipaddress'}, 'redisq.store.scripts' in sys.modules); preload.read_all(); "
+        "print({*preload.RARE} - {*sys.modules} <= {'jsonschema_rs'}, 'redisq.async_client' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set() True\nTrue True\n"

@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redisq import InvalidQueueName, MessageConflict, QueueFull, Settings, Unavailable, Worker
-from redisq.keys import derived_id
-from redisq.operations import Operations
+from redisq.operations.caller import Caller
+from redisq.store.keys import derived_id
 from redisq.worker import schedule as module
 from redisq.worker.schedule import Cron, Schedule, Scheduler
 
@@ -282,7 +282,7 @@ class Scene:
 
         async def main() -> None:
             settings = Settings(auth="none", app_id=None, app_secret=None, dedup_window=window)
-            scheduler = Scheduler(schedules, Operations(settings), self, "me")  # type: ignore[arg-type]
+            scheduler = Scheduler(schedules, Caller(settings), self, "me")  # type: ignore[arg-type]
             running = asyncio.create_task(scheduler.run())
             try:
                 await self.looked()

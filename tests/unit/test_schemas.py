@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from redisq import InvalidDefinition, InvalidSettings, SchemaViolation, schemas
-from redisq.schema_bounds import FORMATS, MAX_SCHEMA_BYTES, skeleton
+from redisq import InvalidDefinition, InvalidSettings, SchemaViolation
+from redisq.body import schemas
+from redisq.body.schema_cost import FORMATS, MAX_SCHEMA_BYTES, skeleton
 
 ITEM = {"type": "object", "properties": {"price": {"type": "number", "minimum": 0}}, "required": ["price"]}
 ORDER = {
@@ -371,7 +372,8 @@ HEAVY: dict[str, tuple[dict[str, Any], str]] = {
 }
 RUN = """
 import json, random, sys
-from redisq import SchemaViolation, schemas
+from redisq import SchemaViolation
+from redisq.body import schemas
 def deep(leaf, key):
     for _ in range(30):
         leaf = {key: leaf, "kind": 5}
@@ -437,7 +439,8 @@ MESSAGES = {
 }
 EACH = """
 import json, sys, time
-from redisq import InvalidDefinition, SchemaViolation, schemas
+from redisq import InvalidDefinition, SchemaViolation
+from redisq.body import schemas
 def deep(leaf, _):
     for _ in range(28):
         leaf = [leaf]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from redisq import tokens
 from redisq.errors import Forbidden, InvalidToken
-from redisq.scopes import EVERYTHING, OPS, Scopes, is_pair
 from redisq.tokens import Grant
+from redisq.tokens.scopes import EVERYTHING, OPS, Scopes, is_pair
 from tests.unit.test_tokens import ALICE, AUDIENCE, NOW, TOKEN, check, claims, forge, reason_of
 
 patterns = st.one_of(st.text("ab", min_size=1, max_size=3), st.text("ab", max_size=2).map("{}*".format))

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from redisq import calls, replies, scripts
+from redisq import store
 from redisq.errors import RedisQError
-from redisq.keys import apps_key, partition_keys, queues_key, rate_key
+from redisq.store import scripts
+from redisq.store.keys import apps_key, partition_keys, queues_key, rate_key
+from redisq.store.reply import refusal
 
 lua = pytest.importorskip("lupa.lua51", reason="lupa comes with fakeredis[lua]")
 
@@ -79,7 +81,7 @@ def header_of(name: str) -> Header:
         if not line.startswith("--"):
             break
         if found := re.fullmatch(r"-- USES (.+)", line):
-            header.uses = found[1].split(", ")
+            header.uses += found[1].split(", ")
         elif found := re.fullmatch(r"-- KEYS\[(\d+)\] +(\w+) +(\S+)", line):
             header.keys.append((int(found[1]), found[2], found[3]))
         elif re.fullmatch(r"-- KEYS\[1\+\] +key   +per \w+.*", line):
@@ -147,12 +149,13 @@ def test_refusals_are_documented_and_understood(name: str) -> None:
     code, errors = code_of(source_of(name)), header_of(name).errors
     assert set(re.findall(r"\{'([A-Z_]+)'", code)) == errors
     for word in errors:
-        assert type(replies._refusal([word.encode(), b"1"])) is not RedisQError
+        assert type(refusal([word.encode(), b"1"])) is not RedisQError
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_call_and_tests_go_with_it(name: str) -> None:
-    assert name == PERMITTED or callable(getattr(calls, name))
+    nouns = [getattr(store, noun) for noun in store.__all__]
+    assert name == PERMITTED or [noun for noun in nouns if callable(getattr(noun, name, None))]
     assert (TESTS / f"test_{name}.py").is_file()
 
 
@@ -299,3 +302,17 @@ class _Chunk:
             self.bytes(2 * self.int)
         for _ in range(self.count()):  # names of upvalues
             self.string()
+
+
+# --- Size ---
+
+
+FILES = [f"{name}.lua" for name in SCRIPTS] + [f"lib/{name}.lua" for name in LIB]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_script_has_150_lines_at_most_and_a_function_40(name: str) -> None:
+    lines = (FOLDER / name).read_text("utf-8").splitlines()
+    assert len(lines) <= 150
+    begins = [number for number, line in enumerate(lines) if line.startswith("local function ")]
+    assert all(lines.index("end", begin) - begin < 40 for begin in begins)

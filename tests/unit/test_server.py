@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from redisq import Unavailable
-from redisq.server import Server, check_version, known, risks
+from redisq.link.server import Server, check_version, known, risks
 
 SOUND = "# Server\r\nredis_version:7.2.4\r\n# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n"
 EVICTS = SOUND.replace("maxmemory:0", "maxmemory:104857600").replace("noeviction", "allkeys-lru")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redisq.worker.server_time import ServerTime
+from redisq.claims.server_time import ServerTime
 
 PATIENCE = 1.0
 EPOCH = 1_700_000_000.0  # the server's clock when this machine's monotonic one is at 0

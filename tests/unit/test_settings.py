@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from rich.pretty import pretty_repr
 
 from redisq import AsyncRedisQ, Credentials, InvalidCredentials, InvalidSettings, RedisQ, Settings
-from redisq.applications import MasterKey
 from redisq.gateway.settings import GatewaySettings
+from redisq.tokens.applications import MasterKey
 
 CREDENTIALS = Credentials.generate("billing")
 MASTER_KEY, OLD_MASTER_KEY = MasterKey.generate().text(), MasterKey.generate().text()
@@ -296,3 +296,30 @@ def test_arguments_of_a_wrong_type_are_refused(kind: Any) -> None:
         with pytest.raises(InvalidCredentials, match=r"Credentials\.parse") as refused:
             kind(credentials=credentials)
         assert CREDENTIALS.secret() not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://u:se/kret@h",
+        "redis://:sekret#1@h",
+        "redis://:sekret@h:x/0",
+        "http://sekret",
+        "redis://h/0?sekret=1",
+        "",
+    ],
+)
+def test_a_url_that_cannot_be_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    known = Settings()
+    for make in (lambda: Settings(url=url), lambda: Settings.merged(None, url), lambda: Settings.merged(known, url)):
+        with pytest.raises(InvalidSettings) as caught:
+            make()
+        assert "kret" not in "".join(traceback.format_exception(caught.value))
+    monkeypatch.setenv("REDISQ_URL", url)
+    with pytest.raises(InvalidSettings):
+        Settings()
+    assert Settings.merged(None, "redis://h").url == "redis://h"  # which stands in place of it
+    monkeypatch.setenv("REDISQ_MASTER_KEY", MasterKey.generate().text())
+    registry = Settings.of_registry("redis://h")
+    assert registry is not None
+    assert registry.url == "redis://h"

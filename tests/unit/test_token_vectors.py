@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from redisq import tokens
-from redisq.applications import MasterKey
 from redisq.errors import InvalidToken
 from redisq.tokens import Credentials
+from redisq.tokens.applications import MasterKey
 
 ROOT = Path(__file__).parents[2]
 VECTORS: dict[str, Any] = json.loads((ROOT / "tests" / "vectors" / "tokens.json").read_text("utf-8"))

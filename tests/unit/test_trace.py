@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("typer", reason="the command line is an extra")
 
-from redisq.cli import trace
-from redisq.model import Message, Status, Transition
+from redisq.cli.commands import trace
+from redisq.model.message import Message, Status, Transition
 
 QUEUED = datetime(2026, 1, 5, 9, tzinfo=UTC)
 ERROR = {"type": "ValueError", "message": "no stock", "reason": "failed"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redisq.worker.turns import Seat, Turns
+from redisq.worker.slots import Seat, Turns
 
 
 @dataclass

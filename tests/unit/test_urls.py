@@ -16,6 +16,9 @@ TAKEN = [
     "redis://host:6379/",
     "redis://host:6379/15",
     "redis://a_b.example-1.org:1/0/",
+    "redis://host.example.org.",
+    "redis://" + "h" * 63 + ".example.org",
+    "redis://bücher.example:6379/0",
     "redis://[::1]:6379/0",
     "redis://[fe80::1%25eth0]",
     "redis://:p%40s%2Fs%25@host/0",
@@ -29,6 +32,7 @@ TAKEN = [
     "unix://user:s3cret@/run/redis.sock",
     "embedded://",
     "embedded:///var/lib/queue",
+    "embedded:///var/lib/%C3%BC%FF",
 ]
 REFUSED = {
     # a form that is none
@@ -40,6 +44,8 @@ REFUSED = {
     "redis:host": "redis://host:port/db",
     "embedded:/folder": "embedded://",
     "embedded://folder": "embedded:///path/of/directory",
+    "embedded:///\ud800": "no name of a file has",
+    "embedded:///data/%00": "no name of a file has",
     " redis://host": "space or line break",
     "redis://host\n": "space or line break",
     "redis://ho\tst": "control character",
@@ -52,6 +58,13 @@ REFUSED = {
     "redis://[::1": "host that cannot be one",
     "redis://[nonsense]": "host that cannot be one",
     "redis://ho st": "host that cannot be one",
+    "redis://h..": "name that no host has",
+    "redis://.": "name that no host has",
+    "redis://h..example.org:6379": "name that no host has",
+    "redis://" + "h" * 64: "name that no host has",
+    "redis://" + "ü" * 60: "name that no host has",
+    "rediss://" + "h" * 300: "name that no host has",
+    "redis://" + "h." * 127 + "h": "name that no host has",
     # a port that is none
     "redis://host:0": "port",
     "redis://host:65536": "port",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redisq.waiting import _pause_of
+from redisq.operations.lookup import _pause_of
 
 
 @pytest.mark.parametrize(

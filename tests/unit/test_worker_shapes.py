@@ -171,3 +171,23 @@ def test_what_can_make_a_message_of_a_tick_is_taken(function: Any) -> None:
     worker = Worker()
     worker.every("* * * * *", queue="reports", name="report")(function)
     assert worker.schedules == ["report"]
+
+
+class Exits:
+    def __call__(self, delivery: Delivery) -> None: ...
+
+    def __getattr__(self, name: str) -> Any:
+        raise SystemExit(3)
+
+
+def exits_in_its_annotation(delivery: exit(3)) -> None: ...  # type: ignore[valid-type]
+
+
+@pytest.mark.parametrize("function", [Exits(), exits_in_its_annotation], ids=["attribute", "annotation"])
+def test_what_exits_when_it_is_looked_at_is_refused(function: Any) -> None:
+    """Neither may end the process that imports it."""
+    worker = Worker()
+    for register in (worker.handler("orders"), worker.every("* * * * *", queue="orders")):
+        with pytest.raises(InvalidHandler, match="raised SystemExit"):
+            register(function)
+    assert (worker.queues, worker.schedules) == ([], [])

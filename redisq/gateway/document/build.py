@@ -8,7 +8,7 @@ from redisq import __version__
 from redisq.gateway.document.failures import HEADERS, headers_of, oauth_responses, responses
 from redisq.gateway.document.operations import OPERATIONS, Answer, Operation
 from redisq.gateway.document.schemas import SCHEMAS
-from redisq.scopes import OPS
+from redisq.tokens.scopes import OPS
 
 _ABOUT = """Queue messages, look them up, delete them, and work on them.
 
@@ -18,7 +18,7 @@ one itself from its secret. A token allows operations (`queue`, `get`, `delete`,
 Every answer has an `X-Request-Id`; a given one is kept. An error is `{"error": {"code", "message", "request_id"}}`.
 With 429 and 503 comes `Retry-After`. A message that has an id of yours, or an idempotency key, is sent again safely.
 
-An address that is none is answered with 404, a method that an address does not take with 405: `OPTIONS` tells which it
+An unknown path is answered with 404, a method that an address does not take with 405: `OPTIONS` tells which it
 takes. What has a `GET` has a `HEAD`.
 """
 _TAGS = {

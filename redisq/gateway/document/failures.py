@@ -24,9 +24,8 @@ from redisq.errors import (
     Unavailable,
 )
 from redisq.gateway.document.schemas import ID
-from redisq.gateway.errors import BadRequest, HttpError, NotFound, described, status_of
-from redisq.gateway.limits import TooManyRequests
-from redisq.gateway.refusals import CODES
+from redisq.gateway.requests.errors import BadRequest, HttpError, NotFound, TooManyRequests, described, status_of
+from redisq.gateway.server.refusals import CODES
 
 REQUEST_ID = "4f1c2ab09d3e5f6071829304"
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from redisq.dead_letters import REASONS
-from redisq.gateway.bodies import JSON, MSGPACK, NDJSON
 from redisq.gateway.document.schemas import ID, Schema
-from redisq.gateway.health import METRICS_TYPE
-from redisq.gateway.token import FORM
-from redisq.options import HIGHEST
+from redisq.gateway.requests.bodies import JSON, MSGPACK, NDJSON
+from redisq.gateway.routes.health import METRICS_TYPE
+from redisq.gateway.routes.token import FORM
+from redisq.operations.dead_letters import REASONS
+from redisq.operations.options import HIGHEST
 
 _FORBIDDEN = ("invalid_token", "token_expired", "forbidden")
 _ALWAYS = ("bad_request", "too_many_requests", "internal_error", "unavailable")
@@ -129,7 +129,7 @@ def _json(schema: str, example: Any) -> dict[str, tuple[str, Any]]:
 
 
 def _links(*names: str, id: str = "$response.body#/id", **more: Any) -> dict[str, Any]:
-    """Say which operations take what an answer gives, a message's id."""
+    """Return which operations take what an answer gives, a message's id."""
     parameters = {"queue": "$request.path.queue", "id": id}
     return {name: {"operationId": name, "parameters": parameters, **more} for name in names}
 
@@ -198,7 +198,7 @@ OPERATIONS: Sequence[Operation] = (
     ),
     Operation(
         "get", "/{queue}/_config", "getDefinition", "Show a queue's settings", "",
-        "stats", [Answer(200, "Its own settings.", "Definition")], _WRITES,
+        "stats", [Answer(200, "Its own settings.", "Definition")], _EXISTING,
     ),
     Operation(
         "put", "/{queue}/_config", "replaceDefinition", "Replace a queue's settings",

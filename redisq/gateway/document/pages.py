@@ -14,16 +14,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from redisq.gateway.bodies import JSON, NDJSON
 from redisq.gateway.document.build import document
-from redisq.gateway.queries import query
+from redisq.gateway.requests.bodies import JSON, NDJSON
+from redisq.gateway.requests.queries import query
 
 
 def routes(root_path: str) -> list[Route]:
-    """Give the routes, of a gateway that stands under a path."""
+    """Return the routes, of a gateway that stands under a path."""
 
     async def show_document(request: Request) -> Response:
-        """Give the document."""
+        """Return the document."""
         query(request)
         return Response(_written(root_path), media_type="application/json")
 
@@ -77,7 +77,7 @@ def _marked(text: str) -> Markup:
 
 
 def _form(schema: dict[str, Any]) -> str:
-    """Say in words what a parameter's schema says."""
+    """Return in words what a parameter's schema says."""
     told: str = {"string": "text", "integer": "whole number"}.get(schema["type"], schema["type"])
     if "enum" in schema:
         told = "one of " + ", ".join(f"`{value}`" for value in schema["enum"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from redisq.bounds import DEFINITION_BOUNDS, SECURITY
-from redisq.model import Definition, Message, QueueStats, Status, Transition
+from redisq.model.bounds import DEFINITION_BOUNDS, SECURITY
+from redisq.model.message import Message, Status, Transition
+from redisq.model.queue import Definition, QueueStats
 
 Schema = dict[str, Any]
 
@@ -45,7 +46,7 @@ def _is(name: str, **schema: Any) -> Schema:
 
 
 def _implies(condition: Schema, rest: Schema) -> Schema:
-    """Say what holds where something else does: generators of clients make two types of an `anyOf`, or none."""
+    """Return what holds where something else does: generators of clients make two types of an `anyOf`, or none."""
     return {"if": condition, "then": rest}
 
 

@@ -1,7 +1,9 @@
 """The page: what a person opens to see what is going on, at `/_ui`.
 
-It reads and acts through the same door and the same client as every other route. It works without scripts; the script
+It reads and acts through the same guard and the same client as every other route. It works without scripts; the script
 asks for the same pages again and puts new figures in place of old ones.
+
+Beside it: access, context, middleware, requests, shutdown.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from redisq.errors import InvalidToken, TokenExpired
+from redisq.gateway.access.guard import Guard
 from redisq.gateway.context import Context
-from redisq.gateway.door import Door
 from redisq.gateway.page.actions import OF_MESSAGE, OF_QUEUE, Actions
 from redisq.gateway.page.history import History
 from redisq.gateway.page.responses import HEADERS, NO_SUCH_PAGE, Pages, static_file, version_of
@@ -28,9 +30,9 @@ _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "im
 _KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}  # at the address of its own that each text has
 
 
-def routes(context: Context, door: Door) -> list[BaseRoute]:
-    """Give the page's routes."""
-    sessions = Sessions(context, door)
+def routes(context: Context, guard: Guard) -> list[BaseRoute]:
+    """Return the page's routes."""
+    sessions = Sessions(context, guard)
     pages = Pages(sessions, context.settings.namespace)
     context.readings.extend([pages.read_all, *(partial(static_file, name) for name in _STATIC)])
     history = History(context.acting_for("").stats, context.stopping)
@@ -95,7 +97,7 @@ def _static(name: str) -> Callable[[Request], Awaitable[Response]]:
     own = f"v={version_of(name)}".encode()
 
     async def answer(request: Request) -> Response:
-        """Give a file as it is now. A page of another gateway, older or newer, may have asked for another text."""
+        """Return a file as it is now. A page of another gateway, older or newer, may have asked for another text."""
         kept = _KEPT if request.scope["query_string"] == own else {}
         return Response(static_file(name), media_type=_STATIC[name], headers={**HEADERS, **kept})
 

@@ -5,6 +5,7 @@ Each takes what the API takes for the same: `op`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,13 +13,14 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
-from redisq import aclient, existence
-from redisq.aclient import AsyncRedisQ
-from redisq.errors import BatchError
+from redisq import async_client
+from redisq.async_client import AsyncRedisQ
+from redisq.errors import BatchError, MessageNotFound
 from redisq.gateway.context import Context
 from redisq.gateway.page.responses import Pages
 from redisq.gateway.page.session import ROOT, form_of
-from redisq.keys import check_queue_name
+from redisq.operations import existence
+from redisq.store.keys import check_queue_name
 
 Do = Callable[[AsyncRedisQ, str, str], Awaitable[int]]
 
@@ -124,18 +126,32 @@ class Actions:
         queue, visitor = check_queue_name(request.path_params["queue"]), await self._pages.sessions.visitor(request)
         self._pages.sessions.require(request, visitor, action.op, queue)
         there = f"{ROOT}/queues/{queue}" + (f"/messages/{id}" if id else "")
-        if request.method != "POST":
-            values = {"queue": queue, "id": id, "action": action, "back": self._pages.address(there)}
-            return self._pages.show(request, "confirm.html", visitor, values)
-        await form_of(request, visitor)
+        if request.method == "POST":
+            await form_of(request, visitor)
         mq = self._context.acting_for(visitor.application)
         if not id:
             may = partial(visitor.allows, "stats")
-            await aclient.run(mq, lambda known: existence.check(known, queue, action.op, None, may))
+            await async_client.run(mq, lambda known: existence.check(known, queue, action.op, None, may))
+        if request.method != "POST":
+            if id:
+                await _check_exists(mq, queue, id)
+            values = {"queue": queue, "id": id, "action": action, "back": self._pages.address(there)}
+            return self._pages.show(request, "confirm.html", visitor, values)
         count = await action.do(mq, queue, id)
         return self._pages.go(request, f"{ROOT}/queues/{queue}" if action.grave else there, action.done, count)
 
 
+async def _check_exists(mq: AsyncRedisQ, queue: str, id: str) -> None:
+    """Return only if there is a message; one that cannot be read is one, and may be deleted.
+
+    Raises:
+        MessageNotFound: there is none.
+    """
+    with contextlib.suppress(BatchError):
+        if await mq.get_messages(queue, [id]) == [None]:
+            raise MessageNotFound
+
+
 def _word(request: Request) -> str:
-    """Give the action of an address: its last word."""
+    """Return the action of an address: its last word."""
     return str(request.scope["path"]).rpartition("/")[2]

@@ -17,8 +17,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from redisq.errors import RedisQError
-from redisq.gateway.stopping import Stopping
-from redisq.model import QueueStats
+from redisq.gateway.shutdown import Stopping
+from redisq.model.queue import QueueStats
 
 EVERY = 2.0  # seconds between samples
 MOST = 100  # queues that are sampled; of more, those looked at last
@@ -61,7 +61,7 @@ def sample_of(stats: QueueStats, at: float) -> Sample:
 
 
 def rates_of(samples: Sequence[Sample], step: float) -> list[Rates]:
-    """Give the rates between samples `step` seconds apart. A queue that was dropped meanwhile began anew at 0."""
+    """Return the rates between samples `step` seconds apart. A queue that was dropped meanwhile began anew at 0."""
     rates: list[Rates] = []
     for before, after in pairwise(samples):
         seconds = after.at - before.at
@@ -131,11 +131,11 @@ class History:
         return found
 
     def fine(self, queue: str) -> list[Sample]:
-        """Give the last five minutes, oldest first."""
+        """Return the last five minutes, oldest first."""
         return list(self._tracks[queue].fine) if queue in self._tracks else []
 
     def coarse(self, queue: str) -> list[Sample]:
-        """Give the last hour, oldest first, in steps of ten seconds."""
+        """Return the last hour, oldest first, in steps of ten seconds."""
         return list(self._tracks[queue].coarse) if queue in self._tracks else []
 
     def now(self) -> float:

@@ -25,9 +25,9 @@ from redisq.errors import (
     TokenExpired,
     Unavailable,
 )
-from redisq.gateway.limits import TooManyRequests
-from redisq.gateway.page import shown
+from redisq.gateway.page import formats
 from redisq.gateway.page.session import NOTICE, ROOT, BadForm, Sessions, Visitor
+from redisq.gateway.requests.errors import TooManyRequests
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -118,7 +118,7 @@ class Pages:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._templates.filters.update(shown.FILTERS)
+        self._templates.filters.update(formats.FILTERS)
         self._templates.globals["static"] = self._static_address
 
     def read_all(self) -> None:
@@ -140,7 +140,7 @@ class Pages:
         return response
 
     def address(self, path: str) -> str:
-        """Give the address of a path below ROOT as browsers see it."""
+        """Return the address of a path below ROOT as browsers see it."""
         return self.sessions.root + path.removeprefix(ROOT)
 
     def _static_address(self, name: str) -> str:
@@ -210,7 +210,7 @@ def version_of(name: str) -> str:
 
 
 def _notice_of(request: Request) -> str:
-    """Give the text of a notice: the cookie has only its word and a number, so that nobody writes other texts here."""
+    """Return the text of a notice: the cookie has its word and a number, so that nobody writes other texts here."""
     word, _, count = request.cookies.get(NOTICE, "").partition(".")
     if word not in NOTICES or not (count.isascii() and count.isdecimal() and len(count) < 13):
         return ""

@@ -2,7 +2,7 @@
 
 The cookie holds the token itself, out of reach of scripts and for `/_ui` alone. A session's id would need a store that
 all gateways share, and whoever reads that store would find tokens or what is as good; this way each request is verified
-by the same door as any other, and a revoked token is out of here as soon as everywhere.
+by the same guard as any other, and a revoked token is out of here as soon as everywhere.
 
 A form proves where it comes from in three ways, each of which would do: the cookie is SameSite=Strict; the browser says
 which site sends the form; and the form holds a tag made of the token, which no other site knows.
@@ -21,13 +21,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from redisq.errors import InvalidToken, MissingCredentials, RedisQError
+from redisq.gateway.access.guard import Guard, address_of
+from redisq.gateway.access.sites import why_foreign
 from redisq.gateway.context import Context
-from redisq.gateway.door import Door, address_of
-from redisq.gateway.edge import APPLICATION
-from redisq.gateway.limits import TooManyRequests
-from redisq.gateway.sites import why_foreign
-from redisq.strict import MAX_TOKEN_BYTES
-from redisq.tokens import Grant
+from redisq.gateway.middleware import APPLICATION
+from redisq.gateway.requests.errors import TooManyRequests
+from redisq.tokens.encoding import MAX_TOKEN_BYTES
+from redisq.tokens.token import Grant
 
 ROOT = "/_ui"
 COOKIE = "redisq_token"
@@ -58,16 +58,16 @@ class Visitor:
         return "" if self.grant is None else self.grant.app
 
     def allows(self, op: str, queue: str) -> bool:
-        """Tell whether it allows `op` on a queue."""
+        """Return whether it allows `op` on a queue."""
         return self.grant is None or self.grant.allows(op, queue)
 
 
 class Sessions:
     """Signs visitors in and out, and knows them again."""
 
-    def __init__(self, context: Context, door: Door) -> None:
+    def __init__(self, context: Context, guard: Guard) -> None:
         self._context = context
-        self._door = door
+        self._guard = guard
         self.root = context.options.root_path + ROOT  # as browsers see it
         self._own_key = secrets.token_bytes(32)  # for forms where no token is asked for
 
@@ -86,11 +86,11 @@ class Sessions:
         """
         found = self._recognised(request)
         if found.grant is not None:
-            await self._door.limits.admit(found.application)
+            await self._guard.limits.admit(found.application)
         return found
 
     def known(self, request: Request) -> Visitor | None:
-        """Give who sends a request, None when that cannot be told: for what everybody may see."""
+        """Return who sends a request, None when that cannot be told: for what everybody may see."""
         try:
             return self._recognised(request)
         except (RedisQError, TooManyRequests):
@@ -107,9 +107,9 @@ class Sessions:
         return Visitor(grant, token, _tag(token.encode()))
 
     def require(self, request: Request, visitor: Visitor, op: str, queue: str) -> None:
-        """Let a visitor do `op` on a queue; raises as `Door.admit_token` does."""
+        """Let a visitor do `op` on a queue; raises as `Guard.admit_token` does."""
         if visitor.grant is not None:
-            self._door.admit_token(visitor.token, op, queue, address_of(request.scope))
+            self._guard.admit_token(visitor.token, op, queue, address_of(request.scope))
 
     async def sign_in(self, request: Request, token: str, response: Response) -> None:
         """Let the browser keep a token for as long as it lasts.
@@ -119,7 +119,7 @@ class Sessions:
             TooManyRequests: his application, or his address, has reached a limit.
         """
         grant = self._verified(token, request)
-        await self._door.limits.admit(grant.app)
+        await self._guard.limits.admit(grant.app)
         left = max(1, grant.expires_at - int(time.time()))
         self.set_cookie(request, response, COOKIE, token, left)
 
@@ -137,7 +137,7 @@ class Sessions:
     def _verified(self, token: str, request: Request) -> Grant:
         if not token.isascii() or len(token) > MAX_TOKEN_BYTES:
             raise InvalidToken
-        return self._door.verified(token, address_of(request.scope))
+        return self._guard.verified(token, address_of(request.scope))
 
 
 async def form_of(request: Request, visitor: Visitor | None) -> Mapping[str, str]:

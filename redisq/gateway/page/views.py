@@ -10,15 +10,17 @@ from typing import Any, NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
-from redisq import aclient, existence
+from redisq import async_client
 from redisq.gateway.context import Context
-from redisq.gateway.page import charts, shown
+from redisq.gateway.page import charts, formats
 from redisq.gateway.page.history import EVERY, History, Rates, Sample, rates_of
 from redisq.gateway.page.responses import Pages
 from redisq.gateway.page.session import ROOT, Visitor
-from redisq.keys import check_queue_name, known_id
-from redisq.model import Message, Page, QueueStats, Status
-from redisq.scopes import is_queue
+from redisq.model.listing import Page
+from redisq.model.message import Message, Status
+from redisq.model.queue import QueueStats
+from redisq.operations import existence
+from redisq.store.keys import check_queue_name, known_id
 
 _QUEUES = 50  # on one page; so many are asked about at once
 _LISTED = 25  # messages on one page
@@ -33,16 +35,16 @@ _LISTS = {
 }
 _DEPTHS = (("Ready", "a", 1), ("In progress", "e", 3), ("Scheduled", "c", 2))
 _SETTINGS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
-    "lease": ("Lease", shown.duration),
-    "max_attempts": ("Attempts at most", shown.number),
-    "max_lost": ("Lost leases at most", shown.number),
-    "backoff_base": ("First backoff", shown.duration),
-    "backoff_cap": ("Longest backoff", shown.duration),
-    "max_bytes": ("Largest message", shown.size),
-    "max_length": ("Waiting at most", lambda most: shown.number(most) if most else "no limit"),
-    "retention": ("Retention", shown.duration),
-    "dead_retention": ("Retention of dead letters", shown.duration),
-    "dedup_window": ("Deduplication window", shown.duration),
+    "lease": ("Lease", formats.duration),
+    "max_attempts": ("Attempts at most", formats.number),
+    "max_lost": ("Lost leases at most", formats.number),
+    "backoff_base": ("First backoff", formats.duration),
+    "backoff_cap": ("Longest backoff", formats.duration),
+    "max_bytes": ("Largest message", formats.size),
+    "max_length": ("Waiting at most", lambda most: formats.number(most) if most else "no limit"),
+    "retention": ("Retention", formats.duration),
+    "dead_retention": ("Retention of dead letters", formats.duration),
+    "dedup_window": ("Deduplication window", formats.duration),
 }
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _STYLES = dict.fromkeys(("failed", "rejected", "unreadable", "lost", "expired"), "bad")
@@ -63,7 +65,7 @@ class Views:
     """Answers with what there is to see."""
 
     def __init__(self, context: Context, pages: Pages, history: History) -> None:
-        self._mq = context.acting_for("")  # the door has been passed before it is asked for anything
+        self._mq = context.acting_for("")  # the guard has been passed before it is asked for anything
         self._settings = context.settings
         self._pages = pages
         self._history = history
@@ -71,8 +73,7 @@ class Views:
     async def queues(self, request: Request) -> Response:
         """Show the queues that the token may see, some on each page."""
         visitor = await self._pages.sessions.visitor(request)
-        known = filter(is_queue, await self._mq.queues())  # whoever may write there may have entered what is none
-        names = [name for name in known if visitor.allows("stats", name)]
+        names = [name for name in await self._mq.queues() if visitor.allows("stats", name)]
         sought = request.query_params.get("q", "")[:128]
         found = [name for name in names if sought.lower() in name.lower()]
         number = _number(request.query_params.get("page"), 1, max(1, -(-len(found) // _QUEUES)))
@@ -91,7 +92,7 @@ class Views:
         span = request.query_params.get("range", "5")
         span = span if span in _RANGES else "5"
         may = partial(visitor.allows, "stats")  # of now: something may just have been done
-        stats = await aclient.run(self._mq, lambda known: existence.stats(known, queue, None, may))
+        stats = await async_client.run(self._mq, lambda known: existence.stats(known, queue, None, may))
         await self._history.look([queue])
         chosen = request.query_params.get("list", "")
         chosen = chosen if chosen in _LISTS else _fullest(stats)
@@ -130,7 +131,7 @@ class Views:
         return self._pages.go(request, f"{ROOT}/queues/{queue}/messages/{id}")
 
     async def _listed(self, request: Request, visitor: Visitor, queue: str, which: str) -> Page | None:
-        """Give a page of a list; None for who may not see it."""
+        """Return a page of a list; None for who may not see it."""
         if not visitor.allows("get", queue):
             return None
         cursor = request.query_params.get("after") or None
@@ -140,7 +141,7 @@ class Views:
             return await self._mq.list_messages(queue, which, limit=_LISTED)
 
     async def _definition(self, queue: str) -> list[tuple[str, str, bool]]:
-        """Give the settings in force as a person reads them, each with whether it is the queue's own."""
+        """Return the settings in force as a person reads them, each with whether it is the queue's own."""
         own = await self._mq.define(queue)
         found = []
         for name, (label, shown_as) in _SETTINGS.items():
@@ -150,7 +151,7 @@ class Views:
         return found
 
     def _row(self, stats: QueueStats) -> dict[str, Any]:
-        """Give a queue's figures with its rates of now and its sparkline."""
+        """Return a queue's figures with its rates of now and its sparkline."""
         samples, now = self._history.fine(stats.queue), self._history.now()
         rates = rates_of(samples, EVERY)
         line = charts.sparkline([(sample.at, sample.ready) for sample in samples], _SPARK, now)
@@ -172,7 +173,7 @@ class Views:
 
 
 def _latest(samples: Sequence[Sample]) -> Rates:
-    """Give the rates of the last ten seconds or so: of two seconds they would jump."""
+    """Return the rates of the last ten seconds or so: of two seconds they would jump."""
     some = samples[-6:]
     if len(some) < 2:
         return Rates(0.0, None, None, None)
@@ -198,7 +199,7 @@ def _fullest(stats: QueueStats) -> str:
 
 
 def _life(message: Message) -> list[_Step]:
-    """Give what happened to a message, in the order of time, and how it stands now."""
+    """Return what happened to a message, in the order of time, and how it stands now."""
     steps: list[_Step] = [_Step(message.queued_at, "Queued")]
     steps += [
         _Step(past.at, past.event.capitalize(), past.attempt, past.by, _STYLES.get(past.event, ""))
@@ -215,6 +216,6 @@ def _life(message: Message) -> list[_Step]:
 
 
 def _number(text: str | None, low: int, high: int) -> int:
-    """Read the number of a page; one that is none is the nearest."""
+    """Read the number of a page; an invalid one is the nearest."""
     number = int(text) if text and text.isascii() and text.isdecimal() and len(text) < 7 else low
     return min(max(number, low), high)

@@ -1,0 +1,69 @@
+"""Listening to the bell of a queue partition, in the background of its consumer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from redisq.claims.policy import LONGEST_BLOCK
+from redisq.errors import Unavailable
+from redisq.link.aio import AsyncLink
+from redisq.link.doorbell import Doorbell
+from redisq.runtime import logs
+from redisq.store.keys import PartitionKeys
+
+log = logs.logger("redisq.worker")
+
+
+class Bell:
+    """Waits for rings; a wait that has begun goes on while the consumer does something else, until it is covered."""
+
+    def __init__(self, link: AsyncLink, keys: PartitionKeys, about: Mapping[str, object]) -> None:
+        self._doorbell = Doorbell(link, keys.bell)
+        self._queue = keys.queue
+        self._about = about  # for logs
+        self._ring: asyncio.Task[bool] | None = None  # the wait
+        self.longest = LONGEST_BLOCK  # seconds that Redis is asked to wait
+        self.broken = 0  # how often in a row it could not be heard
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether a wait has begun, and a ring may be on its way."""
+        return self._ring is not None
+
+    async def rings(self, seconds: float) -> bool:
+        """Return whether it rings within so many seconds, by our own clock. Also True when it cannot be heard: look."""
+        if self._ring is None:
+            self._ring = asyncio.create_task(self._doorbell.wait(self.longest))
+        # Redis ends a BLPOP up to 100 ms late (6.2 and 7.0, idle); the wait for the ring goes on.
+        await asyncio.wait((self._ring,), timeout=seconds)
+        if not self._ring.done():
+            return False
+        ring, self._ring = self._ring, None
+        if ring.cancelled():
+            return True
+        try:
+            rung = ring.result()
+        except Unavailable as error:
+            self.broken += 1
+            log.debug("queue %s: the bell cannot be heard: %s", self._queue, error, extra=dict(self._about))
+            return True
+        self.broken = 0
+        return rung
+
+    def hush(self) -> None:
+        """Stop waiting; `rings` returns at once."""
+        if self._ring is not None:
+            self._ring.cancel()
+
+    async def cover(self) -> None:
+        """Hear no ring from now on: it is for another worker."""
+        if self._ring is not None:
+            self._ring.cancel()
+            await asyncio.gather(self._ring, return_exceptions=True)
+            self._ring = None
+
+    async def close(self) -> None:
+        """Stop waiting, and close the connection."""
+        await self.cover()
+        await self._doorbell.close()

@@ -1,0 +1,256 @@
+"""Queue messages, look one up, delete it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import textwrap
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from redisq.cli import documents, options, output, streams
+from redisq.cli.commands import trace
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from redisq.model.message import Message
+
+COLOURS = {"PENDING": "cyan", "INPROGRESS": "yellow", "COMPLETE": "green", "ERROR": "red"}
+_INDENT = 11  # columns of a label
+
+
+def _moment(text: str) -> datetime:
+    """Read a time with its offset from UTC; what is wrong is a usage error."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a time like 2026-12-24T18:00+01:00.") from None
+    if at.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} has no time zone: +01:00 after it, or Z for UTC.")
+    return at
+
+
+def queue(
+    queue: options.Queue,
+    message: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="JSON|-|FILE",
+            help="The message; - reads it from stdin. With --lines the file to read, stdin if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    lines: Annotated[
+        bool, typer.Option("--lines", help="Queue many messages: one JSON document on each line.")
+    ] = False,
+    stop_on_error: Annotated[
+        bool, typer.Option("--stop-on-error", help="With --lines: end at the first bad line instead of leaving it out.")
+    ] = False,
+    ids: Annotated[
+        bool, typer.Option("--ids", help="With --lines: print the id of each line, an empty line where there is none.")
+    ] = False,
+    id: Annotated[
+        str | None, typer.Option("--id", metavar="UUID", help="Its id. Queueing again with the same id is safe.")
+    ] = None,
+    delay: Annotated[
+        float,
+        typer.Option("--delay", metavar="SECONDS", parser=options.seconds, help="Deliver it only after this time."),
+    ] = 0.0,
+    at: Annotated[
+        datetime | None,
+        typer.Option("--at", metavar="TIME", parser=_moment, help="Deliver it from then on: 2026-12-24T18:00+01:00."),
+    ] = None,
+    expires_in: Annotated[
+        float | None,
+        typer.Option(
+            "--expires-in",
+            metavar="SECONDS",
+            parser=options.seconds,
+            help="Do not deliver it any more after this time.",
+        ),
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(
+            "--idempotency-key",
+            metavar="TEXT",
+            help="Queueing the same message again under the same key gives the same id.",
+        ),
+    ] = None,
+    priority: Annotated[
+        int,
+        typer.Option(
+            "--priority", metavar="0-9", min=0, max=9, help="Deliver it before ready ones of a lower priority."
+        ),
+    ] = 0,
+    token: options.Token = None,
+    url: options.Url = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Queue a message and print its id, or queue many with --lines.
+
+    Bad lines are reported by their numbers on stderr; if there was one, the exit code is 1.
+    """
+    if lines:
+        if delay or priority or (id, at, expires_in, idempotency_key) != (None,) * 4:
+            raise typer.BadParameter(
+                "--lines goes with none of --id, --delay, --at, --expires-in, --idempotency-key and --priority."
+            )
+        if ids and as_json:
+            raise typer.BadParameter("With --lines, --ids cannot go with --json.")
+        source = options.STDIN if message is None else message
+        _queue_lines(queue, source, token, url, stop_on_error=stop_on_error, ids=ids, as_json=as_json)
+        return
+    if message is None or stop_on_error or ids:
+        raise typer.BadParameter("--stop-on-error and --ids go with --lines." if message else "Give a message, or -.")
+    if (delay and at) or (id is not None and idempotency_key is not None):
+        raise typer.BadParameter("--delay cannot go with --at, nor --id with --idempotency-key.")
+    if expires_in == 0:
+        raise typer.BadParameter("--expires-in takes more than 0 seconds.")
+    request = _document(streams.read_stdin() if message == options.STDIN else message)
+    from redisq.client import RedisQ
+    from redisq.store import keys
+
+    if id is None and idempotency_key is None:
+        id = keys.id_text(keys.new_id())
+    with RedisQ(url) as mq, _told_when_interrupted(id):
+        name = mq.queue_message(
+            queue,
+            request,
+            token,
+            id=id,
+            delay=delay,
+            at=at,
+            expires_in=expires_in,
+            idempotency_key=idempotency_key,
+            priority=priority,
+        )
+    output.show(as_json, {"id": name}, name, done=f"The message is queued, with the id {name}.")
+
+
+@contextlib.contextmanager
+def _told_when_interrupted(id: str | None) -> Iterator[None]:
+    """Say what a message that may be queued goes by, if this block is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        how = "the same --idempotency-key" if id is None else f"--id {id}"
+        output.complain(f"Interrupted: the message may be queued. Queueing it again with {how} is safe.")
+        raise
+
+
+def get(
+    queue: options.Queue,
+    id: options.MessageId,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            "--wait", metavar="SECONDS", parser=options.seconds, help="Wait this long at most until it has finished."
+        ),
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Print the result alone: text as it is, anything else as JSON.")
+    ] = False,
+    token: options.Token = None,
+    url: options.Url = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Print a message: its status, request, result or error, and times.
+
+    The exit code is 0 whatever its status, but 1 with --raw when there is no result.
+    """
+    if raw and as_json:
+        raise typer.BadParameter("--raw cannot go with --json.")
+    from redisq.client import RedisQ
+
+    with RedisQ(url) as mq:
+        message = mq.get_message(queue, id, token, wait=wait)
+    if raw:
+        output.raw(_raw(message))
+    elif as_json:
+        output.document(message.to_dict())
+    else:
+        output.console().print(described(message.to_dict()), soft_wrap=True)
+
+
+def delete(
+    queue: options.Queue,
+    id: options.MessageId,
+    token: options.Token = None,
+    url: options.Url = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Delete a message, whatever its status."""
+    from redisq.client import RedisQ
+
+    with RedisQ(url) as mq:
+        mq.delete_message(queue, id, token)
+    output.show(as_json, {"deleted": id}, "deleted", done=f"The message {id} is deleted.")
+
+
+def described(message: dict[str, Any], history: str | None = None) -> Text:
+    """Describe a message, as `to_dict` gives it, in a few lines; what it does not have is left out.
+
+    `history` stands in place of a short one.
+    """
+    from rich.text import Text
+
+    status = message["status"]
+    head = (status.ljust(_INDENT), f"bold {COLOURS[status]}")
+    lines: list[str | tuple[str, str]] = [head, f"{message['id']} in {message['queue']}"]
+    for name, value in {**message, "history": history or trace.brief(message["history"]) or None}.items():
+        if value is None or name in ("id", "queue", "status") or (name == "priority" and not value):
+            continue
+        body = output.printable(value) if name == "history" or name.endswith("_at") else output.readable(value)
+        lines += ["\n", (name.removesuffix("_at").ljust(_INDENT), "dim"), _hanging(body)]
+    return Text.assemble(*lines)
+
+
+def _hanging(body: str) -> str:
+    return textwrap.indent(body, " " * _INDENT).lstrip(" ")
+
+
+def _raw(message: Message) -> str:
+    """Write a result alone: text as it is, anything else as JSON.
+
+    Raises:
+        CommandError: there is none, and why.
+    """
+    from redisq.model.message import Status
+
+    if message.status is Status.COMPLETE:
+        result = message.to_dict()["result"]
+        return result if isinstance(result, str) else json.dumps(result)
+    if message.error is not None and message.finished:
+        error = message.error
+        raise output.CommandError(f"It ended as ERROR ({error['reason']}): {error['type']}: {error['message']}")
+    raise output.CommandError(f"There is no result yet, the message is {message.status}. --wait SECONDS waits for it.")
+
+
+def _document(source: str | bytes) -> Any:
+    try:
+        return documents.read(source)
+    except documents.Unreadable as error:
+        hint = """ In a shell, quote all of it: '{"sku": "A-1"}'""" * ("JSON" in str(error))
+        raise output.CommandError(f"The message {error}.{hint}") from None
+
+
+def _queue_lines(
+    queue: str, source: str, token: str | None, url: str | None, *, stop_on_error: bool, ids: bool, as_json: bool
+) -> None:
+    from redisq.cli.commands.lines import queue_lines
+    from redisq.client import RedisQ
+
+    with RedisQ(url) as mq:
+        feed = queue_lines(mq, queue, token, source, stop_on_error=stop_on_error, ids=ids)
+    if not ids:
+        counts = {"queued": feed.queued, "refused": feed.refused, "read": feed.read}
+        output.show(as_json, counts, feed.counted(), done=f"That was {feed.told()}")
+    if feed.halted:
+        raise output.CommandError(feed.halted)
+    if feed.refused:
+        raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""What a request says, and how one that is refused is answered."""

@@ -1,0 +1,4 @@
+"""What many requests share: claims for workers over HTTP, and long waits.
+
+Beside it: requests.
+"""

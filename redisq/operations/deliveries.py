@@ -1,0 +1,201 @@
+"""The operations of workers that speak through another program, as flows. Pure.
+
+A worker gets deliveries, each with a receipt, and settles each of them: it completes, fails or releases it, and renews
+its lease meanwhile. A receipt is text here, `<attempt>.<nonce>`, and is worth nothing without its message's id. The
+same call again is answered as the first was, so that each may be repeated when its answer was lost.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from redisq import store
+from redisq.body import codec
+from redisq.errors import InvalidMessage, LeaseLost, MessageTooLarge
+from redisq.model.delivery import Claimed, Failure, Receipt
+from redisq.model.message import Message, json_ready
+from redisq.model.queue import MAX_BYTES_CEILING
+from redisq.operations.caller import Caller
+from redisq.operations.flow import Flow, settled
+from redisq.operations.options import LONGEST
+from redisq.store import keys
+from redisq.store.keys import PartitionKeys
+
+T = TypeVar("T")
+
+_RECEIPT = re.compile(r"([1-9][0-9]{0,14})\.([A-Za-z0-9_-]{12})")
+_TYPE_TEXT, _ERROR_TEXT = 200, 2_000  # characters that are kept
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """One delivery as a worker gets it. `deadline` is when its lease lapses unless it is renewed."""
+
+    id: str
+    queue: str
+    request: Any
+    attempt: int
+    receipt: str
+    deadline: datetime
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON-ready values."""
+        return {field.name: json_ready(getattr(self, field.name)) for field in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A lease that was renewed: when it lapses, by this machine's clock, and how many seconds it lasts."""
+
+    deadline: datetime
+    lease: float
+
+
+def receipt_text(receipt: Receipt) -> str:
+    """Write a receipt."""
+    return f"{receipt.attempt}.{receipt.nonce}"
+
+
+def read_receipt(id: str | uuid.UUID, text: object) -> Receipt:
+    """Read a receipt for a message.
+
+    Raises:
+        MessageNotFound: `id` is no id.
+        InvalidMessage: the receipt is malformed.
+    """
+    name = keys.known_id(id)
+    found = _RECEIPT.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        raise InvalidMessage("This is no receipt: pass the one that came with the delivery, as it came.")
+    return Receipt(name, int(found[1]), found[2])
+
+
+def open_claimed(queue: str, claimed: Sequence[Claimed], deadline: datetime) -> tuple[list[Delivered], list[Failure]]:
+    """Return what a claim brought as deliveries, and those that cannot be read as the failures they are."""
+    opened: list[Delivered] = []
+    unreadable: list[Failure] = []
+    for one in claimed:
+        receipt = one.receipt
+        try:
+            request, _ = codec.decode_request(one.body)
+        except InvalidMessage as error:
+            unreadable.append(Failure(receipt, _rejection(error), cause="unreadable", final=True))
+        else:
+            id, text = keys.id_text(receipt.id), receipt_text(receipt)
+            opened.append(Delivered(id, queue, request, receipt.attempt, text, deadline))
+    return opened, unreadable
+
+
+def complete(
+    caller: Caller, queue: str, id: str | uuid.UUID, receipt: object, result: object, token: str | None
+) -> Flow[None]:
+    """End a message with its result. One that cannot be stored ends it as ERROR, reason `rejected`.
+
+    Raises:
+        LeaseLost: the delivery no longer holds the message.
+        MessageTooLarge, InvalidMessage: the result cannot be stored; the message has ended.
+    """
+    where, proof = _permitted(caller, queue, id, receipt, token)
+    try:
+        encoded = codec.encode(result, MAX_BYTES_CEILING)
+        (outcome,) = yield store.deliveries.complete(where, caller.limits, [(proof, encoded)])
+        if isinstance(outcome, LeaseLost):
+            yield from _refuse_again(where, proof)
+        settled(outcome)
+    except InvalidMessage as error:
+        failure = Failure(proof, _rejection(error), cause="rejected", final=True)
+        (outcome,) = yield store.deliveries.fail(where, caller.limits, [failure])
+        settled(outcome)
+        raise
+
+
+def _refuse_again(where: PartitionKeys, proof: Receipt) -> Flow[None]:
+    """Raise what was raised before, if this delivery ended by a result that Redis found too large."""
+    (found,) = yield store.messages.get(where, [proof.id])
+    error = found.error if isinstance(found, Message) and found.attempts == proof.attempt else None
+    if error is not None and (error["reason"], error["type"]) == ("rejected", MessageTooLarge.__name__):
+        raise MessageTooLarge(error["message"])
+
+
+def fail(
+    caller: Caller,
+    queue: str,
+    id: str | uuid.UUID,
+    receipt: object,
+    error: tuple[str, str],
+    token: str | None,
+    *,
+    retry_after: float | None = None,
+    final: bool = False,
+) -> Flow[float | None]:
+    """End a delivery with an error, its type and text; the answer is the delay until the next attempt, None for none.
+
+    `retry_after` is in seconds, in place of the queue's backoff. `final` rejects the message: no attempt follows.
+
+    Raises:
+        LeaseLost: the delivery no longer holds the message.
+        InvalidMessage: a parameter is not valid.
+    """
+    where, proof = _permitted(caller, queue, id, receipt, token)
+    if retry_after is not None and not (_is_seconds(retry_after) and 0 <= retry_after <= LONGEST):
+        raise InvalidMessage(f"retry_after takes seconds, from 0 to a year ({LONGEST:,})")
+    if final and retry_after is not None:
+        raise InvalidMessage("final cannot go with retry_after: no attempt follows.")
+    kind, text = error
+    encoded = codec.encode({"type": _valid(kind, _TYPE_TEXT), "message": _valid(text, _ERROR_TEXT)})
+    failure = Failure(proof, encoded, cause="rejected" if final else "failed", delay=retry_after, final=final)
+    (outcome,) = yield store.deliveries.fail(where, caller.limits, [failure])
+    delay: float | None = settled(outcome)
+    return delay
+
+
+def renew(
+    caller: Caller, queue: str, id: str | uuid.UUID, receipt: object, progress: bytes, token: str | None
+) -> Flow[Renewed]:
+    """Renew a lease, and show `progress`, encoded; b"" leaves what was shown last.
+
+    Raises:
+        LeaseLost: the delivery no longer holds the message.
+    """
+    where, proof = _permitted(caller, queue, id, receipt, token)
+    at = datetime.now(UTC)
+    (outcome,) = yield store.deliveries.renew(where, caller.limits, [(proof, progress)])
+    lease: float = settled(outcome)
+    return Renewed(at + timedelta(seconds=lease), lease)
+
+
+def release(caller: Caller, queue: str, id: str | uuid.UUID, receipt: object, token: str | None) -> Flow[None]:
+    """Hand a message back, uncharged.
+
+    Raises:
+        LeaseLost: the delivery no longer holds the message.
+    """
+    where, proof = _permitted(caller, queue, id, receipt, token)
+    (outcome,) = yield store.deliveries.release(where, caller.limits, [proof])
+    settled(outcome)
+
+
+def _permitted(
+    caller: Caller, queue: str, id: str | uuid.UUID, receipt: object, token: str | None
+) -> tuple[PartitionKeys, Receipt]:
+    where = caller.keys_of(queue)
+    caller.authorise("work", queue, token)
+    return where, read_receipt(id, receipt)
+
+
+def _rejection(error: InvalidMessage) -> bytes:
+    return codec.encode({"type": type(error).__name__, "message": _valid(str(error), _ERROR_TEXT)})
+
+
+def _valid(text: str, most: int) -> str:
+    """Cut a text, and make it valid Unicode."""
+    return text[:most].encode("utf-8", "replace").decode("utf-8")
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

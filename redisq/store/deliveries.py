@@ -1,0 +1,120 @@
+"""Deliveries: `claim.lua`, `renew.lua`, `complete.lua`, `fail.lua`, `release.lua`; `sweep.lua`, `leave.lua`. Pure."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from redisq.model.delivery import Claim, Claimed, Failure, Receipt
+from redisq.store.call import BATCH, CLAIM_MEMORY_MS, Argument, Call, Limits, call, done, milliseconds, periods
+from redisq.store.keys import PartitionKeys
+from redisq.store.record import body_of
+from redisq.store.reply import Outcome, nothing, outcomes
+
+#: Of bodies that one claim hands out, about: while the server copies them nobody else is served.
+CLAIM_BYTES = 8 * 1024 * 1024
+_FAR_AHEAD = 1e11  # seconds since 1970
+
+
+def claim(
+    keys: PartitionKeys,
+    limits: Limits,
+    worker: str,
+    nonce: str,
+    count: int,
+    *,
+    lapsed_by: float = math.inf,
+    room: int = BATCH,
+    alone: bool = True,
+    skip: int = 0,
+) -> Call[Claim]:
+    """Claim up to `count` (<= BATCH) messages; the same call sent again gets the same deliveries.
+
+    A repeat with a smaller `count` gets so many of them, those after the first `skip`.
+
+    It gives fewer when their bodies come to more than about CLAIM_BYTES together, but one at least.
+    `room` is how many suspects more the worker may hold, `alone` whether it holds none; see `redisq.claims.suspects`.
+    Of lapsed leases it takes over those that had lapsed by `lapsed_by`, a time of the server's in seconds; 0: none.
+    """
+    defaults = (limits.lease_ms, limits.max_lost, *periods(limits))
+    lapsed_ms = round(min(lapsed_by, _FAR_AHEAD) * 1000)
+    args: list[Argument] = [*defaults, worker, nonce, count, lapsed_ms, room, int(alone), CLAIM_BYTES]
+    if skip:
+        args.append(skip)
+    return call("claim", keys, tuple(args), partial(_read_claim, nonce))
+
+
+def _read_claim(nonce: str, reply: Sequence[Any]) -> Claim:
+    lease, wait, suspects, isolated, time = reply[0] / 1000, reply[1], reply[2], reply[3] == 1, reply[4] / 1000
+    deliveries = [
+        Claimed(Receipt(reply[i], int(reply[i + 1]), nonce), body_of(reply[i + 2])) for i in range(5, len(reply), 3)
+    ]
+    rest = max(0, -1 - wait)
+    return Claim(deliveries, lease, None if wait < 0 else wait / 1000, suspects, isolated, time, rest)
+
+
+def complete(
+    keys: PartitionKeys, limits: Limits, results: Sequence[tuple[Receipt, bytes]]
+) -> Call[list[Outcome[None]]]:
+    """Complete up to BATCH deliveries with their encoded results."""
+    args: list[Argument] = [limits.max_bytes, *periods(limits)]
+    for receipt, result in results:
+        args += (receipt.id, receipt.attempt, receipt.nonce, result)
+    return call("complete", keys, args, done)
+
+
+def fail(keys: PartitionKeys, limits: Limits, failures: Sequence[Failure]) -> Call[list[Outcome[float | None]]]:
+    """Fail up to BATCH deliveries. Each outcome is the delay in seconds until the next attempt, None for no more."""
+    args: list[Argument] = [
+        limits.max_attempts,
+        limits.backoff_base_ms,
+        limits.backoff_cap_ms,
+        *periods(limits),
+    ]
+    for failure in failures:
+        delay_ms = -2 if failure.final else -1 if failure.delay is None else milliseconds(failure.delay)
+        jitter = random.randrange(1_000_001)
+        receipt = failure.receipt
+        args += (receipt.id, receipt.attempt, receipt.nonce, delay_ms, jitter, failure.cause, failure.error)
+    return call("fail", keys, args, partial(outcomes, _retry_delay))
+
+
+def _retry_delay(reply: int) -> float | None:
+    return None if reply < 0 else reply / 1000
+
+
+def renew(keys: PartitionKeys, limits: Limits, leases: Sequence[tuple[Receipt, bytes]]) -> Call[list[Outcome[float]]]:
+    """Renew up to BATCH leases, each with its encoded progress or b"". Each outcome is the lease in seconds."""
+    args: list[Argument] = [limits.lease_ms, *periods(limits)]
+    for receipt, progress in leases:
+        args += (receipt.id, receipt.attempt, receipt.nonce, progress)
+    return call("renew", keys, args, partial(outcomes, _seconds))
+
+
+def _seconds(reply: int) -> float:
+    return reply / 1000
+
+
+def release(keys: PartitionKeys, limits: Limits, receipts: Sequence[Receipt]) -> Call[list[Outcome[None]]]:
+    """Hand up to BATCH deliveries back, uncharged."""
+    args: list[Argument] = [*periods(limits)]
+    for receipt in receipts:
+        args += (receipt.id, receipt.attempt, receipt.nonce)
+    return call("release", keys, args, done)
+
+
+def leave(keys: PartitionKeys, limits: Limits, worker: str) -> Call[None]:
+    """Forget a worker that has ended."""
+    return call("leave", keys, (*periods(limits), worker), nothing)
+
+
+def sweep(keys: PartitionKeys, limits: Limits) -> Call[tuple[int, bool, float]]:
+    """Forget up to BATCH of each kind of leftover.
+
+    Gives how many went, whether more may be due, and in how many seconds the next can be.
+    """
+    args = (*periods(limits), CLAIM_MEMORY_MS, BATCH)
+    return call("sweep", keys, args, lambda reply: (reply[0], reply[1] == 1, reply[2] / 1000))

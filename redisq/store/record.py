@@ -1,0 +1,119 @@
+"""How a message is stored: its body with what stands before it, and its state record. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from redisq.body import codec
+from redisq.model.message import Transition
+
+
+class Stored(NamedTuple):
+    """A message as the hash of bodies holds it: `entry;expires;priority digest` and its request, encoded.
+
+    `entry` is the id of its first stream entry, and says when it was queued. `expires` is b"0" for never.
+    """
+
+    entry: bytes
+    expires: bytes
+    priority: int
+    body: bytes
+
+    @classmethod
+    def of(cls, text: bytes) -> Stored:
+        """Read it.
+
+        Raises:
+            ValueError: it was damaged.
+        """
+        entry, *terms = text[: text.index(b" ")].split(b";")
+        expires, priority = (*terms, b"0", b"0")[:2] if terms else (b"0", b"0")
+        return cls(entry, expires, int(priority), body_of(text))
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When it is not delivered any more."""
+        return None if self.expires == b"0" else instant(self.expires)
+
+
+def body_of(stored: bytes) -> bytes:
+    """Cut off what stands before the body: entry, expiry, priority, a space, the digest. A damaged one has none."""
+    return stored.partition(b" ")[2][8:]
+
+
+class Record(NamedTuple):
+    """A message's state record, by the names of `lib/record.lua`.
+
+    `status` is P, I, C or E; `counts` how often it failed, lost its lease and was released, and how suspect it is;
+    `cause` a word; `at` and `entry` times and places that depend on the status; `history` what was out of the ordinary.
+    `payload` is the encoded progress, result or error. "-" stands for nothing.
+    """
+
+    status: bytes
+    attempt: bytes
+    nonce: bytes
+    counts: bytes
+    cause: bytes
+    at: bytes
+    entry: bytes
+    history: bytes
+    payload: bytes
+
+    @classmethod
+    def of(cls, text: bytes) -> Record:
+        """Read a record.
+
+        Raises:
+            ValueError: it was damaged, or is a tombstone.
+        """
+        fields = text.split(b" ", 8)
+        if len(fields) != 9:
+            raise ValueError("not nine fields")
+        return cls(*fields)
+
+    @property
+    def text(self) -> bytes:
+        """The record as it is stored."""
+        return b" ".join(self)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """How often failed, lost, released, and how suspect it is."""
+        return (0, 0, 0, 0) if self.counts == b"-" else tuple(int(number) for number in self.counts.split(b","))
+
+    @property
+    def transitions(self) -> tuple[Transition, ...]:
+        """What happened out of the ordinary."""
+        if self.history == b"-":
+            return ()
+        lines = (line.split(",") for line in self.history.decode().split(";"))
+        return tuple(Transition(event, int(attempt), instant(float(at)), who) for event, attempt, at, who in lines)
+
+    @property
+    def value(self) -> Any:
+        """The payload, decoded; None when there is none."""
+        return codec.decode(self.payload) if self.payload else None
+
+    def error(self) -> dict[str, str]:
+        """Return why an attempt failed, or why the message is dead."""
+        value, reason = self.value, self.cause.decode()
+        if isinstance(value, dict):
+            return {"type": str(value.get("type")), "message": str(value.get("message")), "reason": reason}
+        if reason == "unreadable":
+            return {"type": "Unreadable", "message": "The message's body is gone from Redis.", "reason": reason}
+        if reason == "expired":
+            text = "Its expires_in had passed before it was delivered."
+            return {"type": "Expired", "message": text, "reason": reason}
+        text = f"Its lease lapsed {self.numbers[1]} times: the worker died, hung or lost Redis each time."
+        return {"type": "LeaseLost", "message": text, "reason": reason}
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def instant(milliseconds_or_entry: bytes | float) -> datetime:
+    """Read milliseconds since 1970, as a number or at the head of a stream's entry id."""
+    if isinstance(milliseconds_or_entry, bytes):
+        milliseconds_or_entry = float(milliseconds_or_entry.partition(b"-")[0])
+    return _EPOCH + timedelta(milliseconds=milliseconds_or_entry)

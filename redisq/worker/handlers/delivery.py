@@ -1,0 +1,73 @@
+"""One hand-over of one message to a handler."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NoReturn, SupportsIndex
+
+from redisq.body import codec
+from redisq.errors import LeaseLost
+from redisq.store.keys import id_text
+from redisq.worker.handlers.held import Held
+
+
+class Delivery:
+    """What a handler gets: the request, and its hold on the message.
+
+    The worker renews the lease by itself. A handler that has effects elsewhere can use `id` and `attempt` to make them
+    happen once. `renew` and `progress` return at once, in plain and in async handlers alike; a thread of the worker
+    sends them.
+    """
+
+    __slots__ = ("_held", "attempt", "id", "queue", "request")
+
+    def __init__(self, request: Any, held: Held) -> None:
+        #: the message's id
+        self.id: str = id_text(held.receipt.id)
+        self.queue: str = held.queue
+        #: what was queued
+        self.request: Any = request
+        #: 1 for the first delivery of this message; higher for each later one
+        self.attempt: int = held.receipt.attempt
+        self._held = held
+
+    @property
+    def deadline(self) -> datetime:
+        """When the lease lapses unless it is renewed, by this machine's clock, aware and in UTC."""
+        return self._held.deadline
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the work is in vain.
+
+        The message was deleted or taken over, the handler overran its timeout, or the worker stops. Async handlers are
+        cancelled as well; plain ones should look now and then.
+        """
+        return self._held.cancelled
+
+    def renew(self) -> None:
+        """Renew the lease now instead of at the next heartbeat.
+
+        Raises:
+            LeaseLost: the lease is known to be lost.
+        """
+        if self.cancelled:
+            raise LeaseLost
+        self._held.renew()
+
+    def progress(self, value: Any) -> None:
+        """Show `value` as the message's progress, and renew the lease. Of quick successive values the last is sent.
+
+        Raises:
+            LeaseLost: the lease is known to be lost.
+            InvalidMessage: `value` is not one a message could hold.
+        """
+        if self.cancelled:
+            raise LeaseLost
+        self._held.show(codec.encode(value))
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("A delivery belongs to its worker's process: pass on delivery.request and delivery.id instead")
+
+    def __repr__(self) -> str:
+        return f"Delivery(queue={self.queue!r}, id={self.id!r}, attempt={self.attempt})"
