@@ -76,7 +76,7 @@ def redisq(
     show_completion: completion.Show = None,
     install_completion: completion.Install = None,
 ) -> None:
-    """A Redis-backed message queue: queue messages, work on them, look them up."""
+    """Queue messages on Redis or Valkey, work on them, look them up."""
 
 
 def run() -> int:

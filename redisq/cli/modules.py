@@ -139,7 +139,7 @@ def _not_imported(name: str, error: Exception) -> CommandError:
 
 
 def _frames(error: Exception) -> list[traceback.FrameSummary]:
-    """The frames of an exception that are neither ours nor the import system's."""
+    """Return the frames of an exception that are neither ours nor the import system's."""
     frames = traceback.extract_tb(error.__traceback__)
     return [
         frame for frame in frames if frame.filename not in (__file__, importlib.__file__) and frame.filename[0] != "<"

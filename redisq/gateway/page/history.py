@@ -139,7 +139,7 @@ class History:
         return list(self._tracks[queue].coarse) if queue in self._tracks else []
 
     def now(self) -> float:
-        """The time of the clock that samples have."""
+        """Return the time, by the clock that samples have."""
         return self._clock()
 
     async def _ask(self, name: str) -> None:

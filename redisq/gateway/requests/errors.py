@@ -127,7 +127,7 @@ class ClientGone(Exception):
 
 
 class Json(Response):
-    """A JSON document, its head put together without looking for what is none of ours."""
+    """A JSON document, its head put together without looking for what is not ours."""
 
     def __init__(self, content: bytes, status: int, headers: Mapping[str, str] | None = None) -> None:
         self.status_code, self.body, self.background = status, content, None

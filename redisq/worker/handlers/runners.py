@@ -51,13 +51,13 @@ class Owner(Protocol):
     """Whom a runner reports to, on the loop's thread; each delivery started ends with exactly one `returned`."""
 
     def ended(self, held: Held, verdict: bytes | Verdict) -> None:
-        """The handler has returned, in time, and this is its result; or it has failed."""
+        """Take note that the handler has returned, in time, with this result; or has failed."""
 
     def overran(self, held: Held, *, holds_thread: bool) -> None:
-        """It has not within its timeout; with `holds_thread` it still goes on, and cannot be stopped."""
+        """Take note that it has not, within its timeout; with `holds_thread` it goes on, and cannot be stopped."""
 
     def returned(self, held: Held) -> None:
-        """It is done, whatever has become of it."""
+        """Take note that it is done, whatever has become of it."""
 
 
 @dataclass(frozen=True, slots=True)
