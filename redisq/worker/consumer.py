@@ -11,8 +11,8 @@ from typing import Any
 
 from redisq import store
 from redisq.body import codec
-from redisq.claims.bell import Bell
 from redisq.claims.claimer import Claimer, Request, Taken
+from redisq.claims.doorbell import Doorbell
 from redisq.claims.identity import about
 from redisq.claims.policy import beat_after, block_for, claimable, pause_after, sweep_after
 from redisq.claims.suspects import Suspects
@@ -75,7 +75,7 @@ class Consumer:
         heartbeat.watch(self._leases)
         self._runner: Runner = (TaskRunner if handler.is_async else ThreadRunner)(handler, self, surroundings)
         self._outbox = Outbox(link, keys, limits, worker, self._confirmed)
-        self._bell = Bell(link, keys, self._about())
+        self._bell = Doorbell(link, keys, self._about())
         self._busy: set[Held] = set()  # handler has not returned
         self._overrun: set[Held] = set()  # plain handlers past their timeout that still hold a thread
         self._room = asyncio.Event()  # a slot became free, or the worker stops

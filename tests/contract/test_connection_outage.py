@@ -14,7 +14,7 @@ import pytest
 
 from redisq import AsyncRedisQ, RedisQ, Settings, Unavailable
 from redisq.link.aio import AsyncLink
-from redisq.link.doorbell import Doorbell
+from redisq.link.listener import Listener
 from redisq.store.keys import partition_keys
 from tests.contract.test_connection import run_program
 from tests.proxy import Proxy, until
@@ -176,7 +176,7 @@ def test_a_doorbell_waits_for_the_gate_and_does_not_probe(settings: Settings, pr
     async def main() -> None:
         link = AsyncLink(settings)
         server = (await link.endpoint()).known()
-        bell = Doorbell(link, keys.bell)
+        bell = Listener(link, keys.bell)
         leave = server.circuit.enter(time.monotonic())
         assert leave
         server.circuit.lost(leave, time.monotonic(), "gone", connected=True)
@@ -202,7 +202,7 @@ def test_a_doorbell_whose_connection_breaks_shuts_the_gate_and_then_starts_afres
         async with AsyncRedisQ(settings=settings) as mq:
             link = AsyncLink(settings)
             gate = (await link.endpoint()).known().circuit
-            bell = Doorbell(link, keys.bell)
+            bell = Listener(link, keys.bell)
             proxy.reset(b"BLPOP")
             with pytest.raises(Unavailable, match="cannot be reached"):
                 await bell.wait(60)

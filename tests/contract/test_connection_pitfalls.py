@@ -18,8 +18,8 @@ import redis
 from redisq import AsyncRedisQ, Indeterminate, RedisQ, Settings, Unavailable
 from redisq.link import doorbell
 from redisq.link.aio import AsyncLink
-from redisq.link.doorbell import Doorbell
 from redisq.link.endpoint import Endpoint
+from redisq.link.listener import Listener
 from redisq.store.keys import partition_keys
 from tests.contract.test_connection import run_program
 from tests.proxy import Proxy, script, until
@@ -81,10 +81,10 @@ def test_only_commands_that_every_server_knows_are_sent_at_connect(
 
 
 @contextmanager
-def bell_on(settings: Settings) -> Iterator[tuple[asyncio.Runner, Doorbell, AsyncLink]]:
+def bell_on(settings: Settings) -> Iterator[tuple[asyncio.Runner, Listener, AsyncLink]]:
     """The doorbell of the queue, the link it belongs to, and a loop to use both on."""
     link = AsyncLink(settings)
-    bell = Doorbell(link, partition_keys(settings.namespace, QUEUE).bell)
+    bell = Listener(link, partition_keys(settings.namespace, QUEUE).bell)
     with asyncio.Runner() as runner:
         yield runner, bell, link
         runner.run(bell.close())
@@ -103,7 +103,7 @@ def test_a_blocking_read_outlasts_the_socket_timeout(raw_real: Any, settings: Se
 def test_no_call_waits_behind_a_blocking_read(settings: Settings) -> None:
     settings = settings.model_copy(update={"max_connections": 1, "retry_deadline": 0})
 
-    async def main(bell: Doorbell) -> bool:
+    async def main(bell: Listener) -> bool:
         rings = asyncio.create_task(bell.wait(60))
         async with AsyncRedisQ(settings=settings) as mq:
             for _ in range(3):
@@ -132,7 +132,7 @@ def test_a_half_open_connection_is_noticed_soon_after_the_block(
 
 
 def test_a_cancelled_wait_for_the_bell_takes_no_ring_with_it(raw_real: Any, settings: Settings) -> None:
-    async def main(bell: Doorbell) -> None:
+    async def main(bell: Listener) -> None:
         for _ in range(5):
             rings = asyncio.create_task(bell.wait(60))
             until_blocked = asyncio.to_thread(until, lambda: blocked(raw_real.redis) == 1)
@@ -158,7 +158,7 @@ def test_a_change_of_role_ends_a_blocking_read_and_then_it_goes_on(start_another
     settings = Settings(url=server.url, auth="none", retry_deadline=60)
     with redis.Redis.from_url(server.url, protocol=2) as below, RedisQ(settings=settings) as mq:
 
-        async def main(bell: Doorbell) -> None:
+        async def main(bell: Listener) -> None:
             rings = asyncio.create_task(bell.wait(60))
             await asyncio.to_thread(until, lambda: blocked(below) == 1)
             await asyncio.to_thread(below.replicaof, "127.0.0.1", 1)
@@ -174,7 +174,7 @@ def test_a_change_of_role_ends_a_blocking_read_and_then_it_goes_on(start_another
 
 @pytest.mark.parametrize("kind", ["ERROR", "TIMEOUT"])
 def test_an_administrator_may_unblock_a_blocking_read(raw_real: Any, settings: Settings, kind: str) -> None:
-    async def main(bell: Doorbell) -> bool:
+    async def main(bell: Listener) -> bool:
         rings = asyncio.create_task(bell.wait(60))
         await asyncio.to_thread(until, lambda: blocked(raw_real.redis) == 1)
         for client in raw_real.redis.client_list():
@@ -342,7 +342,7 @@ MANY_FILES = """
 import asyncio, os, resource, sys
 from redisq import AsyncRedisQ, RedisQ, Settings
 from redisq.link.aio import AsyncLink
-from redisq.link.doorbell import Doorbell
+from redisq.link.listener import Listener
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (2048, hard))
 held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
@@ -353,7 +353,7 @@ with RedisQ(settings=settings) as mq:
 async def main():
     async with AsyncRedisQ(settings=settings) as mq:
         assert (await mq.get_message("orders", id)).request == 1
-    bell = Doorbell(AsyncLink(settings), "nobody rings")
+    bell = Listener(AsyncLink(settings), "nobody rings")
     assert await bell.wait(0.01) is False
     await bell.close()
 asyncio.run(main())
@@ -371,7 +371,7 @@ def test_no_representation_holds_the_password() -> None:
     settings = Settings(url="redis://someone:hunter2@host:6380/0", auth="none")
     link = AsyncLink(settings)
     endpoint = Endpoint.of(settings)
-    shown = [repr(thing) for thing in (settings, link, endpoint, endpoint.known(), Doorbell(link, "bell"))]
+    shown = [repr(thing) for thing in (settings, link, endpoint, endpoint.known(), Listener(link, "bell"))]
     shown += [repr(RedisQ(settings=settings)), repr(endpoint.connection()), repr(endpoint.async_connection())]
     assert not any("hunter2" in text for text in shown)
     assert urlsplit(endpoint.url).password == "hunter2"

@@ -16,7 +16,7 @@ import pytest
 
 from redisq import AsyncRedisQ, RedisQ, Settings
 from redisq.link.aio import AsyncLink
-from redisq.link.doorbell import Doorbell
+from redisq.link.listener import Listener
 from tests.proxy import Proxy, until
 
 QUEUE = "orders"
@@ -76,7 +76,7 @@ def test_a_task_notices(
 def test_a_doorbell_notices(raw_real: Any, settings: Settings, kill: Callable[[], None]) -> None:
     async def main() -> None:
         link = AsyncLink(settings)
-        bell = Doorbell(link, raw_real.keys.bell)
+        bell = Listener(link, raw_real.keys.bell)
         for _ in range(3):
             raw_real.redis.rpush(raw_real.keys.bell, 1)
             assert await bell.wait(5) is True

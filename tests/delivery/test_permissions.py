@@ -11,7 +11,7 @@ import pytest
 
 from redisq import Unavailable, guide
 from redisq.link.aio import AsyncLink
-from redisq.link.doorbell import Doorbell
+from redisq.link.listener import Listener
 from redisq.link.sync import Link
 from redisq.store import scripts
 from tests.conftest import Raw, settings_for
@@ -88,7 +88,7 @@ def test_a_user_of_the_rules_shown_can_do_everything(
 
 async def hear(orders: Orders, url: str) -> None:
     """Wait for a bell that does not ring, in a database that has to be selected."""
-    bell = Doorbell(AsyncLink(settings_for(url, orders.raw.settings.namespace)), orders.keys.bell)
+    bell = Listener(AsyncLink(settings_for(url, orders.raw.settings.namespace)), orders.keys.bell)
     try:
         assert not await bell.wait(0.01)
     finally:

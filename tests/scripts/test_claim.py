@@ -345,7 +345,7 @@ def test_a_paused_queue_hands_nothing_out(orders: Orders) -> None:
     assert len(orders.claim().deliveries) == 3
 
 
-# --- Bell and wait ---
+# --- Doorbell and wait ---
 
 
 def test_what_is_left_rings_on(orders: Orders) -> None:

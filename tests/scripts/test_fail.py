@@ -154,7 +154,7 @@ def test_twice_in_one_batch_is_once(orders: Orders) -> None:
     assert orders.counters()["failed"] == 1
 
 
-# --- Bell ---
+# --- Doorbell ---
 
 
 def test_a_retry_that_is_due_before_all_others_rings(orders: Orders) -> None:

@@ -268,7 +268,7 @@ def test_a_delayed_message_is_scheduled(orders: Orders) -> None:
     assert orders.names() == {"scheduled", "messages", "bell", "counters"}
 
 
-# --- Bell ---
+# --- Doorbell ---
 
 
 def test_only_the_first_message_rings(orders: Orders) -> None:

@@ -14,8 +14,8 @@ from itertools import accumulate
 from typing import Any
 
 from redisq import store
-from redisq.claims.bell import Bell
 from redisq.claims.claimer import Claimer, Request, Taken
+from redisq.claims.doorbell import Doorbell
 from redisq.claims.identity import about
 from redisq.claims.policy import block_for, pause_after
 from redisq.claims.suspects import share_of
@@ -90,7 +90,7 @@ class Dispatcher:
         self._claimer.start()
         self._most = BATCH  # messages of one claim, fewer while they are large
         self._swept_at = time.monotonic()
-        self._bell = Bell(link, keys, about(worker, keys.queue))
+        self._bell = Doorbell(link, keys, about(worker, keys.queue))
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
         self._repeats: OrderedDict[Waiter, None] = OrderedDict()  # of the waiters, those to ask for by themselves
         self._kick = asyncio.Event()

@@ -1,4 +1,4 @@
-"""`Doorbell`: waits until a queue's bell is rung, that is, until there is something for a worker to claim."""
+"""`Listener`: waits until a queue's bell is rung, that is, until there is something for a worker to claim."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BLOCK_MARGIN = 3.0  # seconds beyond a blocking read's own timeout, until the c
 _LOOK = 0.05  # seconds between looks whether the circuit is closed; it never probes, so it need not hurry
 
 
-class Doorbell:
+class Listener:
     """A connection of its own that waits for a queue partition's bell, so that no call waits behind it."""
 
     def __init__(self, link: AsyncLink, key: str) -> None:

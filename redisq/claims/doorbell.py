@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from redisq.claims.policy import LONGEST_BLOCK
 from redisq.errors import Unavailable
 from redisq.link.aio import AsyncLink
-from redisq.link.doorbell import Doorbell
+from redisq.link.listener import Listener
 from redisq.runtime import logs
 from redisq.store.keys import PartitionKeys
 
 log = logs.logger("redisq.worker")
 
 
-class Bell:
+class Doorbell:
     """Waits for rings; a wait that has begun goes on while the consumer does something else, until it is covered."""
 
     def __init__(self, link: AsyncLink, keys: PartitionKeys, about: Mapping[str, object]) -> None:
-        self._doorbell = Doorbell(link, keys.bell)
+        self._listener = Listener(link, keys.bell)
         self._queue = keys.queue
         self._about = about  # for logs
         self._ring: asyncio.Task[bool] | None = None  # the wait
@@ -34,7 +34,7 @@ class Bell:
     async def rings(self, seconds: float) -> bool:
         """Return whether it rings within so many seconds, by our own clock. Also True when it cannot be heard: look."""
         if self._ring is None:
-            self._ring = asyncio.create_task(self._doorbell.wait(self.longest))
+            self._ring = asyncio.create_task(self._listener.wait(self.longest))
         # Redis ends a BLPOP up to 100 ms late (6.2 and 7.0, idle); the wait for the ring goes on.
         await asyncio.wait((self._ring,), timeout=seconds)
         if not self._ring.done():
@@ -66,4 +66,4 @@ class Bell:
     async def close(self) -> None:
         """Stop waiting, and close the connection."""
         await self.cover()
-        await self._doorbell.close()
+        await self._listener.close()
