@@ -125,6 +125,10 @@ fmt: $(BIN)/.ready ## Mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.PHONY: docs
+docs: $(BIN)/.ready ## Build the API reference from the docstrings into build/docs
+	$(BIN)/python -m pdoc redisq --no-show-source -o build/docs
+
 .PHONY: check
 check: lint type test test-left-out test-packaging test-chaos ## All that CI checks
 
