@@ -6,6 +6,9 @@ ends with LF or CRLF, the last one with the stream, too; and a line of nothing b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 _MARK = b"\xef\xbb\xbf"
 _WHITE = b" \t\r\n"  # in JSON
 
@@ -13,6 +16,18 @@ _WHITE = b" \t\r\n"  # in JSON
 def unmarked(document: bytes | bytearray) -> bytes | bytearray:
     """Return a document without the byte order mark that it may begin with."""
     return document[3:] if document.startswith(_MARK) else document
+
+
+def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of its pairs, for `json`'s `object_pairs_hook`.
+
+    Raises:
+        ValueError: two have the same key, and nobody can tell which of them was meant.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return found
 
 
 def is_blank(line: bytes | bytearray) -> bool:

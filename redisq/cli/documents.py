@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
-from redisq.body.jsonlines import unmarked
+from redisq.body.jsonlines import unique, unmarked
 
 
 class Unreadable(ValueError):
@@ -21,7 +20,7 @@ def read(source: str | bytes) -> Any:
     """
     try:
         text = source.removeprefix("\ufeff") if isinstance(source, str) else unmarked(source).decode()
-        return json.loads(text, object_pairs_hook=_unique)
+        return json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         line = f"line {error.lineno} " * (error.lineno > 1)
         raise Unreadable(f"is not JSON ({error.msg}, {line}column {error.colno})") from None
@@ -31,10 +30,3 @@ def read(source: str | bytes) -> Any:
         raise Unreadable("is nested too deeply") from None
     except ValueError as error:  # a number of thousands of digits; a repeated key
         raise Unreadable(f"cannot be read: {error}") from None
-
-
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("an object has the same key twice")
-    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from redisq.cli import output
@@ -12,6 +12,30 @@ from redisq.cli import output
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Column, Table
+
+
+def begun(*columns: str, collapsed: bool = False, edge: bool = True) -> Table:
+    """Return a table without rows. A column whose name ends with ">" is aligned to the right; none is cut."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=collapsed, show_edge=edge)
+    for name in columns:
+        table.add_column(name.removesuffix(">"), justify="right" if name.endswith(">") else "left", no_wrap=True)
+    return table
+
+
+def of_pairs(rows: Iterable[tuple[str, str]]) -> Table:
+    """Return a table of names and values, without a head."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(show_header=False, box=box.SIMPLE, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
 
 
 def show(table: Table) -> None:

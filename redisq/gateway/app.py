@@ -29,6 +29,7 @@ from redisq.gateway.metrics import Meters
 from redisq.gateway.middleware import Outermost
 from redisq.gateway.requests.errors import HttpError, TooManyRequests, answer, unrouted
 from redisq.gateway.routes import claims, health, messages, queues, token
+from redisq.tokens.scopes import QUEUE_NAME
 
 _READABLE = ["Location", "Preference-Applied", "Retry-After", "X-Request-Id"]  # by scripts of other origins
 
@@ -36,7 +37,7 @@ _READABLE = ["Location", "Preference-Applied", "Retry-After", "X-Request-Id"]  #
 class _Queue(Convertor[str]):
     """A queue's name in a path. Everything that is no queue begins with an underscore."""
 
-    regex = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+    regex = QUEUE_NAME
 
     def convert(self, value: str) -> str:
         return value

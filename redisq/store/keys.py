@@ -19,10 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redisq.errors import InvalidMessage, InvalidQueueName, InvalidSettings, MessageNotFound
+from redisq.tokens.scopes import QUEUE_NAME
 
 LAYOUT = 1
 _SHOWN = 10  # names of queues in a text
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_NAME = re.compile(QUEUE_NAME)
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _DERIVED = uuid.UUID("16cb2774-e598-4f79-80bb-1d15e9103b4b")  # for ever: another one makes other ids of the same keys
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 OPS = frozenset({"queue", "get", "delete", "work", "stats", "admin"})
 
-_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+#: What a queue may be called; as a pattern of JSON Schema and of routes, too.
+QUEUE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_QUEUE = re.compile(QUEUE_NAME)
 _PATTERN = re.compile(rf"\*|{_QUEUE.pattern}\*?")
 _PAIR = re.compile(rf"(?:{'|'.join(sorted(OPS))}):(?:{_PATTERN.pattern})")
 

@@ -73,13 +73,8 @@ def _ended_as_by_ctrl_c() -> Iterator[None]:
 
 
 def _table(figures: Mapping[str, float]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(show_header=False, box=box.SIMPLE, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column(justify="right")
-    for name, title in _SHOWN.items():
+    def shown(name: str) -> str:
         timed = name.startswith(("round_trip", "latency"))
-        table.add_row(title, f"{figures[name] * 1000:,.2f} ms" if timed else f"{figures[name]:,.0f} messages/s")
-    return table
+        return f"{figures[name] * 1000:,.2f} ms" if timed else f"{figures[name]:,.0f} messages/s"
+
+    return tables.of_pairs((title, shown(name)) for name, title in _SHOWN.items())

@@ -354,14 +354,7 @@ def _iso(seconds: int | None) -> str | None:
 
 
 def _table(found: list[Application]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for column in ("name", "state"):
-        table.add_column(column, no_wrap=True)
-    for column in ("keys", "revoked"):
-        table.add_column(column, no_wrap=True, justify="right")
+    table = tables.begun("name", "state", "keys>", "revoked>", collapsed=True)
     table.add_column("may do", min_width=24)
     for app in found:
         state = "disabled" if app.disabled else "enabled"

@@ -182,15 +182,9 @@ def _counted(done: str, queue: str, change: Callable[[], int]) -> int:
 
 
 def _table(found: Sequence[Message], now: float) -> Table:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column("id", no_wrap=True)
-    table.add_column("died", justify="right", no_wrap=True)
-    table.add_column("reason", no_wrap=True)
-    table.add_column("attempts", justify="right", no_wrap=True)
+    table = tables.begun("id", "died>", "reason", "attempts>", collapsed=True)
     table.add_column("error", min_width=6)
     for message in found:
         error = message.error or {"reason": "", "type": "", "message": ""}

@@ -221,12 +221,7 @@ def _difference(queue: str, new: bool, before: Definition, changes: Mapping[str,
 
 
 def _table(definition: Mapping[str, Mapping[str, Any]]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table("setting", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("value", justify="right")
-    table.add_column("from")
+    table = tables.begun("setting", "value>", "from")
     for name, found in definition.items():
         source = "its own" if found["own"] else "default"
         table.add_row(_dashed(name), _shown(name, found["value"]), source)

@@ -140,14 +140,7 @@ def _line(row: Row) -> str:
 
 
 def _table(first: str, *columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    made.add_column(first, no_wrap=True)
-    for name in columns:
-        made.add_column(_label(name), justify="right", no_wrap=True)
-    return made
+    return tables.begun(first, *(f"{_label(name)}>" for name in columns))
 
 
 def _label(name: str) -> str:

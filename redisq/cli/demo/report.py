@@ -195,15 +195,7 @@ class Show:
 
 
 def _table(figures: Figures) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(show_header=False, box=box.SIMPLE, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column(justify="right")
-    for name, value in _rows(figures):
-        table.add_row(name, value)
-    return table
+    return tables.of_pairs(_rows(figures))
 
 
 def _rows(figures: Figures) -> list[tuple[str, str]]:

@@ -206,9 +206,6 @@ def _processes(processes: Sequence[Process]) -> Table:
 
 def _table(first: str, min_width: int | None = None) -> Table:
     """Begin a table with a column for names, which are cut down to `min_width` where the screen is too narrow."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = tables.begun(edge=False)
     table.add_column(first, no_wrap=True, overflow="ellipsis", min_width=min_width)
     return table

@@ -12,6 +12,7 @@ from redisq.gateway.routes.health import METRICS_TYPE
 from redisq.gateway.routes.token import FORM
 from redisq.operations.dead_letters import REASONS
 from redisq.operations.options import HIGHEST
+from redisq.tokens.scopes import QUEUE_NAME
 
 _FORBIDDEN = ("invalid_token", "token_expired", "forbidden")
 _ALWAYS = ("bad_request", "too_many_requests", "internal_error", "unavailable")
@@ -44,7 +45,7 @@ _PATH: dict[str, dict[str, Any]] = {
         "in": "path",
         "required": True,
         "description": "The queue's name.",
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"},
+        "schema": {"type": "string", "pattern": f"^{QUEUE_NAME}$"},
         "example": "orders",
     },
     "id": {
