@@ -25,7 +25,7 @@ from ruamel.yaml import YAML
 
 from redisq import BatchError, QueueFull, RedisQ, Settings, embedded
 from redisq.gateway.settings import GatewaySettings
-from redisq.worker.worker import _FAREWELL, _LAST_WORDS
+from redisq.worker.run import _FAREWELL, _LAST_WORDS
 from tests.conftest import REAL_SERVERS
 from tests.system.conftest import eventually
 

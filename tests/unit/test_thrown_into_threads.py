@@ -115,6 +115,7 @@ async def _each_delivery_is_reported_once_and_the_thread_goes_on(after: int, tim
     assert len(owner.ends) == 2
     assert len({*threads}) == 1
     assert threads[0].is_alive()
+    thrower.thrown = True  # nothing into a thread that ends
     runner.close()
     threads[0].join(30)
     assert not threads[0].is_alive()
@@ -135,6 +136,7 @@ async def _a_call_in_a_thread_of_asyncio_is_answered(after: int) -> None:
         return threading.current_thread()
 
     answers = [await asyncio.wait_for(_outcome(asyncio.to_thread(call)), 30) for _ in range(3)]
+    thrower.thrown = True  # nothing into a thread that ends
     assert sum(isinstance(answer, Late) for answer in answers) <= 1
     assert all(thread.is_alive() for thread in answers if isinstance(thread, threading.Thread))
 
