@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from redisq import AsyncRedisQ, Indeterminate, RedisQ, Settings, Unavailable
-from redisq.link import doorbell
+from redisq.link import listener
 from redisq.link.aio import AsyncLink
 from redisq.link.endpoint import Endpoint
 from redisq.link.listener import Listener
@@ -121,8 +121,8 @@ def test_a_half_open_connection_is_noticed_soon_after_the_block(
     raw_real: Any, settings: Settings, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, mishap: str
 ) -> None:
     """The server took the connection and says nothing more: a BLPOP that was to end after 0.1 s is given up."""
-    assert doorbell._BLOCK_MARGIN <= 5
-    monkeypatch.setattr(doorbell, "_BLOCK_MARGIN", 0.2)
+    assert listener._BLOCK_MARGIN <= 5
+    monkeypatch.setattr(listener, "_BLOCK_MARGIN", 0.2)
     with bell_on(settings) as (runner, bell, _), RedisQ(settings=settings) as mq:
         getattr(proxy, mishap)(b"BLPOP")
         with pytest.raises(Unavailable, match="did not answer in time"):
