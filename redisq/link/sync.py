@@ -89,7 +89,7 @@ class Link:
         conversation = self._about(call)
         try:
             step = conversation.send(None)
-            while not (isinstance(step, Command) and step.parts[1] == call.script.sha):  # what has to be known before
+            while not (isinstance(step, Command) and call.script.sha in step.parts):  # what has to be known before
                 step = conversation.send(self._do(step))
         except Exception as error:
             return Begun(partial(_raise, error))

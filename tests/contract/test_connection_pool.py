@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from redisq import AsyncRedisQ, RedisQ, RedisQError, Settings, Unavailable
+from redisq import AsyncRedisQ, RedisQ, RedisQError, Settings, Unavailable, store
 from redisq.link.aio import AsyncLink
 from redisq.link.sync import Link
+from redisq.store.keys import partition_keys
 from tests.contract.test_connection import OPERATIONS, QUEUE, operation, run_program
 from tests.proxy import Proxy, script, until
 
@@ -28,6 +29,24 @@ def settings(raw_real: Any, proxy: Proxy) -> Settings:
     changes = {"url": proxy.url, "max_connections": SLOTS, "command_timeout": 0.05, "retry_deadline": 0.1}
     changed: Settings = raw_real.settings.model_copy(update=changes)
     return changed
+
+
+# --- Begun, and finished later ---
+
+
+def test_a_call_that_is_begun_at_a_server_that_nobody_knows_is_sent_after_what_is_asked_before(
+    settings: Settings, proxy: Proxy
+) -> None:
+    settings = settings.model_copy(update={"command_timeout": 60, "retry_deadline": 60})
+    link, keys = Link(settings), partition_keys(settings.namespace, QUEUE)
+    begun = link.begin(store.queues.stats(keys))
+    until(lambda: proxy.count(script("stats")))
+    assert free_slots(link) == SLOTS - 1
+    assert begun.finish().queued == 1
+    forgotten = link.begin(store.queues.stats(keys))
+    forgotten.close()
+    assert free_slots(link) == SLOTS
+    link.close()
 
 
 # --- All are busy ---
