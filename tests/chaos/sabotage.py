@@ -77,10 +77,6 @@ OF_THE_HARNESS = {
         "lost: ",
         Bug("worker/outbox.py", "return taken", "return taken[:-1] or taken"),
     ),
-    "an exception whose attributes are believed in": (
-        "lost: ",
-        Bug("worker/handlers/verdicts.py", "except BaseException:\n        delay", "except ValueError:\n        delay"),
-    ),
     "a forked child that keeps its parent's signal handlers": (
         "ended with 0",
         Bug(
