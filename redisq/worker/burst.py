@@ -38,12 +38,18 @@ class Burst:
         self._quiet.pop(id(member), None)
         return self._changes
 
-    def found_nothing(self, member: Member, changes: int) -> None:
-        """Take note that a claim has brought nothing; it was made after so many changes."""
+    def found_nothing(self, member: Member, changes: int) -> bool:
+        """Take note that a claim has brought nothing; it was made after so many changes.
+
+        Return whether to claim again at once: what changed meanwhile may be the last that anybody is told of.
+        """
         self._quiet[id(member)] = changes
-        if all(member.is_idle and self._quiet.get(id(member)) == self._changes for member in self._members):
+        if not all(member.is_idle for member in self._members):
+            return False
+        if all(self._quiet.get(id(member)) == self._changes for member in self._members):
             self.is_over = True
             self._look()
+        return changes != self._changes
 
     def _look(self) -> None:
         for member in self._members:

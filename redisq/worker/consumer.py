@@ -124,10 +124,8 @@ class Consumer:
                     self._seat.claimed(len(claim.deliveries), claim.wait == 0)
                 if claim.wait == 0:
                     continue
-                if burst is not None and not claim.deliveries:
-                    burst.found_nothing(self, asked)
-                    if burst.is_over:
-                        break
+                if burst is not None and not claim.deliveries and (burst.found_nothing(self, asked) or burst.is_over):
+                    continue
                 await self._block(claim.wait if lapsed_by else self._until_reclaim(claim.wait))
             except Unavailable as error:
                 # The same nonce again: if the lost claim did happen, its deliveries are waiting for us. But no lapsed

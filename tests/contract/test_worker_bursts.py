@@ -95,3 +95,26 @@ def test_a_burst_of_empty_queues_ends_at_once(client: RedisQ) -> None:
 
     assert asyncio.run(main()) == 0
     assert client.stats("b").ready == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_an_outcome_that_is_confirmed_while_a_claim_finds_nothing_ends_a_burst(
+    client: RedisQ, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for the next look then: without a limit it would never come."""
+    monkeypatch.setattr("redisq.worker.consumer.block_for", lambda wait: 3600.0)
+    client.queue_messages("orders", range(20 * workers))
+
+    async def main() -> list[int]:
+        running = []
+        for _ in range(workers):
+            worker = Worker(settings=client.settings)
+
+            @worker.handler("orders", concurrency=1)
+            async def handle(delivery: Delivery) -> None: ...
+
+            running.append(worker.run_async(burst=True))
+        return await asyncio.wait_for(asyncio.gather(*running), 60)
+
+    assert asyncio.run(main()) == [0] * workers
+    assert client.stats("orders").completed == 20 * workers
