@@ -37,7 +37,7 @@ demo: $(BIN)/.ready ## Run the main job on an embedded Redis
 
 .PHONY: test
 test: $(BIN)/.ready ## Run the tests but for those that are there for completeness (REDISQ_TEST_SERVERS=path:path adds servers)
-	$(BIN)/python -m pytest -n $(JOBS) -m $(ORDINARY) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m $(ORDINARY) $(ARGS)
 
 .PHONY: test-unit
 test-unit: $(BIN)/.ready ## Run the tests that need no server
@@ -45,7 +45,7 @@ test-unit: $(BIN)/.ready ## Run the tests that need no server
 
 .PHONY: test-left-out
 test-left-out: $(BIN)/.ready ## Run a tenth of what `make test` leaves out (ARGS=--seed=2: another tenth)
-	$(BIN)/python -m pytest -n $(JOBS) -m $(ORDINARY) --left-out --sample 0.1 --scale 0.1 $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m $(ORDINARY) --left-out --sample 0.1 --scale 0.1 $(ARGS)
 
 .PHONY: test-all
 test-all: $(BIN)/.ready ## Run all tests, on all servers, at their full counts, an hour or so
