@@ -130,27 +130,27 @@ class TaskRunner:
             task.cancel()
 
     async def _run(self, held: Held, work: Delivery | _Unfinished) -> None:
+        """Run the handler and report. Whatever goes wrong, in our own steps too, the delivery comes back."""
         owner, timeout, timer = self._owner, self._timeout, None
-        end = math.inf
-        if timeout is not None:
-            now = time.monotonic()
-            end = (work.began if isinstance(work, _Unfinished) else now) + timeout
-            timer = self._loop.call_later(max(0.0, end - now), self._overrun, held)
-        late = False
+        end, late = math.inf, False
         try:
-            result = await (work.answer if isinstance(work, _Unfinished) else self._function(work))
-            while is_awaitable(result):
-                result = await result
-            if process.pid != self._pid:
-                process.end_fork()
-            late = timer is not None and time.monotonic() >= end  # it kept the loop, so that the timer could not say so
-            verdict = verdict_on_result(result)
-        except BaseException as error:  # SystemExit too: a handler may not end the worker
-            if process.pid != self._pid:
-                process.end_fork(error)
-            late = timer is not None and time.monotonic() >= end
-            verdict = verdict_on_error(error)
-        try:
+            if timeout is not None:
+                now = time.monotonic()
+                end = (work.began if isinstance(work, _Unfinished) else now) + timeout
+                timer = self._loop.call_later(max(0.0, end - now), self._overrun, held)
+            try:
+                result = await (work.answer if isinstance(work, _Unfinished) else self._function(work))
+                while is_awaitable(result):
+                    result = await result
+                if process.pid != self._pid:
+                    process.end_fork()
+                late = timer is not None and time.monotonic() >= end  # it kept the loop: the timer could not say so
+                verdict = verdict_on_result(result)
+            except BaseException as error:  # SystemExit too: a handler may not end the worker
+                if process.pid != self._pid:
+                    process.end_fork(error)
+                late = timer is not None and time.monotonic() >= end
+                verdict = verdict_on_error(error)
             if late:
                 owner.overran(held, holds_thread=False)
             else:
