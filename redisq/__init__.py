@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         SchemaViolation,
         TokenExpired,
         Unavailable,
+        UpgradeNeeded,
         WorkerError,
     )
     from redisq.model.audit import Finding
@@ -106,6 +107,7 @@ _HOME = {
     "SchemaViolation": "errors",
     "TokenExpired": "errors",
     "Unavailable": "errors",
+    "UpgradeNeeded": "errors",
     "WorkerError": "errors",
 }
 
@@ -148,6 +150,7 @@ __all__ = [
     "TokenExpired",
     "Transition",
     "Unavailable",
+    "UpgradeNeeded",
     "Worker",
     "WorkerError",
 ]

@@ -25,7 +25,8 @@
     │   └── TokenExpired
     ├── Forbidden
     └── Unavailable
-        └── Indeterminate
+        ├── Indeterminate
+        └── UpgradeNeeded
 
 The first line of a class's docstring is its message when none is given. `code` is the stable word that the command
 line and HTTP print. No error carries a secret, a token or a message body. Each survives pickle and copy with its
@@ -266,3 +267,19 @@ class Indeterminate(Unavailable):
     def __init__(self, message: str | None = None, id: str | None = None) -> None:
         super().__init__(message)
         self.id = id
+
+
+class UpgradeNeeded(Unavailable):
+    """The queue needs a newer redisq than this one. Nothing was changed; upgrade this process.
+
+    `feature` is what the queue's definition needs and this redisq does not know, `version` the first redisq that does,
+    None where the definition does not tell.
+    """
+
+    code = "upgrade_needed"
+
+    def __init__(self, feature: str = "", version: str | None = None) -> None:
+        self.feature = feature
+        self.version = version
+        wanted = "a newer redisq" if version is None else f"redisq {version} or later"
+        super().__init__(f"The queue needs {feature or 'a feature'}, which takes {wanted}: nothing was changed.")

@@ -13,11 +13,12 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from redisq.errors import Indeterminate, QueueFull, RedisQError, Unavailable
+from redisq.errors import Indeterminate, QueueFull, RedisQError, Unavailable, UpgradeNeeded
 
 _IN_SCRIPT = re.compile(r"^.*@user_script: ?\d+: ?-?", re.DOTALL)
 _WORD = re.compile(r"[A-Z]{2,}")
 _BAD_ARGUMENT = re.compile(r"BADARG (\w+)")  # what our scripts raise: see lib/arguments.lua
+_NEEDED = re.compile(r"UPGRADE (?:(\w+)@([\d.]+)|\?)")  # and lib/needs.lua
 _LOST = ("ConnectionError", "TimeoutError")
 _STARVED = (errno.EMFILE, errno.ENFILE)
 NEEDED = "redisq needs Redis 6.2 or later, or Valkey 7.2 or later"
@@ -145,6 +146,8 @@ def classify(error: Exception, server: str) -> Fault:
     if word == "BADARG" and (named := _BAD_ARGUMENT.search(str(error))):
         text = f"Redis at {server} was sent a bad argument ({named[1]}); nothing was changed. Please report this."
         return Fault(RedisQError(text), retry=False)
+    if word == "UPGRADE" and (named := _NEEDED.search(str(error))):
+        return Fault(UpgradeNeeded(named[1] or "", named[2]), retry=False)
     if word in _LASTING:
         refused = Unavailable(f"Redis at {server} refused: {_LASTING[word]}.")
         refused._login = word in _OF_LOGIN

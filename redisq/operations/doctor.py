@@ -15,7 +15,7 @@ from itertools import chain
 
 from redisq import store
 from redisq.body import schemas
-from redisq.errors import InvalidDefinition, InvalidSettings, Unavailable
+from redisq.errors import InvalidDefinition, InvalidSettings, Unavailable, UpgradeNeeded
 from redisq.model.audit import Finding, Judgement, Look, Survey
 from redisq.model.queue import QueueStats
 from redisq.operations import findings, options
@@ -157,7 +157,10 @@ def examine(caller: Caller, queue: str, token: str | None, *, fix: bool) -> Flow
     where = caller.keys_of(queue)
     caller.authorise("admin", queue, token)
     options.switch_of("fix=", fix)
-    survey: Survey = yield store.audit.survey(where, caller.limits)
+    try:
+        survey: Survey = yield store.audit.survey(where, caller.limits)
+    except UpgradeNeeded as error:
+        return [findings.found("upgrade-needed", queue, details=str(error).removesuffix("."))]
     found = list(findings.of_survey(queue, survey))
     found += _of_schema(queue, survey)
     if survey.sound:

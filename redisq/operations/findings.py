@@ -135,6 +135,7 @@ KINDS: Mapping[str, Kind] = {
         "The queue's schema cannot be used ({details}): nothing can be queued",
         "`redisq queues define QUEUE --schema FILE` sets it anew, `--schema default` takes it away.",
     ),
+    "upgrade-needed": Kind(ERROR, "This redisq is too old for the queue ({details})", "Upgrade it, and old workers."),
     "definition-unknown": Kind(
         NOTE,
         "Settings of the queue's definition that this redisq does not know ({details})",

@@ -126,7 +126,7 @@ def _told_of(state: Record) -> dict[str, Any]:
 
 def ended(keys: PartitionKeys) -> Call[bytes | None]:
     """Ask how much has ended so far: what is the same as before while no message ends; None when that is not known."""
-    return Call(scripts.load("ended"), (keys.counters,), (), lambda reply: reply)
+    return Call(scripts.load("ended"), (keys.counters, keys.config), (), lambda reply: reply)
 
 
 def delete(

@@ -16,7 +16,7 @@ from redisq.claims.doorbell import Doorbell
 from redisq.claims.identity import about
 from redisq.claims.policy import beat_after, block_for, claimable, pause_after, sweep_after
 from redisq.claims.suspects import Suspects
-from redisq.errors import InvalidMessage, RedisQError, Unavailable
+from redisq.errors import InvalidMessage, RedisQError, Unavailable, UpgradeNeeded
 from redisq.link.aio import AsyncLink
 from redisq.model.delivery import Claim, Claimed
 from redisq.runtime import failpoints, logs
@@ -131,10 +131,13 @@ class Consumer:
                 # The same nonce again: if the lost claim did happen, its deliveries are waiting for us. But no lapsed
                 # leases for a heartbeat: after an outage their holders are about to renew them.
                 failures = self._failures = failures + 1
+                pause = pause_after(failures, random.random())
+                if isinstance(error, UpgradeNeeded):
+                    self.fetches.succeeded(pause)  # it was answered: other queues are served on
                 if self._seat is not None:
                     self._seat.rest()
                 log.warning("queue %s: no claim: %s", self._keys.queue, error, extra=self._about())
-                await self._pause(pause_after(failures, random.random()))
+                await self._pause(pause)
         self.fetches.not_wanted()
 
     async def _wait_for_slots(self) -> None:

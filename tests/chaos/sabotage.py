@@ -89,8 +89,8 @@ OF_THE_HARNESS = {
         "WRONG",
         Bug(
             "worker/handlers/runners.py",
-            "                if process.pid != self._pid:\n                    process.end_fork()\n                late",
-            "                late",
+            "                if process.pid != self._pid:\n                    process.end_fork()\n",
+            "",
         ),
     ),
 }

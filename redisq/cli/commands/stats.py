@@ -62,8 +62,17 @@ def stats(
 
 
 def _look(mq: RedisQ, queue: str | None, token: str | None) -> list[Row]:
-    names = mq.queues(token) if queue is None else [queue]
-    return [mq.stats(name, token).to_dict() for name in names]
+    from redisq.errors import UpgradeNeeded
+
+    if queue is not None:
+        return [mq.stats(queue, token).to_dict()]
+    rows: list[Row] = []
+    for name in mq.queues(token):
+        try:
+            rows.append(mq.stats(name, token).to_dict())
+        except UpgradeNeeded as error:
+            output.complain(f"{name}: {error}")
+    return rows
 
 
 def _watch(mq: RedisQ, queue: str | None, token: str | None, every: float, as_json: bool) -> None:

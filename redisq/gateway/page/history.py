@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from redisq.errors import RedisQError
+from redisq.errors import RedisQError, UpgradeNeeded
 from redisq.gateway.shutdown import Stopping
 from redisq.model.queue import QueueStats
 
@@ -152,7 +152,10 @@ class History:
 
     async def _sample(self, name: str) -> None:
         async with self._turns:
-            stats = await self._stats(name)
+            try:
+                stats = await self._stats(name)
+            except UpgradeNeeded:  # its figures are for newer gateways
+                return
         if track := self._tracks.get(name):
             track.add(stats, self._clock())
 

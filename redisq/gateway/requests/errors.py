@@ -36,6 +36,7 @@ from redisq.errors import (
     SchemaViolation,
     TokenExpired,
     Unavailable,
+    UpgradeNeeded,
 )
 
 REQUEST_ID = "redisq.request_id"  # in the scope
@@ -83,6 +84,10 @@ _TEXTS: Mapping[type[Exception], tuple[str, str]] = {
     MissingCredentials: (InvalidToken.code, ""),
     TokenExpired: (TokenExpired.code, "The token has expired. Get a new one."),
     Unavailable: (Unavailable.code, "The queue cannot be reached now. Nothing is known to have changed; try again."),
+    UpgradeNeeded: (
+        UpgradeNeeded.code,
+        "The queue needs a newer gateway than this one. Nothing was changed; try again.",
+    ),
     Indeterminate: (
         Indeterminate.code,
         "The answer was lost on the way: it may or may not have happened. Sending the same again is safe with an id "

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from redisq.errors import RedisQError, Unavailable
+from redisq.errors import RedisQError, Unavailable, UpgradeNeeded
 from redisq.gateway.access.guard import Guard, address_of, bearer
 from redisq.gateway.addresses import parse, trusted
 from redisq.gateway.context import Context
@@ -101,13 +101,17 @@ class _Health:
         """Look at the queues, the first of them when there are very many; None when Redis does not answer."""
         gate = asyncio.Semaphore(_AT_ONCE)
 
-        async def look(name: str) -> QueueStats:
+        async def look(name: str) -> QueueStats | None:
             async with gate:
-                return await self._mq.stats(name)
+                try:
+                    return await self._mq.stats(name)
+                except UpgradeNeeded:  # a newer gateway tells of that one
+                    return None
 
         try:
             async with asyncio.timeout(_SCRAPE_DEADLINE):
                 names = (await self._mq.queues())[:MOST_QUEUES]
-                return await asyncio.gather(*(look(name) for name in names))
+                found = await asyncio.gather(*(look(name) for name in names))
+                return [stats for stats in found if stats is not None]
         except (TimeoutError, RedisQError):
             return None

@@ -1,5 +1,5 @@
 -- complete: end messages with their results, each only for the delivery that holds it.
--- USES clock, arguments, limits, totals, record, receipts, finish, tombstone, sweep
+-- USES clock, arguments, needs, limits, totals, record, receipts, finish, tombstone, sweep
 --
 -- KEYS[1]  leases      {ns}:1:{orders}:leases
 -- KEYS[2]  states      {ns}:1:{orders}:states

@@ -1,5 +1,5 @@
 -- define: change a queue's definition; a queue that was paused and no longer is wakes a worker.
--- USES clock, arguments, limits, record, bell, tombstone, sweep
+-- USES clock, arguments, needs, limits, record, bell, tombstone, sweep
 --
 -- KEYS[1]  config      {ns}:1:{orders}:config
 -- KEYS[2]  stream      {ns}:1:{orders}:stream

@@ -1,4 +1,5 @@
 -- drop: remove a queue with all its messages and its definition. A worker that is at one of them loses its lease.
+-- USES needs
 --
 -- KEYS[1]  stream      {ns}:1:{orders}:stream
 -- KEYS[2]  messages    {ns}:1:{orders}:messages
@@ -17,6 +18,7 @@
 local stream, messages, states, scheduled, leases, finished = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local tombstones, dead, workers, bell, counters, config = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local urgent = KEYS[13]
+check_needs(redis.call('HGET', config, 'needs'))
 -- Reading tells whether each key is ours, before any goes.
 redis.call('XLEN', stream)
 redis.call('XLEN', finished)

@@ -1,5 +1,5 @@
 -- leave: forget the last claim of a worker that has ended, and pass a ring on that it may have taken with it.
--- USES clock, arguments, limits, record, bell, tombstone, sweep
+-- USES clock, arguments, needs, limits, record, bell, tombstone, sweep
 --
 -- KEYS[1]  workers     {ns}:1:{orders}:workers
 -- KEYS[2]  stream      {ns}:1:{orders}:stream

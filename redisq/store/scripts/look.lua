@@ -1,5 +1,5 @@
 -- look: list a page of one of a queue's structures: what it tells of where messages are. Changes nothing.
--- USES arguments, record, tombstone, home, urgent
+-- USES needs, arguments, record, tombstone, home, urgent
 --
 -- KEYS[1]  messages    {ns}:1:{orders}:messages
 -- KEYS[2]  states      {ns}:1:{orders}:states
@@ -10,6 +10,7 @@
 -- KEYS[7]  tombstones  {ns}:1:{orders}:tombstones
 -- KEYS[8]  dead        {ns}:1:{orders}:dead
 -- KEYS[9]  urgent      {ns}:1:{orders}:urgent
+-- KEYS[10] config      {ns}:1:{orders}:config
 -- ARGV[1]  structure   by its key's name
 -- ARGV[2]  cursor      where the page begins, 0 for the first one
 -- ARGV[3]  count       entries of the page, about
@@ -20,7 +21,8 @@
 --          and times in turn}. A place is `<structure> <entry, in streams> <id>`: `states` and `messages` (of those without
 --          a record) tell where messages belong, the others where they are. `tombstones` lists ids alone
 local messages, states, stream, scheduled = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local leases, finished, tombstones, dead, urgent = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local leases, finished, tombstones, dead, urgent, config = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+check_needs(redis.call('HGET', config, 'needs'))
 local structure, cursor = ARGV[1], ARGV[2]
 local count, bytes = whole(ARGV[3], 'count', 1, 500), whole(ARGV[4], 'bytes')
 local slices = whole(ARGV[5], 'slices', 1)

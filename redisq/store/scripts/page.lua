@@ -1,5 +1,5 @@
 -- page: list a page of one of a queue's lists of messages, with what is short of each. Changes nothing.
--- USES arguments, urgent
+-- USES needs, arguments, urgent
 --
 -- KEYS[1]  stream     {ns}:1:{orders}:stream
 -- KEYS[2]  scheduled  {ns}:1:{orders}:scheduled
@@ -9,6 +9,7 @@
 -- KEYS[6]  states     {ns}:1:{orders}:states
 -- KEYS[7]  messages   {ns}:1:{orders}:messages
 -- KEYS[8]  urgent     {ns}:1:{orders}:urgent
+-- KEYS[9]  config     {ns}:1:{orders}:config
 -- ARGV[1]  structure  by its key's name
 -- ARGV[2]  cursor     where the page begins, 0 for the first one
 -- ARGV[3]  limit      messages at most, <= 500
@@ -17,7 +18,8 @@
 --          lapses, died or finished; record; entry, digest and body; bytes of the latter}}, nil for what is gone or left
 --          out. What is next comes first, so urgent ones before the other ready ones; of what has ended, the last
 local stream, scheduled, leases, dead, finished = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local states, messages, urgent = KEYS[6], KEYS[7], KEYS[8]
+local states, messages, urgent, config = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+check_needs(redis.call('HGET', config, 'needs'))
 local structure, cursor = ARGV[1], ARGV[2]
 local limit, bytes = whole(ARGV[3], 'limit', 1, 500), whole(ARGV[4], 'bytes')
 

@@ -1,5 +1,5 @@
 -- renew: move the deadlines of leases, each only for the delivery that holds it, and note its progress.
--- USES clock, arguments, limits, record, receipts, tombstone, sweep
+-- USES clock, arguments, needs, limits, record, receipts, tombstone, sweep
 --
 -- KEYS[1]  leases      {ns}:1:{orders}:leases
 -- KEYS[2]  states      {ns}:1:{orders}:states

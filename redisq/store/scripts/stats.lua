@@ -1,5 +1,5 @@
 -- stats: what a queue holds now, and its running totals. Changes nothing.
--- USES clock
+-- USES needs, clock
 --
 -- KEYS[1]  stream     {ns}:1:{orders}:stream
 -- KEYS[2]  scheduled  {ns}:1:{orders}:scheduled
@@ -14,6 +14,7 @@
 --          and have not left}
 local stream, scheduled, leases, finished, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local counters, config, workers = KEYS[6], KEYS[7], KEYS[8]
+check_needs(redis.call('HGET', config, 'needs'))
 local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
 local age = oldest and math.max(0, clock() - tonumber(string.match(oldest[1], '^%d+'))) or -1
 return {

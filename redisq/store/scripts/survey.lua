@@ -1,5 +1,5 @@
 -- survey: how a queue is as a whole: its keys' types, its definition, and what time should have done. Changes nothing.
--- USES clock, arguments, limits
+-- USES clock, arguments, needs, limits
 --
 -- KEYS[1]  stream      {ns}:1:{orders}:stream
 -- KEYS[2]  messages    {ns}:1:{orders}:messages

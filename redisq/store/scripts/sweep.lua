@@ -1,5 +1,5 @@
 -- sweep: forget finished messages, tombstones and workers' last claims whose time has passed, and empty streams.
--- USES clock, arguments, limits, record, tombstone, sweep
+-- USES clock, arguments, needs, limits, record, tombstone, sweep
 --
 -- KEYS[1]  messages    {ns}:1:{orders}:messages
 -- KEYS[2]  states      {ns}:1:{orders}:states
