@@ -1,0 +1,133 @@
+"""Clients and workers of the version before beside new ones on one queue, as in every rolling deploy.
+
+`before.zip` is redisq as it was when queues learned to say what they need: all but gateway, command line and guide. A
+version older than that cannot refuse a queue by name; from it on, one that does not know what a queue needs does.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redisq import RedisQ, Status, UpgradeNeeded, embedded
+from tests.conftest import Raw
+from tests.delivery.conftest import QUEUE
+from tests.delivery.staff import PATIENCE, Nursery, environment_of
+from tests.proxy import until
+
+ARCHIVE = Path(__file__).with_name("before.zip")
+
+#: What a client does, of either version: queue messages in each way, and look them up when they have ended.
+CLIENT = """
+import json, sys
+from redisq import RedisQ, RedisQError
+with RedisQ() as mq:
+    done, count = sys.argv[1], int(sys.argv[2])
+    if done == "queue":
+        ids = [mq.queue_message("tasks", {"n": n}, priority=n % 4, delay=0.3 * (n % 3)) for n in range(count)]
+        ids += [mq.queue_message("tasks", {"n": n}) for n in range(count)]
+        ids += mq.queue_messages("tasks", ({"n": n, "sleep": 0.001} for n in range(count)))
+        ids += [mq.queue_message("tasks", {"kill": True}, idempotency_key=f"{sys.argv[3]} {n}") for n in range(1)]
+        print(json.dumps(ids))
+    elif done == "get":
+        found = [mq.get_message("tasks", id, wait=60) for id in json.load(sys.stdin)]
+        print(json.dumps([[one.status, one.result, len(one.history)] for one in found]))
+    else:
+        try:
+            mq.queue_message("tasks", {})
+        except RedisQError as error:
+            print(json.dumps([error.code, str(error)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the version before lies."""
+    folder = tmp_path_factory.mktemp("before")
+    with zipfile.ZipFile(ARCHIVE) as archive:
+        archive.extractall(folder)
+    return str(folder)
+
+
+def client(raw: Raw, path: str | None, *arguments: str, reads: Any = None) -> Any:
+    """Run the client in a process of its own, with redisq from `path`, or from here."""
+    environment = environment_of(raw.settings, **({"PYTHONPATH": path} if path else {}))
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", CLIENT, *arguments],
+        env=environment,
+        input=json.dumps(reads),
+        text=True,
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=PATIENCE,
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def crews(
+    real_server: embedded.EmbeddedServer, below: Callable[..., Raw], before: str, tmp_path: Path
+) -> Iterator[tuple[Raw, Nursery, Nursery]]:
+    """Workers of the version before and of this one; leases are short, so that those that die are found out."""
+    raw = below(real_server, lease=2.0)
+    old = Nursery(raw.settings, tmp_path / "old.log", 10, PYTHONPATH=before)
+    new = Nursery(raw.settings, tmp_path / "new.log", 10)
+    yield raw, old, new
+    old.close()
+    new.close()
+
+
+def test_both_work_on_one_queue(crews: tuple[Raw, Nursery, Nursery], before: str) -> None:
+    raw, old, new = crews
+    alive = {old.start(): old, new.start(): new}
+    ids = {path: client(raw, path, "queue", "40", str(path)) for path in (before, None)}
+    everything = ids[before] + ids[None]
+
+    def replace() -> None:
+        """Whoever has taken its worker along is replaced, as by a process manager."""
+        for pid, crew in list(alive.items()):
+            if pid in crew.codes:
+                del alive[pid]
+                alive[crew.start()] = crew
+
+    with RedisQ(settings=raw.settings) as mq:
+        until(lambda: (replace(), mq.stats(QUEUE).completed == len(everything))[1], PATIENCE)
+        assert mq.doctor(QUEUE) == []
+    for path in (before, None):  # each reads what the other has written
+        for status, result, _ in client(raw, path, "get", "0", reads=everything):
+            assert (status, result >= 1) == (Status.COMPLETE, True)
+    ends, starts = old.count("end") + new.count("end"), old.count("start") + new.count("start")
+    assert set(ends) == set(everything)
+    assert {id for id, count in starts.items() if count != 1} <= in_dead_hands(old, new)
+    for pid, crew in alive.items():
+        assert crew.end(pid, signal.SIGTERM) == 0
+
+
+def in_dead_hands(*crews: Nursery) -> set[str]:
+    """The messages that workers had begun which were taken along by one of them: their outcomes may be lost."""
+    events = [event for crew in crews for event in crew.events()]
+    dead = {event.pid for event in events if event.kind == "kill"}
+    return {event.id for event in events if event.kind == "start" and event.pid in dead}
+
+
+def test_the_version_before_refuses_a_queue_that_needs_more(crews: tuple[Raw, Nursery, Nursery], before: str) -> None:
+    raw, old, _ = crews
+    with RedisQ(settings=raw.settings) as mq:
+        mq.queue_message(QUEUE, {"n": 1})
+        raw.redis.hset(raw.keys.config, "needs", "groups@9.1.0")
+        pid = old.start()
+        until(lambda: "no claim: The queue needs groups, which takes redisq 9.1.0 or later" in old.warnings(), PATIENCE)
+        code, text = client(raw, before, "refused", "0")
+        assert (code, "groups" in text) == (UpgradeNeeded.code, True)
+        assert old.events() == []
+        raw.redis.hdel(raw.keys.config, "needs")
+        until(lambda: mq.stats(QUEUE).completed == 1, PATIENCE)
+    assert old.end(pid, signal.SIGTERM) == 0
