@@ -47,13 +47,24 @@ def claim(
     return call("claim", keys, tuple(args), partial(_read_claim, nonce))
 
 
-def _read_claim(nonce: str, reply: Sequence[Any]) -> Claim:
+def _read_claim(nonce: str, reply: Any) -> Claim:
+    if isinstance(reply, bytes):
+        return _read_ordinary_claim(nonce, reply)
     lease, wait, suspects, isolated, time = reply[0] / 1000, reply[1], reply[2], reply[3] == 1, reply[4] / 1000
     deliveries = [
         Claimed(Receipt(reply[i], int(reply[i + 1]), nonce), body_of(reply[i + 2])) for i in range(5, len(reply), 3)
     ]
     rest = max(0, -1 - wait)
     return Claim(deliveries, lease, None if wait < 0 else wait / 1000, suspects, isolated, time, rest)
+
+
+def _read_ordinary_claim(nonce: str, reply: bytes) -> Claim:
+    lease, wait, time, message = reply.split(b" ", 3)
+    id, body = message[:16], message[16:]
+    deliveries = [Claimed(Receipt(id, 1, nonce), body_of(body))] if message else []
+    return Claim(
+        deliveries, int(lease) / 1000, None if int(wait) < 0 else int(wait) / 1000, 0, False, int(time) / 1000, 0
+    )
 
 
 def complete(

@@ -25,7 +25,10 @@ def nothing(_reply: Any) -> None:
     return None
 
 
-def outcomes(decode: Callable[[Any], T], reply: Sequence[Any]) -> list[Outcome[T]]:
+def outcomes(decode: Callable[[Any], T], reply: Any) -> list[Outcome[T]]:
+    """Read one outcome per message; for the only one a script may answer with a bare word."""
+    if isinstance(reply, bytes):
+        return [decode(reply)]
     return [refusal(item) if isinstance(item, list) else decode(item) for item in reply]
 
 

@@ -11,7 +11,7 @@ from redisq.model.delivery import Failure, Receipt
 from redisq.model.listing import DeadPage
 from redisq.store.call import Call, new_nonce
 from redisq.store.keys import apps_key, queues_key, rate_key
-from tests.scripts.conftest import DEAD, ERROR, YEAR, Orders, new
+from tests.scripts.conftest import DEAD, ERROR, YEAR, Orders, new, sweeping_id
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Everything:
     hurried: Receipt  # in progress, with a priority
     due: bytes  # scheduled, and its time has come
     delayed: bytes  # scheduled for far later
-    held: Receipt  # in progress
+    held: Receipt  # in progress; calls on it sweep
     lapsed: Receipt  # in progress, but its lease has lapsed
     done: bytes  # complete, its retention has passed
     dead: bytes  # error, its retention has passed
@@ -32,7 +32,9 @@ class Everything:
 
 def everything(orders: Orders) -> Everything:
     """Put one of everything into the queue, with nothing swept yet."""
-    done, dead, gone, held, lapsed = orders.deliver("done", "dead", "gone", "held", "lapsed")
+    values = [new(name) for name in ("done", "dead", "gone")] + [new("held", sweeping_id()), new("lapsed")]
+    assert orders.queue(*values) == [None] * 5
+    done, dead, gone, held, lapsed = (delivery.receipt for delivery in orders.claim(5).deliveries)
     orders.put("hurried", priority=3)
     hurried = orders.claim(1).deliveries[0].receipt
     (due,) = orders.put("due", delay=60)

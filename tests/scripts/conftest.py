@@ -39,9 +39,14 @@ ERROR = codec.encode({"type": "ValueError", "message": "no stock"})
 
 
 def new(value: object = "hello", id: bytes | None = None, **when: float) -> NewMessage:
-    """Make a message as the clients do."""
+    """Make a message as the clients do, under an id whose calls do not sweep unless there is more to decide."""
     body = codec.encode_request(value, 64 * 1024 * 1024)
-    return NewMessage(id or new_id(), codec.digest(body), body, **when)
+    return NewMessage(id or b"\xff" + new_id()[1:], codec.digest(body), body, **when)
+
+
+def sweeping_id() -> bytes:
+    """Make the id of a message whose calls sweep, as those of one in 32 do."""
+    return b"\0" + new_id()[1:]
 
 
 def place(entry: bytes, id: bytes) -> bytes:

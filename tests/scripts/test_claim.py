@@ -402,14 +402,18 @@ def test_more_lapsed_leases_than_asked_for_are_claimed_at_once(orders: Orders) -
 # --- Sweeping ---
 
 
-def test_claiming_sweeps_up_to_four_leftovers(orders: Orders) -> None:
-    orders.complete(*orders.deliver(*range(9)))
+def test_claiming_sweeps_up_to_128_leftovers_where_there_is_more_to_do(orders: Orders) -> None:
+    orders.complete(*orders.deliver(*range(130)))
     orders.pass_time(RETENTION + 1)
     orders.claim()
-    assert len(orders.finished()) == 9  # there was nothing to claim, so nothing was written
-    orders.queue(new("next"))  # which sweeps four
+    assert len(orders.finished()) == 130  # there was nothing to claim, so nothing was written
+    orders.queue(new("next"))
     orders.claim()
-    assert len(orders.finished()) == 1
+    assert len(orders.finished()) == 130  # an ordinary claim, which leaves it to others
+    orders.queue(new("two"))
+    orders.queue(new("three"))
+    orders.claim()
+    assert len(orders.finished()) == 2
 
 
 # --- Large bodies ---

@@ -8,7 +8,7 @@ from redisq import store
 from redisq.body import codec
 from redisq.errors import MessageTooLarge
 from redisq.model.message import Status
-from tests.scripts.conftest import RETENTION, Orders
+from tests.scripts.conftest import RETENTION, Orders, new, sweeping_id
 
 
 def test_the_result_is_kept_with_the_record(orders: Orders) -> None:
@@ -81,10 +81,14 @@ def test_five_hundred_at_once(orders: Orders) -> None:
     assert orders.leased() == []
 
 
-def test_completing_sweeps_up_to_four_leftovers(orders: Orders) -> None:
-    *old, last = orders.deliver(*range(7))
+def test_completing_sweeps_up_to_128_leftovers_in_one_call_of_32(orders: Orders) -> None:
+    orders.queue(new("last", sweeping_id()))
+    (last,) = orders.claim().deliveries
+    *old, ordinary = orders.deliver(*range(131))
     orders.complete(*old)
     orders.pass_time(RETENTION + 1)
-    orders.complete(last)
-    assert orders.finished() == [old[4].id, old[5].id, last.id]
-    assert orders.redis.hlen(orders.keys.messages) == 3
+    orders.complete(ordinary)
+    assert len(orders.finished()) == 131
+    orders.complete(last.receipt)
+    assert orders.finished() == [old[128].id, old[129].id, ordinary.id, last.receipt.id]
+    assert orders.redis.hlen(orders.keys.messages) == 4

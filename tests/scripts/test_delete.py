@@ -170,8 +170,8 @@ def test_a_message_past_its_retention_can_be_deleted_while_it_is_there(orders: O
 def test_deleting_sweeps_up_to_four_leftovers(orders: Orders) -> None:
     orders.complete(*orders.deliver(*range(6)))
     orders.pass_time(RETENTION + 1)
-    orders.delete(*orders.put("next"))  # which has swept four
-    assert orders.finished() == []
+    orders.delete(*orders.put("next"))
+    assert len(orders.finished()) == 2
 
 
 def test_a_deleted_id_that_is_queued_anew_is_not_swept_with_its_old_tombstone(orders: Orders) -> None:

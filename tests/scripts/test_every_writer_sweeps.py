@@ -1,4 +1,4 @@
-"""Each script that writes forgets up to four leftovers whose time has passed, so that a busy queue needs no sweep."""
+"""Each script that writes forgets leftovers whose time has passed, four or more; ordinary cases leave it to others."""
 
 from __future__ import annotations
 

@@ -91,6 +91,11 @@ def claim_of_nothing(orders: Orders) -> Call[object]:
     return store.deliveries.claim(orders.keys, orders.limits, "w-1", new_nonce(), 1)
 
 
+def complete_ordinary(orders: Orders) -> Call[object]:
+    (receipt,) = orders.deliver("a")
+    return store.deliveries.complete(orders.keys, orders.limits, [(receipt, b"\xc0")])
+
+
 def delete_ready_only(orders: Orders) -> Call[object]:
     return store.messages.delete(orders.keys, orders.limits, orders.put("a"), "nonce")
 
@@ -113,6 +118,7 @@ OTHERS = [
     reclaim_to_death,
     claim_ready_only,
     claim_unreadable,
+    complete_ordinary,
     delete_ready_only,
     queue_an_old_id_anew,
     back_to_defaults,
@@ -122,6 +128,12 @@ OTHERS = [
 @pytest.mark.parametrize("prepare", OTHERS)
 def test_what_frees_memory_passes_a_full_server(orders_real: Orders, prepare: Callable[[Orders], Call[object]]) -> None:
     assert writes(watch(orders_real, prepare(orders_real)))[0][0] in FREEING
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_one_message_is_refused_by_a_full_server(orders_real: Orders, first: bool) -> None:
+    call = store.messages.put(orders_real.keys, orders_real.limits, new("a"), first=first)
+    assert writes(watch(orders_real, call))[0][0] in ALLOCATING
 
 
 def test_a_claim_of_nothing_in_a_quiet_queue_writes_nothing(orders_real: Orders) -> None:

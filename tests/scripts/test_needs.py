@@ -18,7 +18,7 @@ OF_A_QUEUE = sorted(CASES.keys() - ELSEWHERE)
 def test_every_script_with_a_queues_key_is_among_them() -> None:
     from redisq.store import scripts
 
-    sources, _ = scripts.read_all()
+    sources = scripts.read_all()[0]
     named = {name for name in sources if set(scripts.load(name).keys) & set(PartitionKeys.__slots__)}
     assert named == set(OF_A_QUEUE)
 

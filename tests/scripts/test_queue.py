@@ -7,7 +7,7 @@ import pytest
 from redisq import store
 from redisq.errors import MessageConflict, MessageTooLarge, QueueFull
 from redisq.store.keys import new_id
-from tests.scripts.conftest import DEAD, RETENTION, WINDOW, YEAR, Orders, new
+from tests.scripts.conftest import DEAD, RETENTION, WINDOW, YEAR, Orders, new, sweeping_id
 
 
 def test_a_message_is_an_entry_and_a_body_and_rings(orders: Orders) -> None:
@@ -150,28 +150,28 @@ def test_an_id_whose_time_has_passed_is_free(orders: Orders, status: str, value:
 
 
 def test_an_id_is_free_even_behind_more_leftovers_than_one_call_sweeps(orders: Orders) -> None:
-    receipts = orders.deliver(*range(10))
+    receipts = orders.deliver(*range(134))
     orders.complete(*receipts)
     orders.limit(retention_ms=1_000, window_ms=2_000)
     orders.pass_time(3)
-    assert orders.queue(new("anew", receipts[9].id)) == [None]
-    assert orders.ready() == [receipts[9].id]
-    assert orders.finished() == [receipt.id for receipt in receipts[4:9]]
+    assert orders.queue(new("anew", receipts[133].id)) == [None]
+    assert orders.ready() == [receipts[133].id]
+    assert orders.finished() == [receipt.id for receipt in receipts[128:133]]
     while orders.sweep()[1]:
         pass
-    (message,) = orders.get(receipts[9].id)
+    (message,) = orders.get(receipts[133].id)
     assert (message.status, message.request) == ("PENDING", "anew")
 
 
 def test_a_second_tombstone_outlives_the_first(orders: Orders) -> None:
-    *_, id = ids = orders.put(*range(10))
+    *_, id = ids = orders.put(*range(134))
     orders.delete(*ids)
     orders.pass_time(WINDOW + 1)
     again = new("again", id)
-    orders.queue(again)  # sweeps four tombstones
+    orders.queue(again)  # sweeps 128 tombstones
     assert orders.record(id) is None
     orders.delete(id)  # sweeps four more
-    assert [fields[b"id"] for _, fields in orders.redis.xrange(orders.keys.tombstones)] == [ids[8], id, id]
+    assert [fields[b"id"] for _, fields in orders.redis.xrange(orders.keys.tombstones)] == [ids[132], id, id]
     assert orders.sweep() == (2, False)
     with orders.unchanged():
         assert orders.queue(again) == [None]
@@ -305,13 +305,16 @@ def test_a_refused_message_does_not_ring(orders: Orders) -> None:
 # --- Sweeping ---
 
 
-def test_queueing_sweeps_up_to_four_leftovers(orders: Orders) -> None:
-    orders.complete(*orders.deliver(*range(6)))
+def test_queueing_sweeps_up_to_128_leftovers_in_one_call_of_32(orders: Orders) -> None:
+    orders.complete(*orders.deliver(*range(130)))
     orders.pass_time(RETENTION + 1)
-    (id,) = orders.put("next")
+    (first,) = orders.put("first")
+    assert len(orders.finished()) == 130
+    id = sweeping_id()
+    orders.queue(new("next", id))
     assert len(orders.finished()) == 2
-    assert orders.redis.hlen(orders.keys.messages) == 3
-    assert orders.ready() == [id]
+    assert orders.redis.hlen(orders.keys.messages) == 4
+    assert orders.ready() == [first, id]
 
 
 def test_a_message_within_its_retention_stays(orders: Orders) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redisq import store
-from tests.scripts.conftest import WINDOW, Orders, new
+from tests.scripts.conftest import WINDOW, Orders, new, sweeping_id
 
 
 @pytest.mark.parametrize("swept_by", ["sweep", "queue"])
@@ -17,7 +17,7 @@ def test_a_swept_message_is_remembered_from_when_it_finished(orders: Orders, swe
     if swept_by == "sweep":
         orders.sweep()
     else:
-        orders.put("another")
+        orders.queue(new("another", sweeping_id()))
     assert orders.finished() == []
     assert orders.queue(new("a", receipt.id)) == [None]
     assert receipt.id not in orders.ready()  # still a repeat

@@ -128,7 +128,12 @@ def sent(monkeypatch: pytest.MonkeyPatch, caller: Caller, **options: Any) -> New
     """Give the message that a flow wants to send."""
     made: list[NewMessage] = []
     build = store.messages.put
-    monkeypatch.setattr(store.messages, "put", lambda where, limits, new: made.append(new) or build(where, limits, new))
+
+    def put(where: Any, limits: Any, new: NewMessage, **how: bool) -> Any:
+        made.append(new)
+        return build(where, limits, new, **how)
+
+    monkeypatch.setattr(store.messages, "put", put)
     flow = queueing.queue_message(caller, "orders", {"sku": "A-1"}, None, options)
     assert isinstance(next(flow), Call)  # the registry
     assert isinstance(flow.send(1), Call)  # the schema

@@ -307,7 +307,12 @@ class _Chunk:
 # --- Size ---
 
 
-FILES = [f"{name}.lua" for name in SCRIPTS] + [f"lib/{name}.lua" for name in LIB]
+ORDINARY = sorted(path.name.removesuffix(".lua") for path in (FOLDER / "ordinary").iterdir())
+FILES = [
+    *(f"{name}.lua" for name in SCRIPTS),
+    *(f"lib/{name}.lua" for name in LIB),
+    *(f"ordinary/{name}.lua" for name in ORDINARY),
+]
 
 
 @pytest.mark.parametrize("name", FILES)

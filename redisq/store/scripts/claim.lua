@@ -32,10 +32,13 @@
 -- REPLY    {lease in milliseconds; milliseconds until the next message is due or lease lapses, -1 for none, 0 to claim
 --          again at once, -1 - n for a repeat after which n deliveries of the first claim are left; how many of the
 --          deliveries, the first ones, are suspects; 1 when it is one that may share its worker with no other; the time
---          in milliseconds; then per delivery id, attempt, body}
+--          in milliseconds; then per delivery id, attempt, body}. Or in one text `<lease> <wait> <time> `, and
+--          behind it id and body of the one message that there is, on its first delivery
 local stream, messages, states, scheduled, leases, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local bell, counters, config, finished, tombstones, dead = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local urgent = KEYS[13]
+-- ORDINARY
+
 local worker, nonce, count, lapsed_by = ARGV[6], ARGV[7], whole(ARGV[8], 'count', 1, 500), whole(ARGV[9], 'lapsed')
 local room, alone, bytes = whole(ARGV[10], 'room'), whole(ARGV[11], 'alone', 0, 1) == 1, whole(ARGV[12], 'bytes')
 local skip = ARGV[13] and whole(ARGV[13], 'skip') or 0
@@ -74,7 +77,7 @@ local most = #claim.ids + count
 local promoted = has_due and redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', 0, count) or {}
 local ready = redis.call('XLEN', stream)
 redis.call('HLEN', counters)
-local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
+local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 128)
 local places, placed = add_urgent(claim, urgent)
 add_ready(claim, entries, most)
 for i = 1, #promoted do candidate(claim, promoted[i], 'due') end

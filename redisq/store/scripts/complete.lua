@@ -14,11 +14,13 @@
 -- ARGV[3]  window      default for the queue's own deduplication window, in milliseconds
 -- ARGV[4]  dead        default for the queue's own retention of dead letters, in milliseconds
 -- ARGV[5+] id, attempt, nonce, result   per message
--- REPLY    per message 'OK', also when this delivery completed it before
+-- REPLY    per message 'OK', also when this delivery completed it before; the bare word where there may be but one
 -- ERROR    LEASE_LOST         the message is gone, or another delivery holds it
 -- ERROR    MESSAGE_TOO_LARGE  with the limit in bytes; the message is still in progress
 local leases, states, messages, counters, config = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local finished, tombstones, dead = KEYS[6], KEYS[7], KEYS[8]
+-- ORDINARY
+
 check_items(5, 4)
 local max_bytes, retention, window, dead_retention = limits(
   config, {'max_bytes', 'retention', 'dedup_window', 'dead_retention'}, {ARGV[1], ARGV[2], ARGV[3], ARGV[4]})
@@ -26,7 +28,7 @@ local max_bytes, retention, window, dead_retention = limits(
 local now = clock()
 redis.call('ZCARD', leases)
 local broken = broken_totals(counters, {'completed'})
-local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
+local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 128)
 local ids = {}
 for i = 5, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
 local records = read_records(states, ids)
