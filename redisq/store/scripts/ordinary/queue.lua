@@ -11,10 +11,8 @@ local function ordinary()
   local own = redis.call('HMGET', config, 'max_length', 'max_bytes', 'needs')
   if own[1] or own[2] or own[3] or redis.call('HMGET', messages, id)[1] then return nil end
   if terms == '' and redis.call('HGET', states, id) then return nil end
-  local total, is_first = redis.call('HGET', counters, 'queued'), redis.call('XLEN', stream) == 0
-  if total and (#total > 15 or not string.find(total, '^%d+$')) then return nil end
-  local rings = is_first and redis.call('LLEN', bell) == 0
-  redis.call('HINCRBY', counters, 'queued', '1')
+  local rings = redis.call('XLEN', stream) == 0 and redis.call('LLEN', bell) == 0
+  if type(redis.pcall('HINCRBY', counters, 'queued', '1')) ~= 'number' then return nil end -- no number, or no room
   redis.call('HSET', messages, id, redis.call('XADD', stream, '*', 'id', id) .. ' ' .. body)
   if rings then redis.call('RPUSH', bell, '1') end
   return 'OK'
