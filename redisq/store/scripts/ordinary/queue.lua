@@ -12,7 +12,9 @@ local function ordinary()
   if own[1] or own[2] or own[3] or redis.call('HMGET', messages, id)[1] then return nil end
   if terms == '' and redis.call('HGET', states, id) then return nil end
   local rings = redis.call('XLEN', stream) == 0 and redis.call('LLEN', bell) == 0
-  if type(redis.pcall('HINCRBY', counters, 'queued', '1')) ~= 'number' then return nil end -- no number, or no room
+  local total = redis.pcall('HINCRBY', counters, 'queued', '1')
+  if type(total) ~= 'number' then return nil end -- it was none, or there is no room
+  if total < 1 or total >= 1e15 then redis.call('HSET', counters, 'queued', '1') end -- none of ours: begun anew
   redis.call('HSET', messages, id, redis.call('XADD', stream, '*', 'id', id) .. ' ' .. body)
   if rings then redis.call('RPUSH', bell, '1') end
   return 'OK'
