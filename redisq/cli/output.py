@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 NO_TERMINAL = 1_000_000  # columns: what goes into a pipe is neither wrapped nor cut
 
-
-#: Errors of what a caller gave, and the arguments of Python that have an option of the same name.
+#: Errors of what a caller gave, and the arguments of Python that an option sets, mostly one of the same name.
 _OF_ARGUMENTS = (InvalidArgument, InvalidMessage, MessageConflict, MissingCredentials)
 _ARGUMENTS = re.compile(
     r"(?<![\w.$])(?:idempotency_key\b=?|(?:id|delay|at|expires_in|priority|wait|token|reason|min_age|max_age|limit)=(?!\w))"
 )
+_OTHER_NAMES = {"min_age": "older_than", "max_age": "younger_than"}
 
 
 class CommandError(Exception):
@@ -73,13 +73,18 @@ def show(as_json: bool, value: Any, line: str, done: str = "") -> None:
 
 
 def complain(error: Exception | str) -> None:
-    """Print an error as one line on stderr. Arguments that it names are spelled as the options that set them."""
-    text = _ARGUMENTS.sub(_option, str(error)) if isinstance(error, _OF_ARGUMENTS) else str(error)
-    print(f"redisq: {one_line(text)}", file=sys.stderr)
+    """Print an error as one line on stderr, as `spelled` has it."""
+    print(f"redisq: {one_line(spelled(error))}", file=sys.stderr)
+
+
+def spelled(error: Exception | str) -> str:
+    """Return the text of an error. Arguments of Python that it names are spelled as the options that set them."""
+    return _ARGUMENTS.sub(_option, str(error)) if isinstance(error, _OF_ARGUMENTS) else str(error)
 
 
 def _option(found: re.Match[str]) -> str:
-    return f"--{found[0].removesuffix('=').replace('_', '-')}"
+    name = found[0].removesuffix("=")
+    return f"--{_OTHER_NAMES.get(name, name).replace('_', '-')}"
 
 
 def console() -> Console:

@@ -136,7 +136,7 @@ class Feed:
             ids, errors = [], dict.fromkeys(range(len(messages)), error)
         for index, refusal in errors.items():
             if isinstance(refusal, InvalidMessage | MessageConflict):
-                self._complaints[numbers[index]] = f"is refused: {refusal}"
+                self._complaints[numbers[index]] = f"is refused: {output.spelled(refusal)}"
             elif self.halted is None:
                 self.halted = self._why(numbers[index], numbers[-1], refusal)
         self.queued += len(messages) - len(errors)
@@ -146,7 +146,7 @@ class Feed:
         self.read = first - 1
         if isinstance(error, Indeterminate):  # whose own text is about calling again with the same ids
             return f"Redis was lost: of lines {first:,} to {last:,} some may be queued, of later ones none."
-        return f"Stopped at line {first:,}: {error}"
+        return f"Stopped at line {first:,}: {output.spelled(error)}"
 
 
 def queue_lines(mq: RedisQ, queue: str, token: str | None, source: str, *, stop_on_error: bool, ids: bool) -> Feed:

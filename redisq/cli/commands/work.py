@@ -99,7 +99,7 @@ def _end_with(line: int) -> None:
 def tell(line: int, error: Exception) -> bool:
     """Report why this process cannot work; False when nobody reads."""
     try:
-        os.write(line, str(error).encode(errors="replace"))
+        os.write(line, output.spelled(error).encode(errors="replace"))
     except OSError:
         return False
     return True
