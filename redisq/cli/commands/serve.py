@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import logs, options, output, streams
-from redisq.cli.commands.work import hold_lifeline, tell
-from redisq.errors import RedisQError
+from redisq.cli import lifeline, logs, options, output, streams
 from redisq.runtime import process
 
 if TYPE_CHECKING:
@@ -50,9 +48,7 @@ def serve(
     url: options.Url = None,
     log_format: logs.FormatOption = None,
     log_level: logs.LevelOption = None,
-    lifeline: Annotated[
-        bool, typer.Option("--lifeline", hidden=True, help="Stop when stdin ends; report a failed start on it.")
-    ] = False,
+    kept: lifeline.Option = False,
 ) -> None:
     """Serve the HTTP gateway until SIGTERM, SIGHUP or Ctrl-C: requests under way end first, a second one cuts them.
 
@@ -70,13 +66,8 @@ def serve(
     given = {name: value for name, value in values.items() if value is not None}
     streams.tolerate_loss()
     logs.warn_of_servers(True)
-    line = hold_lifeline() if lifeline else None
-    try:
+    with lifeline.held(kept):
         code = _serve(given, url, log_format, log_level)
-    except (RedisQError, output.CommandError) as error:
-        if line is None or not tell(line, error):
-            raise
-        code = 1
     raise typer.Exit(code)
 
 
