@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +26,18 @@ def seconds(value: str | float) -> float:
     return number
 
 
+def valued(
+    flag: str,
+    metavar: str,
+    help: str,
+    parser: Callable[[str], Any] | None = None,
+    min: int | None = None,
+    max: int | None = None,
+) -> Any:
+    """Return an option that takes a value."""
+    return typer.Option(flag, metavar=metavar, help=help, parser=parser, min=min, max=max)
+
+
 STDIN = "-"  # in place of an argument: read it from stdin
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -41,19 +54,9 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")]
 MessageId = Annotated[str, typer.Argument(metavar="ID", help="The message's id.", show_default=False)]
 Url = Annotated[
     str | None,
-    typer.Option(
-        "--url",
-        metavar="URL",
-        help="Redis to use: redis://, rediss://, unix:// or embedded:// instead of REDISQ_URL.",
-        show_default=False,
-    ),
+    valued("--url", "URL", "Redis to use: redis://, rediss://, unix:// or embedded:// instead of REDISQ_URL."),
 ]
 Token = Annotated[
     str | None,
-    typer.Option(
-        "--token",
-        metavar="TOKEN",
-        help="Access token. Without one, the credentials REDISQ_APP_ID and REDISQ_APP_SECRET count.",
-        show_default=False,
-    ),
+    valued("--token", "TOKEN", "Access token. Without one, the credentials REDISQ_APP_ID and REDISQ_APP_SECRET count."),
 ]

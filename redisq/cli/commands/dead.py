@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from redisq.cli import options, output, tables
+from redisq.cli import clients, options, output, tables
 from redisq.cli.commands import trace
 from redisq.cli.commands.messages import described
-from redisq.cli.commands.queues import check_exists, confirm
+from redisq.cli.commands.queues import confirm
 from redisq.errors import BatchError
 
 if TYPE_CHECKING:
@@ -62,10 +62,7 @@ def list_(
     as_json: options.AsJson = False,
 ) -> None:
     """List a queue's dead letters, the oldest first."""
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
-        check_exists(mq, queue, token)
+    with clients.opened(url, queue, token) as mq:
         found = mq.dead_letters(queue, token, reason=reason, min_age=older_than, max_age=younger_than, limit=limit)
     if as_json:
         output.document({"queue": queue, "dead_letters": [message.to_dict() for message in found]})
@@ -86,9 +83,7 @@ def show(
     as_json: options.AsJson = False,
 ) -> None:
     """Print a dead letter as `redisq get` does, with its whole history."""
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
+    with clients.opened(url) as mq:
         message = mq.get_message(queue, id, token).to_dict()
     if message["status"] != "ERROR":
         raise output.CommandError(f"The message is no dead letter: it is {message['status']}.")
@@ -115,10 +110,7 @@ def redrive(
     Each keeps its id and has all its attempts before it again. One whose request has got lost cannot be redriven.
     """
     filters = _filters(ids, reason, older_than, younger_than, all)
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
-        check_exists(mq, queue, token)
+    with clients.opened(url, queue, token) as mq:
         count = _counted("redriven", queue, lambda: mq.redrive(queue, ids or None, token, **filters))
     done = f"{count:,} dead letters of {queue} are redriven."
     output.show(as_json, {"queue": queue, "redriven": count}, f"redriven {count:,}", done)
@@ -139,10 +131,7 @@ def purge(
 ) -> None:
     """Delete dead letters: those with the IDs, those that the options choose, or --all."""
     filters = _filters(ids, reason, older_than, younger_than, all)
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
-        check_exists(mq, queue, token)
+    with clients.opened(url, queue, token) as mq:
         if not yes:
             dead = f"{len(set(ids)) if ids else mq.stats(queue, token).dead:,} dead letters of {queue}"
             chosen = f"the {dead}" if ids or all else f"those of the {dead} that the options choose"

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import options, output, tables
-from redisq.cli.commands.queues import check_exists
+from redisq.cli import clients, options, output, tables
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,11 +43,7 @@ def stats(
     as_json: options.AsJson = False,
 ) -> None:
     """Count what a queue holds, and its running totals; without QUEUE, of all queues."""
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
-        if queue is not None:
-            check_exists(mq, queue, token, "stats")  # once: one that is dropped while it is watched shows as empty
+    with clients.opened(url, queue, token, op="stats") as mq:  # one that is dropped while it is watched shows as empty
         if watch:
             _watch(mq, queue, token, every, as_json)
             return
