@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from redisq.cli import streams
 from redisq.cli.completion import queue_names
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -39,6 +40,12 @@ def valued(
 
 
 STDIN = "-"  # in place of an argument: read it from stdin
+
+
+def given(text: str, most: int) -> str:
+    """Return an argument, or what stdin holds in its place, so many bytes at most."""
+    return text if text != STDIN else streams.read_stdin(most).decode(errors="replace").strip()
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Queue = Annotated[

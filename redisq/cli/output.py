@@ -6,7 +6,8 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from redisq.errors import InvalidArgument, InvalidMessage, MessageConflict, MissingCredentials
@@ -94,6 +95,17 @@ def console() -> Console:
     # Both, or rich takes a dumb terminal's 80 columns where FORCE_COLOR makes it believe in one.
     width, height = (None, None) if sys.stdout.isatty() else (NO_TERMINAL, NO_TERMINAL)
     return Console(width=width, height=height, markup=False, emoji=False, highlight=False)
+
+
+def iso(seconds: float) -> str:
+    """Return a time in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Return some names in a row, the first ones only, and how many more there are."""
+    more = f" and {len(names) - most:,} more" * (len(names) > most)
+    return f"{', '.join(names[:most])}{more}"
 
 
 def readable(value: Any) -> str:

@@ -39,14 +39,9 @@ Reason = Annotated[
     typer.Option("--reason", help="Only those that died of this.", show_default=False),
 ]
 OlderThan = Annotated[
-    float | None,
-    typer.Option(
-        "--older-than", metavar="AGE", parser=_age, help="Only those that died earlier: 90, 15m, 1h or 7d ago."
-    ),
+    float | None, options.valued("--older-than", "AGE", "Only those that died earlier: 90, 15m, 1h or 7d ago.", _age)
 ]
-YoungerThan = Annotated[
-    float | None, typer.Option("--younger-than", metavar="AGE", parser=_age, help="Only those that died since.")
-]
+YoungerThan = Annotated[float | None, options.valued("--younger-than", "AGE", "Only those that died since.", _age)]
 All = Annotated[bool, typer.Option("--all", help="All of the queue's.")]
 
 
@@ -56,7 +51,7 @@ def list_(
     reason: Reason = None,
     older_than: OlderThan = None,
     younger_than: YoungerThan = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, metavar="N", help="So many at most.")] = 100,
+    limit: Annotated[int, options.valued("--limit", "N", "So many at most.", min=1, max=10_000)] = 100,
     token: options.Token = None,
     url: options.Url = None,
     as_json: options.AsJson = False,
@@ -163,10 +158,9 @@ def _counted(done: str, queue: str, change: Callable[[], int]) -> int:
     except BatchError as error:
         refused = list(dict.fromkeys(error.ids[index] for index in error.errors))
         count = len(set(error.ids)) - len(refused)
-        more = f" and {len(refused) - _SHOWN:,} more" * (len(refused) > _SHOWN)
         raise output.CommandError(
             f"{done} {count:,}, but these are no dead letters of {queue}, or have lost their request: "
-            f"{', '.join(refused[:_SHOWN])}{more}"
+            f"{output.listed(refused, _SHOWN)}"
         ) from None
 
 

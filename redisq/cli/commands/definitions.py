@@ -213,11 +213,11 @@ def _difference(queue: str, new: bool, before: Definition, changes: Mapping[str,
 
 
 def _table(definition: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = tables.begun("setting", "value>", "from")
-    for name, found in definition.items():
-        source = "its own" if found["own"] else "default"
-        table.add_row(_dashed(name), _shown(name, found["value"]), source)
-    return table
+    rows = [
+        (_dashed(name), _shown(name, found["value"]), "its own" if found["own"] else "default")
+        for name, found in definition.items()
+    ]
+    return tables.begun("setting", "value>", "from", rows=rows)
 
 
 def _shown(name: str, value: Any) -> str:

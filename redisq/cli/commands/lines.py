@@ -102,11 +102,9 @@ class Feed:
             first, last = self._under_way.first, self._under_way.first + len(self._under_way.lines) - 1
             doubt = f"of lines {first:,} to {last:,} some may be queued, of later ones none"
             return f"after line {first - 1:,}: {counts}; {doubt}."
-        named = self._unprinted[:_NAMED] if self._ids else []
-        if not named:
-            return f"after line {self.read:,}: {counts}."
-        more = f" and {len(self._unprinted) - len(named):,} more" * (len(self._unprinted) > len(named))
-        return f"after line {self.read:,}: {counts}, the last of them as {', '.join(named)}{more}."
+        if self._ids and self._unprinted:
+            counts = f"{counts}, the last of them as {output.listed(self._unprinted, _NAMED)}"
+        return f"after line {self.read:,}: {counts}."
 
     def _parsed(self, batch: Batch) -> tuple[list[int], list[Any]]:
         """Read the lines, with --stop-on-error up to the first bad one; give their numbers and messages."""

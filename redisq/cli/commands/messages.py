@@ -69,8 +69,7 @@ Priority = Annotated[
     int, options.valued("--priority", "0-9", "Deliver it before ready ones of a lower priority.", min=0, max=9)
 ]
 Wait = Annotated[
-    float | None,
-    options.valued("--wait", "SECONDS", "Wait this long at most until it has finished.", options.seconds),
+    float | None, options.valued("--wait", "SECONDS", "Wait this long at most until it has finished.", options.seconds)
 ]
 Raw = Annotated[bool, typer.Option("--raw", help="Print the result alone: text as it is, anything else as JSON.")]
 

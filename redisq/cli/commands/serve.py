@@ -22,29 +22,28 @@ _OBJECTS = 5_000  # that are new, and looked at by the garbage collector at once
 _MODULES = ("starlette", "uvicorn", "httptools", "jinja2", "prometheus_client", "jsonschema_rs")
 
 
-def _option(flag: str, metavar: str, help: str) -> Any:
-    return typer.Option(flag, metavar=metavar, help=help, show_default=False)
+Host = Annotated[str | None, options.valued("--host", "ADDRESS", "Listen on this address; 127.0.0.1 by default.")]
+Port = Annotated[
+    int | None, options.valued("--port", "PORT", "Listen on this port; 8080 by default, 0 takes a free one.")
+]
+Certificate = Annotated[str | None, options.valued("--tls-cert", "FILE", "Speak TLS with this certificate, in PEM.")]
+PrivateKey = Annotated[str | None, options.valued("--tls-key", "FILE", "Its key, where it is not in the same file.")]
+TrustedProxies = Annotated[
+    str | None,
+    options.valued(
+        "--trusted-proxies", "NETWORKS", "Believe X-Forwarded- headers of these proxies alone; commas between."
+    ),
+]
+RootPath = Annotated[str | None, options.valued("--root-path", "PATH", "Stand under this path of a proxy, like /mq.")]
 
 
 def serve(
-    host: Annotated[str | None, _option("--host", "ADDRESS", "Listen on this address; 127.0.0.1 by default.")] = None,
-    port: Annotated[
-        int | None, _option("--port", "PORT", "Listen on this port; 8080 by default, 0 takes a free one.")
-    ] = None,
-    tls_cert: Annotated[str | None, _option("--tls-cert", "FILE", "Speak TLS with this certificate, in PEM.")] = None,
-    tls_key: Annotated[str | None, _option("--tls-key", "FILE", "Its key, where it is not in the same file.")] = None,
-    trusted_proxies: Annotated[
-        str | None,
-        _option(
-            "--trusted-proxies", "NETWORKS", "Believe X-Forwarded- headers of these proxies alone; commas between."
-        ),
-    ] = None,
-    root_path: Annotated[
-        str | None,
-        typer.Option(
-            "--root-path", metavar="PATH", help="Stand under this path of a proxy, like /mq.", show_default=False
-        ),
-    ] = None,
+    host: Host = None,
+    port: Port = None,
+    certificate: Certificate = None,
+    private_key: PrivateKey = None,
+    trusted_proxies: TrustedProxies = None,
+    root_path: RootPath = None,
     url: options.Url = None,
     log_format: logs.FormatOption = None,
     log_level: logs.LevelOption = None,
@@ -58,8 +57,8 @@ def serve(
     values = {
         "host": host,
         "port": port,
-        "certificate": tls_cert,
-        "private_key": tls_key,
+        "certificate": certificate,
+        "private_key": private_key,
         "trusted_proxies": trusted_proxies,
         "root_path": root_path,
     }

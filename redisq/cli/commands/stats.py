@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,9 +35,7 @@ def _interval(value: str) -> float:
 def stats(
     queue: options.SomeQueue = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")] = False,
-    every: Annotated[
-        float, typer.Option("--every", metavar="SECONDS", parser=_interval, help="With --watch: look this often.")
-    ] = 1.0,
+    every: Annotated[float, options.valued("--every", "SECONDS", "With --watch: look this often.", _interval)] = 1.0,
     token: options.Token = None,
     url: options.Url = None,
     as_json: options.AsJson = False,
@@ -104,10 +102,7 @@ def _rates(before: Row, after: Row, seconds: float) -> dict[str, float]:
 
 def table(rows: Sequence[Row]) -> Table:
     """Show several queues, one in each row."""
-    made = _table("queue", *_COLUMNS)
-    for row in rows:
-        made.add_row(row["queue"], *(_shown(name, row[name]) for name in _COLUMNS))
-    return made
+    return _table("queue", *_COLUMNS, rows=[[row["queue"], *_counts(row, _COLUMNS)] for row in rows])
 
 
 def one(row: Row) -> Table:
@@ -123,8 +118,8 @@ def _watched(rows: Sequence[Row]) -> Table:
     made = _table("queue", *_WATCHED, *(f"{name}/s" for name in _RATES))
     for row in rows:
         rates = row["rates"] or dict.fromkeys(_RATES)
-        counts = [_shown(name, row[name]) for name in _WATCHED]
-        made.add_row(row["queue"], *counts, *("-" if rate is None else f"{rate:,.1f}" for rate in rates.values()))
+        told = ("-" if rate is None else f"{rate:,.1f}" for rate in rates.values())
+        made.add_row(row["queue"], *_counts(row, _WATCHED), *told)
     return made
 
 
@@ -134,8 +129,12 @@ def _line(row: Row) -> str:
     return "  ".join([time.strftime("%H:%M:%S"), row["queue"], *counts, *rates])
 
 
-def _table(first: str, *columns: str) -> Table:
-    return tables.begun(first, *(f"{_label(name)}>" for name in columns))
+def _table(first: str, *columns: str, rows: Iterable[Sequence[str]] = ()) -> Table:
+    return tables.begun(first, *(f"{_label(name)}>" for name in columns), rows=rows)
+
+
+def _counts(row: Row, names: Sequence[str]) -> list[str]:
+    return [_shown(name, row[name]) for name in names]
 
 
 def _label(name: str) -> str:

@@ -15,9 +15,7 @@ def worker(
     target: Annotated[
         str, typer.Argument(metavar="MODULE:WORKER", help="Where the Worker is, for example shop.work:worker.")
     ],
-    processes: Annotated[
-        int, typer.Option("--processes", min=1, metavar="N", help="Run this many worker processes.")
-    ] = 1,
+    processes: Annotated[int, options.valued("--processes", "N", "Run this many worker processes.", min=1)] = 1,
     burst: Annotated[bool, typer.Option("--burst", help="End when the queues have nothing ready.")] = False,
     url: options.Url = None,
     log_format: logs.FormatOption = None,

@@ -18,7 +18,6 @@ from redisq.model.queue import QueueStats
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
-    from rich.table import Table
 
 _LINE_EVERY = 1.0  # seconds between progress lines where there is no terminal
 _PERCENTILES = (50, 95, 99)
@@ -166,7 +165,7 @@ class Show:
         if self._as_json:
             output.document(figures.to_dict())
             return
-        tables.show(_table(figures))
+        tables.show(tables.of_pairs(_rows(figures)))
         self._print(f"The workers counted {figures.totals}.")
         if figures.agree:
             self._print("A direct count agrees.", style="green")
@@ -192,10 +191,6 @@ class Show:
         if self._bar is not None:
             self._bar.stop()
             self._bar = self._task = None
-
-
-def _table(figures: Figures) -> Table:
-    return tables.of_pairs(_rows(figures))
 
 
 def _rows(figures: Figures) -> list[tuple[str, str]]:

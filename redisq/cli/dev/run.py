@@ -188,8 +188,7 @@ class _Dev:
 
             try:
                 async for names in changes(self._folder.project, self._stopping):
-                    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-                    self._journal.say(f"{names[0]}{more} changed: restarting the workers")
+                    self._journal.say(f"{output.listed(names, 1)} changed: restarting the workers")
                     self._restart(self._workers)
             except (OSError, RuntimeError) as error:
                 self._journal.say(f"changes are not noticed any more: {error}", "ERROR")
