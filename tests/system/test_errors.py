@@ -17,7 +17,7 @@ from redisq.cli import output
 from redisq.errors import BatchError
 from redisq.store.keys import others, partition_keys
 from tests.conftest import CREDENTIALS, REAL, start
-from tests.system.shell import Shell
+from tests.support.shell import Shell
 
 pytestmark = pytest.mark.system
 
