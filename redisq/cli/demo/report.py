@@ -7,8 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from redisq.cli import output, tables
 from redisq.cli.demo.files import Totals
@@ -113,14 +112,6 @@ class Show:
         self._told = 0
         self._next_line = 0.0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close_bar()
-
     def begin(self, server: EmbeddedServer, messages: int, processes: int) -> None:
         """Say what is about to happen."""
         self._total = messages
@@ -174,7 +165,7 @@ class Show:
 
     def _print(self, line: str, style: str | None = None) -> None:
         if not self._as_json:
-            self._close_bar()
+            self.close()
             self._console.print(line, style=style, soft_wrap=True)
 
     def _opened_bar(self) -> tuple[Progress, TaskID]:
@@ -187,7 +178,8 @@ class Show:
             self._bar.start()
         return self._bar, self._task
 
-    def _close_bar(self) -> None:
+    def close(self) -> None:
+        """End the bar, if there is one; the next progress begins another."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = self._task = None
