@@ -9,8 +9,16 @@
     chaos/       all at once, after a seeded schedule, with a checker; planted bugs have to be found
     browser/     the page in Chromium
     benchmarks/  how fast, beside others; the budget of commands and bytes
+    support/     no tests: what they share, such as servers, proxies, workers, gateways
     mutants.py   do the scripts' tests notice when a script is wrong
 
-One test: `.venv/bin/python -m pytest tests/scripts/test_queue.py -k repeat`. `make test` leaves out what only repeats
-costly cases (marker `full`, see selection.py); `make test-all` runs everything.
+One test, one folder, and what only a run of its own can show:
+
+    .venv/bin/python -m pytest tests/scripts/test_queue.py -k repeat
+    .venv/bin/python -m pytest -n 2 tests/delivery
+    .venv/bin/python -m pytest -m chaos tests/chaos     (-m browser, -m packaging: those that want the machine prepared)
+    .venv/bin/python -m tests.chaos --help              (tests.benchmarks, tests.mutants likewise; and `make help`)
+
+`make test` leaves out what only repeats costly cases (marker `full`, see support/selection.py); `make test-all` runs
+everything.
 """

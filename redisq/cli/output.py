@@ -6,7 +6,8 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from redisq.errors import InvalidArgument, InvalidMessage, MessageConflict, MissingCredentials
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 
 NO_TERMINAL = 1_000_000  # columns: what goes into a pipe is neither wrapped nor cut
 
-
-#: Errors of what a caller gave, and the arguments of Python that have an option of the same name.
+#: Errors of what a caller gave, and the arguments of Python that an option sets, mostly one of the same name.
 _OF_ARGUMENTS = (InvalidArgument, InvalidMessage, MessageConflict, MissingCredentials)
 _ARGUMENTS = re.compile(
     r"(?<![\w.$])(?:idempotency_key\b=?|(?:id|delay|at|expires_in|priority|wait|token|reason|min_age|max_age|limit)=(?!\w))"
 )
+_OTHER_NAMES = {"min_age": "older_than", "max_age": "younger_than"}
 
 
 class CommandError(Exception):
@@ -73,13 +74,18 @@ def show(as_json: bool, value: Any, line: str, done: str = "") -> None:
 
 
 def complain(error: Exception | str) -> None:
-    """Print an error as one line on stderr. Arguments that it names are spelled as the options that set them."""
-    text = _ARGUMENTS.sub(_option, str(error)) if isinstance(error, _OF_ARGUMENTS) else str(error)
-    print(f"redisq: {one_line(text)}", file=sys.stderr)
+    """Print an error as one line on stderr, as `spelled` has it."""
+    print(f"redisq: {one_line(spelled(error))}", file=sys.stderr)
+
+
+def spelled(error: Exception | str) -> str:
+    """Return the text of an error. Arguments of Python that it names are spelled as the options that set them."""
+    return _ARGUMENTS.sub(_option, str(error)) if isinstance(error, _OF_ARGUMENTS) else str(error)
 
 
 def _option(found: re.Match[str]) -> str:
-    return f"--{found[0].removesuffix('=').replace('_', '-')}"
+    name = found[0].removesuffix("=")
+    return f"--{_OTHER_NAMES.get(name, name).replace('_', '-')}"
 
 
 def console() -> Console:
@@ -89,6 +95,17 @@ def console() -> Console:
     # Both, or rich takes a dumb terminal's 80 columns where FORCE_COLOR makes it believe in one.
     width, height = (None, None) if sys.stdout.isatty() else (NO_TERMINAL, NO_TERMINAL)
     return Console(width=width, height=height, markup=False, emoji=False, highlight=False)
+
+
+def iso(seconds: float) -> str:
+    """Return a time in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Return some names in a row, the first ones only, and how many more there are."""
+    more = f" and {len(names) - most:,} more" * (len(names) > most)
+    return f"{', '.join(names[:most])}{more}"
 
 
 def readable(value: Any) -> str:

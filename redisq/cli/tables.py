@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from redisq.cli import output
@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from rich.table import Column, Table
 
 
-def begun(*columns: str, collapsed: bool = False, edge: bool = True) -> Table:
-    """Return a table without rows. A column whose name ends with ">" is aligned to the right; none is cut."""
+def begun(*columns: str, rows: Iterable[Sequence[str]] = (), collapsed: bool = False, edge: bool = True) -> Table:
+    """Return a table, to which more can be added. Of a name that ends with ">" the column is aligned to the right."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=collapsed, show_edge=edge)
     for name in columns:
         table.add_column(name.removesuffix(">"), justify="right" if name.endswith(">") else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

@@ -17,8 +17,8 @@ from redisq.store.keys import partition_keys
 from tests.browser.conftest import DESKTOP, PHONE, MakeVisit, Visit, serving
 from tests.conftest import settings_for
 from tests.gateway.conftest import QUEUE, Gateway
-from tests.proxy import Proxy
 from tests.scripts.conftest import Orders
+from tests.support.servers.proxy import Proxy
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -15,10 +15,10 @@ import pytest
 import trustme
 
 from redisq import embedded
-from tests import nginx
 from tests.browser.conftest import Visit, serving
 from tests.conftest import settings_for
 from tests.gateway.conftest import QUEUE, Served
+from tests.support.servers import nginx
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

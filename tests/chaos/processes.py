@@ -17,7 +17,7 @@ from pathlib import Path
 
 import redis.asyncio as redis
 
-from tests import append_only
+from tests.support.servers import append_only
 
 ROOT = Path(__file__).parents[2]
 _PATIENCE = 60.0  # seconds for Redis to load its data

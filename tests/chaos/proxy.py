@@ -1,7 +1,7 @@
 """Doors: proxies in front of Redis, one for each client and worker, that misbehave on request.
 
-`tests.proxy` is for a test that knows which request shall fail, and remembers all it saw. A door knows no requests and
-remembers nothing, so that a million messages may pass.
+`tests.support.servers.proxy` is for a test that knows which request shall fail, and remembers all it saw. A door knows
+no requests and remembers nothing, so that a million messages may pass.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from redisq.model.delivery import Claimed, Failure
 from redisq.operations.caller import limits_of
 from redisq.store.call import Call, new_nonce
 from redisq.store.keys import given_id, partition_keys
-from tests.proxy import Proxy, Trap
+from tests.support.servers.proxy import Proxy, Trap
 
 QUEUE = "orders"
 

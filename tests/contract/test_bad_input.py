@@ -33,7 +33,7 @@ from redisq import (
 )
 from redisq.operations import caller
 from redisq.store import keys, scripts
-from tests.proxy import Proxy, Trap, script
+from tests.support.servers.proxy import Proxy, Trap, script
 
 QUEUE = "orders"
 ID = "05749898-74a0-47e1-b10d-5acf29d040c4"

@@ -12,7 +12,7 @@ from redisq import BatchError, InvalidMessage, InvalidQueueName, MessageNotFound
 from redisq.store.call import BATCH
 from redisq.store.keys import id_text, new_id
 from tests.contract.conftest import QUEUE
-from tests.proxy import Proxy
+from tests.support.servers.proxy import Proxy
 
 
 def nobody() -> str:

@@ -22,7 +22,7 @@ from redisq.embedded import EmbeddedServer
 from redisq.store.keys import id_text, new_id
 from tests.conftest import settings_for
 from tests.contract.conftest import QUEUE
-from tests.proxy import Proxy, script, until
+from tests.support.servers.proxy import Proxy, script, until
 
 CALLERS = 64
 

@@ -39,7 +39,7 @@ from redisq.link.server import Server
 from redisq.operations.queueing import _CHUNK
 from redisq.store.call import Call
 from redisq.store.keys import partition_keys
-from tests.proxy import Proxy, script, until
+from tests.support.servers.proxy import Proxy, script, until
 
 QUEUE = "orders"
 ID = "05749898-74a0-47e1-b10d-5acf29d040c4"

@@ -17,7 +17,7 @@ from redisq.link.aio import AsyncLink
 from redisq.link.listener import Listener
 from redisq.store.keys import partition_keys
 from tests.contract.test_connection import run_program
-from tests.proxy import Proxy, until
+from tests.support.servers.proxy import Proxy, until
 
 QUEUE = "orders"
 OUTAGE = 1.0  # seconds

@@ -22,7 +22,7 @@ from redisq.link.endpoint import Endpoint
 from redisq.link.listener import Listener
 from redisq.store.keys import partition_keys
 from tests.contract.test_connection import run_program
-from tests.proxy import Proxy, script, until
+from tests.support.servers.proxy import Proxy, script, until
 
 QUEUE = "orders"
 Start = Callable[..., Any]

@@ -16,7 +16,7 @@ from redisq.link.aio import AsyncLink
 from redisq.link.sync import Link
 from redisq.store.keys import partition_keys
 from tests.contract.test_connection import OPERATIONS, QUEUE, operation, run_program
-from tests.proxy import Proxy, script, until
+from tests.support.servers.proxy import Proxy, script, until
 
 SLOTS = 4
 

@@ -15,7 +15,7 @@ import redis
 from redisq import RedisQ, Settings, Unavailable, Worker
 from redisq.link import server as module
 from tests.contract.test_connection import run_program
-from tests.proxy import Proxy, until
+from tests.support.servers.proxy import Proxy, until
 
 QUEUE = "orders"
 Start = Callable[..., Any]

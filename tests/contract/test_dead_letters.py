@@ -18,7 +18,7 @@ from redisq.store.call import Call
 from redisq.store.keys import given_id, id_text
 from tests.conftest import CREDENTIALS
 from tests.contract.test_worker import Bench, bench
-from tests.proxy import Proxy, Trap, script, until
+from tests.support.servers.proxy import Proxy, Trap, script, until
 
 __all__ = ["bench"]
 QUEUE = "orders"

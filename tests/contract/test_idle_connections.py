@@ -17,7 +17,7 @@ import pytest
 from redisq import AsyncRedisQ, RedisQ, Settings
 from redisq.link.aio import AsyncLink
 from redisq.link.listener import Listener
-from tests.proxy import Proxy, until
+from tests.support.servers.proxy import Proxy, until
 
 QUEUE = "orders"
 AT_ONCE = 8

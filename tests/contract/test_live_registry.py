@@ -22,7 +22,7 @@ from redisq.tokens import lineage
 from redisq.tokens.applications import MasterKey
 from redisq.tokens.scopes import Scopes
 from tests.conftest import Raw, settings_for
-from tests.proxy import Proxy, script
+from tests.support.servers.proxy import Proxy, script
 
 MASTER = MasterKey.generate().text()
 OPTIONS = GatewaySettings(registry_poll=0.02)

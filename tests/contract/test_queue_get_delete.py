@@ -24,7 +24,7 @@ from redisq import (
     embedded,
 )
 from redisq.model.queue import Definition
-from tests.proxy import Proxy, script, until
+from tests.support.servers.proxy import Proxy, script, until
 
 QUEUE = "orders"
 ID = "05749898-74a0-47e1-b10d-5acf29d040c4"

@@ -17,7 +17,7 @@ from redisq.claims import policy
 from redisq.store.keys import partition_keys
 from tests.conftest import settings_for
 from tests.contract.conftest import Hand
-from tests.proxy import Proxy, script, until
+from tests.support.servers.proxy import Proxy, script, until
 
 
 class Scene:

@@ -11,7 +11,7 @@ import pytest
 from redisq import Delivery, Settings, Worker, embedded
 from redisq.worker.watchdog import Fetches, Watchdog
 from tests.conftest import settings_for
-from tests.proxy import Proxy
+from tests.support.servers.proxy import Proxy
 
 
 def worker_of(settings: Settings, handle: Callable[[Delivery], Any], **options: Any) -> Worker:

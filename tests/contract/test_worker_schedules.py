@@ -14,7 +14,7 @@ import pytest
 from redisq import Delivery, MissingCredentials, RedisQ, Settings, Worker, embedded
 from redisq.store.keys import derived_id, id_text
 from tests.conftest import CREDENTIALS, settings_for
-from tests.proxy import Proxy, script
+from tests.support.servers.proxy import Proxy, script
 
 SECOND = timedelta(seconds=1)
 EACH_SECOND = "* * * * * *"

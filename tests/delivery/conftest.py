@@ -16,9 +16,9 @@ from redisq.store import scripts
 from redisq.store.call import BATCH
 from redisq.store.keys import given_id, partition_keys
 from tests.conftest import REAL_SERVERS, Raw, settings_for
-from tests.delivery.dam import ARGUMENTS, Dam
-from tests.delivery.servers import OwnServer, binary_of
-from tests.delivery.staff import Nursery
+from tests.support.servers.own_server import OwnServer, binary_of
+from tests.support.servers.slow_proxy import ARGUMENTS, Dam
+from tests.support.workers.spawned import Nursery
 
 T = TypeVar("T")
 

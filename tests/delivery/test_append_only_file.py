@@ -18,10 +18,10 @@ from redisq.operations.caller import limits_of
 from redisq.store.call import Call, new_nonce
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, look_up, messages, spread
-from tests.delivery.invariants import broken
-from tests.delivery.servers import OwnServer
-from tests.delivery.staff import PATIENCE, working
-from tests.proxy import until
+from tests.support.queues.invariants import broken
+from tests.support.servers.own_server import OwnServer
+from tests.support.servers.proxy import until
+from tests.support.workers.spawned import PATIENCE, working
 
 CALLERS = 4
 

@@ -21,10 +21,10 @@ from redisq.store.keys import id_text, new_id
 from redisq.store.messages import LOOKED_UP
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, messages
-from tests.delivery.dam import Dam
-from tests.delivery.invariants import broken
-from tests.delivery.staff import PATIENCE, working
-from tests.proxy import until
+from tests.support.queues.invariants import broken
+from tests.support.servers.proxy import until
+from tests.support.servers.slow_proxy import Dam
+from tests.support.workers.spawned import PATIENCE, working
 
 CHUNK, MEGABYTE = 250, 1024 * 1024  # the most of a batch that goes in one call: messages, and bytes of bodies
 A_WHILE = 0.2  # seconds in which whoever takes too much would take it

@@ -17,12 +17,12 @@ from redisq import AsyncRedisQ, Delivery, RedisQ, Settings, Status, Worker, embe
 from redisq.store.keys import id_text
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, messages
-from tests.delivery.dam import Dam
-from tests.delivery.invariants import broken
-from tests.delivery.producer import COUNT, DRAWN, body_of, id_of
-from tests.delivery.staff import HERE, PATIENCE, Nursery, environment_of, working
 from tests.delivery.test_worker_deaths import connections
-from tests.proxy import until
+from tests.support.queues.invariants import broken
+from tests.support.servers.proxy import until
+from tests.support.servers.slow_proxy import Dam
+from tests.support.workers.producer import COUNT, DRAWN, body_of, id_of
+from tests.support.workers.spawned import HERE, PATIENCE, Nursery, environment_of, working
 
 Scene = tuple[Raw, Raw, list[str]]
 

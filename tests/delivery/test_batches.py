@@ -35,10 +35,10 @@ from redisq.store.call import BATCH, new_nonce
 from redisq.store.keys import given_id, id_text, new_id
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, messages
-from tests.delivery.dam import Dam
-from tests.delivery.invariants import broken
-from tests.delivery.staff import PATIENCE, working
-from tests.proxy import script, until
+from tests.support.queues.invariants import broken
+from tests.support.servers.proxy import script, until
+from tests.support.servers.slow_proxy import Dam
+from tests.support.workers.spawned import PATIENCE, working
 
 Client = Callable[[AsyncRedisQ], Awaitable[Any]]
 

@@ -21,10 +21,10 @@ from redisq.store.messages import NewMessage
 from redisq.store.reply import Outcome
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, batches
-from tests.delivery.servers import OwnServer
-from tests.delivery.staff import Nursery
 from tests.delivery.test_slow_scripts import SLOW, Watch
-from tests.proxy import until
+from tests.support.servers.own_server import OwnServer
+from tests.support.servers.proxy import until
+from tests.support.workers.spawned import Nursery
 
 FAR = 86_400.0  # seconds
 PACE = 0.01  # seconds between two batches of a producer

@@ -17,8 +17,8 @@ from redisq.store.call import BATCH, Call, Limits, new_nonce
 from redisq.store.keys import PartitionKeys
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, batches, messages
-from tests.delivery.staff import PATIENCE, Nursery, working
-from tests.proxy import until
+from tests.support.servers.proxy import until
+from tests.support.workers.spawned import PATIENCE, Nursery, working
 
 _REFUSED = re.compile(r" message (\S+) attempt 1: (outcome refused|lease lost)")
 

@@ -14,8 +14,8 @@ from redisq import AsyncRedisQ, Delivery, RedisQ, Settings, Status, Worker, embe
 from redisq.store.record import Record
 from tests.conftest import Raw, settings_for
 from tests.delivery.conftest import QUEUE, messages, spread
-from tests.delivery.staff import PATIENCE, working
-from tests.proxy import Proxy, script, until
+from tests.support.servers.proxy import Proxy, script, until
+from tests.support.workers.spawned import PATIENCE, working
 
 _NONCE = re.compile(rb"\$12\r\n([\w-]{12})\r\n")  # of a claim, among its arguments; a repeat has the same
 SIDE_BY_SIDE = 20

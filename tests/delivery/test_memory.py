@@ -18,9 +18,9 @@ from redisq.store.keys import given_id, new_id
 from redisq.store.messages import NewMessage
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, look_up
-from tests.delivery.servers import OwnServer
-from tests.delivery.staff import PATIENCE, working
-from tests.proxy import until
+from tests.support.servers.own_server import OwnServer
+from tests.support.servers.proxy import until
+from tests.support.workers.spawned import PATIENCE, working
 
 ROOM = 16 * 1024 * 1024
 MEGABYTE = 1024 * 1024

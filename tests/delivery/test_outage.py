@@ -13,9 +13,9 @@ import pytest
 from redisq import RedisQ, Status
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, messages
-from tests.delivery.servers import OwnServer
-from tests.delivery.staff import PATIENCE, Nursery
-from tests.proxy import until
+from tests.support.servers.own_server import OwnServer
+from tests.support.servers.proxy import until
+from tests.support.workers.spawned import PATIENCE, Nursery
 
 HANDLERS, WORKERS, CALLERS = 100, 4, 10
 

@@ -15,9 +15,9 @@ from redisq.link.listener import Listener
 from redisq.link.sync import Link
 from redisq.store import scripts
 from tests.conftest import Raw, settings_for
-from tests.delivery.servers import OwnServer
-from tests.scripts.cases import CASES, everything
 from tests.scripts.conftest import Orders
+from tests.support.queues.calls import CASES, everything
+from tests.support.servers.own_server import OwnServer
 
 GUIDE = guide.read("production")
 ALL = ("on", "nopass", "~*", "+@all")

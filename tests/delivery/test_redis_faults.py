@@ -13,9 +13,9 @@ from redisq import Delivery, Message, MessageNotFound, RedisQ, Status, Worker
 from redisq.store.keys import PartitionKeys
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, look_up, messages
-from tests.delivery.servers import OwnServer
-from tests.delivery.staff import PATIENCE, working
-from tests.proxy import until
+from tests.support.servers.own_server import OwnServer
+from tests.support.servers.proxy import until
+from tests.support.workers.spawned import PATIENCE, working
 
 #: all keys of a queue
 NAMES = [name for name in PartitionKeys.__dataclass_fields__ if name not in ("queue", "partition")]

@@ -11,8 +11,8 @@ import pytest
 from redisq import Message, RedisQ, Status, embedded
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, messages, spread
-from tests.delivery.staff import PATIENCE, Nursery
-from tests.proxy import until
+from tests.support.servers.proxy import until
+from tests.support.workers.spawned import PATIENCE, Nursery
 
 WORKERS = 3
 GAP = 0.005  # seconds between two messages

@@ -19,9 +19,9 @@ from tests.conftest import Raw
 from tests.contract.test_worker_schedules import Ticks, play
 from tests.contract.test_worker_schedules import until as until_at_ease
 from tests.delivery.conftest import QUEUE, messages, spread
-from tests.delivery.servers import OwnServer
-from tests.delivery.staff import PATIENCE, working
-from tests.proxy import until
+from tests.support.servers.own_server import OwnServer
+from tests.support.servers.proxy import until
+from tests.support.workers.spawned import PATIENCE, working
 
 MONTH = 30 * 86_400.0
 

@@ -16,7 +16,7 @@ from redisq.store.keys import new_id
 from redisq.store.messages import NewMessage
 from tests.conftest import Raw
 from tests.delivery.conftest import batches
-from tests.delivery.servers import OwnServer
+from tests.support.servers.own_server import OwnServer
 
 T = TypeVar("T")
 

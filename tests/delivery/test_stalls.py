@@ -12,8 +12,8 @@ import pytest
 from redisq import Delivery, RedisQ, Status, Worker, embedded
 from tests.conftest import Raw, settings_for
 from tests.delivery.conftest import QUEUE
-from tests.delivery.staff import PATIENCE, working
-from tests.proxy import Proxy, until
+from tests.support.servers.proxy import Proxy, until
+from tests.support.workers.spawned import PATIENCE, working
 
 LEASE = 1.0
 

@@ -14,8 +14,8 @@ import pytest
 from redisq import Delivery, RedisQ, Status, Worker, embedded
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE, messages, spread
-from tests.delivery.staff import PATIENCE, Event, Nursery
-from tests.proxy import until
+from tests.support.servers.proxy import until
+from tests.support.workers.spawned import PATIENCE, Event, Nursery
 
 LEASE = 1.0
 

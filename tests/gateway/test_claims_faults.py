@@ -11,7 +11,7 @@ from redisq import RedisQ, Status, embedded
 from tests.conftest import settings_for
 from tests.gateway.conftest import QUEUE, MakeGateway
 from tests.gateway.test_claims_wire import LONG, Client, Served, listeners, make_served, waits
-from tests.proxy import Proxy, script, until
+from tests.support.servers.proxy import Proxy, script, until
 
 __all__ = ["make_served"]
 

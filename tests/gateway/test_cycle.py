@@ -11,7 +11,7 @@ import pytest
 from redisq.gateway.server.response import Cycle
 from redisq.gateway.server.server import running
 from redisq.gateway.settings import GatewaySettings
-from tests.gateway.raw import Client, get, run
+from tests.support.gateways.raw_client import Client, get, run
 
 Headers = Sequence[tuple[bytes, bytes]]
 

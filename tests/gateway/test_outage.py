@@ -18,10 +18,10 @@ from redisq import RedisQ
 from redisq.operations import applications
 from redisq.tokens.applications import MasterKey
 from tests.conftest import REAL_SERVERS, settings_for
-from tests.delivery.servers import OwnServer, binary_of
 from tests.gateway.conftest import MASTER
-from tests.gateway.fleet import PATIENCE, Fleet, Gate
-from tests.proxy import until
+from tests.support.gateways.processes import PATIENCE, Fleet, Gate
+from tests.support.servers.own_server import OwnServer, binary_of
+from tests.support.servers.proxy import until
 
 pytestmark = pytest.mark.system
 

@@ -17,10 +17,10 @@ import pytest
 
 from redisq import Delivery, RedisQ, Status, Worker, embedded
 from tests.conftest import settings_for
-from tests.delivery.staff import working
 from tests.gateway.conftest import MASTER
-from tests.gateway.fleet import PATIENCE, Fleet, Gate
-from tests.proxy import until
+from tests.support.gateways.processes import PATIENCE, Fleet, Gate
+from tests.support.servers.proxy import until
+from tests.support.workers.spawned import working
 
 pytestmark = pytest.mark.system
 

@@ -21,10 +21,10 @@ from redisq.tokens.applications import Application, MasterKey, MasterKeys
 from redisq.tokens.scopes import Scopes
 from tests.conftest import settings_for
 from tests.gateway.conftest import MASTER, MakeGateway, Office
-from tests.gateway.fleet import EVERYTHING, PATIENCE, Fleet, Gate
-from tests.gateway.live import LiveGateway
-from tests.proxy import until
-from tests.system.shell import Shell
+from tests.support.gateways.in_process import LiveGateway
+from tests.support.gateways.processes import EVERYTHING, PATIENCE, Fleet, Gate
+from tests.support.servers.proxy import until
+from tests.support.shell import Shell
 
 pytestmark = pytest.mark.system
 

@@ -31,7 +31,7 @@ FROM_BOUNDS = 1000  # requests at least, whatever the scale
 PATIENCE = 0.05  # seconds that a long wait gets
 
 CONFIG = """
-hooks = "tests.gateway.schemathesis_hooks"
+hooks = "tests.support.gateways.schemathesis_hooks"
 [cache]
 enabled = false
 [generation]

@@ -17,8 +17,8 @@ from redisq.errors import InvalidSettings, RedisQError
 from redisq.gateway.server.server import running
 from redisq.gateway.settings import GatewaySettings
 from redisq.gateway.shutdown import Stopping
-from tests.gateway.raw import Client, Process, get, loops, once, process, run, until
-from tests.gateway.tiny import Tiny, say
+from tests.support.gateways.echo import Tiny, say
+from tests.support.gateways.raw_client import Client, Process, get, loops, once, process, run, until
 
 each_loop = pytest.mark.parametrize("loop", loops())
 

@@ -11,8 +11,8 @@ from redisq.gateway.server.connection import Connection
 from redisq.gateway.server.server import Server, running
 from redisq.gateway.settings import GatewaySettings
 from redisq.gateway.shutdown import Stopping
-from tests.gateway.raw import CHUNKED, Client, get, loops, post, run, until
-from tests.gateway.tiny import Tiny
+from tests.support.gateways.echo import Tiny
+from tests.support.gateways.raw_client import CHUNKED, Client, get, loops, post, run, until
 
 OPTIONS = GatewaySettings(port=0, head_timeout=20, body_idle_timeout=20, keep_alive=0.2)
 

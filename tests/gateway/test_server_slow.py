@@ -12,8 +12,8 @@ import pytest
 
 from redisq.gateway.server.server import running
 from redisq.gateway.settings import GatewaySettings
-from tests.gateway.raw import CHUNKED, Client, Process, get, loops, once, process, run, until
-from tests.gateway.tiny import Tiny
+from tests.support.gateways.echo import Tiny
+from tests.support.gateways.raw_client import CHUNKED, Client, Process, get, loops, once, process, run, until
 
 each_loop = pytest.mark.parametrize("loop", loops())
 

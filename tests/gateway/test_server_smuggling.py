@@ -15,9 +15,9 @@ import pytest
 
 from redisq.gateway.server.server import running
 from redisq.gateway.settings import GatewaySettings
-from tests.gateway.raw import CHUNKED, Client, Process, get, loops, once, post, process, run, until
-from tests.gateway.smuggling import FIRST_IS_GOOD, PAIRS, pair
-from tests.gateway.tiny import Tiny
+from tests.support.gateways.echo import Tiny
+from tests.support.gateways.raw_client import CHUNKED, Client, Process, get, loops, once, post, process, run, until
+from tests.support.gateways.smuggling import FIRST_IS_GOOD, PAIRS, pair
 
 NGINX = next((path for path in (shutil.which("nginx"), "/usr/sbin/nginx") if path and os.access(path, os.X_OK)), None)
 OPTIONS = GatewaySettings(port=0, head_timeout=0.4, body_idle_timeout=0.4, keep_alive=0.2)

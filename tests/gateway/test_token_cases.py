@@ -24,9 +24,9 @@ from redisq.operations import applications as directory
 from redisq.tokens import OPS
 from tests.conftest import REAL_SERVERS, settings_for, started
 from tests.gateway.conftest import MASTER
-from tests.gateway.live import Answer, LiveGateway, bearer
-from tests.proxy import until
-from tests.system.shell import Shell
+from tests.support.gateways.in_process import Answer, LiveGateway, bearer
+from tests.support.servers.proxy import until
+from tests.support.shell import Shell
 from tests.unit import test_tokens as unit
 from tests.unit.test_tokens import WEAK_KEYS, WEAK_SECRETS, b64, dumps, lp, mac, respelled
 

@@ -13,9 +13,9 @@ from redisq.gateway.server.server import running
 from redisq.gateway.settings import GatewaySettings
 from tests.conftest import settings_for
 from tests.gateway.conftest import MASTER
-from tests.gateway.live import LiveGateway
-from tests.gateway.raw import Answer, Client, get, once, run
-from tests.gateway.tiny import Tiny
+from tests.support.gateways.echo import Tiny
+from tests.support.gateways.in_process import LiveGateway
+from tests.support.gateways.raw_client import Answer, Client, get, once, run
 
 WHITE = [" ", "\t", " \t "]
 

@@ -14,8 +14,8 @@ from redisq import RedisQ, store
 from redisq.model.audit import Judgement
 from redisq.operations.doctor import JUDGED
 from redisq.store.keys import new_id
-from tests.scripts.cases import everything
 from tests.scripts.conftest import YEAR, Orders
+from tests.support.queues.calls import everything
 
 LARGE = 1_000_000
 

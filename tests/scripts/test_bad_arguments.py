@@ -15,9 +15,9 @@ from redisq import embedded
 from redisq.errors import RedisQError
 from redisq.store.call import Call
 from tests.conftest import REAL_SERVERS, start
-from tests.scripts.cases import CASES
 from tests.scripts.conftest import Orders
-from tests.scripts.workbench import Trial, Workbench, items_of, names_of, workbench
+from tests.support.queues.calls import CASES
+from tests.support.queues.workbench import Trial, Workbench, items_of, names_of, workbench
 
 #: arguments, by the names that headers give them
 NUMBERS = {

@@ -15,10 +15,10 @@ from redisq import embedded
 from redisq.errors import QueueFull, RedisQError, Unavailable
 from redisq.model.queue import Definition
 from tests.conftest import REAL_SERVERS, start
-from tests.scripts.cases import BRING_IN, CASES
 from tests.scripts.conftest import Orders
-from tests.scripts.frozen import Command
-from tests.scripts.workbench import Trial, Workbench, workbench
+from tests.support.queues.calls import BRING_IN, CASES
+from tests.support.queues.snapshot import Command
+from tests.support.queues.workbench import Trial, Workbench, workbench
 
 NO_NUMBERS = [
     *(b"", b"abc", b"nan", b"inf", b"-inf", b"1e400", b"-5", b"-0", b"0x10", b"1.5", b" 7", b"7\0", b"9" * 16),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from redisq import store
 from redisq.errors import LeaseLost, MessageNotFound
-from tests.scripts.cases import everything
 from tests.scripts.conftest import Orders
+from tests.support.queues.calls import everything
 
 
 def test_nothing_is_left(orders: Orders) -> None:

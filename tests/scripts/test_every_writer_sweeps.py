@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.scripts.cases import CASES, READING, everything
 from tests.scripts.conftest import DEAD, Orders
+from tests.support.queues.calls import CASES, READING, everything
 
 #: They touch no queue's keys, leave nothing behind, or shall change nothing but what is wrong.
 OTHERS = {"application", "register", "unregister", "drop", "sweep", "audit", "take"}

@@ -13,8 +13,8 @@ import pytest
 
 from redisq import store
 from redisq.store.call import Call, new_nonce
-from tests.scripts.cases import BRING_IN, CASES, READING, everything
 from tests.scripts.conftest import RETENTION, Orders, new
+from tests.support.queues.calls import BRING_IN, CASES, READING, everything
 
 ALLOCATING = {"SET", "HSET", "HINCRBY", "ZADD", "XADD", "RPUSH"}
 FREEING = {"ZREM", "XDEL", "XTRIM", "HDEL", "DEL", "UNLINK"}

@@ -11,8 +11,8 @@ from redisq.errors import QueueFull
 from redisq.model.message import Status
 from redisq.store.keys import apps_key, queues_key, rate_key
 from tests.conftest import REAL_SERVERS, start
-from tests.scripts.cases import CASES, Everything, everything
 from tests.scripts.conftest import RETENTION, Orders, new
+from tests.support.queues.calls import CASES, Everything, everything
 
 NONE = [pytest.param("none", marks=pytest.mark.skip("no real Redis here"))]
 

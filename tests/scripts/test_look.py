@@ -11,8 +11,8 @@ from redisq import store
 from redisq.model.audit import Look
 from redisq.operations.doctor import HASHES, LISTS
 from redisq.store.keys import new_id
-from tests.scripts.cases import everything
 from tests.scripts.conftest import YEAR, Orders, place
+from tests.support.queues.calls import everything
 
 LARGE = 1_000_000
 STRUCTURES = (*HASHES, *LISTS)

@@ -10,8 +10,8 @@ from redisq import store
 from redisq.errors import RedisQError
 from redisq.model.listing import Listed, Page
 from redisq.store.keys import id_text
-from tests.scripts.cases import everything
 from tests.scripts.conftest import Orders
+from tests.support.queues.calls import everything
 
 
 def page_of(orders: Orders, structure: str, cursor: str = "0", limit: int = 10, short: int = 1000) -> Page:

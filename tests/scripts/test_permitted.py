@@ -10,8 +10,8 @@ import redis
 
 from redisq.store import scripts
 from tests.conftest import Raw
-from tests.scripts.cases import CASES, everything
 from tests.scripts.conftest import Orders
+from tests.support.queues.calls import CASES, everything
 
 SCRIPT = scripts.load("permitted")
 Ask = Callable[..., list[bytes]]

@@ -13,10 +13,10 @@ from redisq import RedisQ
 from redisq.operations import doctor
 from redisq.operations.doctor import HASHES, JUDGED, LISTS
 from redisq.store.keys import new_id
-from tests.scripts.cases import everything
 from tests.scripts.conftest import Orders, place
 from tests.scripts.test_audit import audit, members
 from tests.scripts.test_look import pages
+from tests.support.queues.calls import everything
 
 STRUCTURES = (*HASHES, *LISTS)
 TOMBSTONE = re.compile(rb"T \S+ (\d+) ")

@@ -13,10 +13,10 @@ from redisq import embedded
 from redisq.errors import Unavailable
 from redisq.store import scripts
 from tests.conftest import SERVERS, start
-from tests.scripts.cases import CASES
 from tests.scripts.conftest import Orders
-from tests.scripts.frozen import FOREIGN, TYPES
-from tests.scripts.workbench import workbench
+from tests.support.queues.calls import CASES
+from tests.support.queues.snapshot import FOREIGN, TYPES
+from tests.support.queues.workbench import workbench
 
 
 @pytest.fixture(scope="module", params=SERVERS, ids=lambda name: name.rpartition("/")[2])

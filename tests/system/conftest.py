@@ -18,7 +18,7 @@ from redisq import RedisQ, Settings, embedded
 from tests.conftest import REAL, SERVERS, settings_for, started
 
 if TYPE_CHECKING:
-    from tests.system.shell import Shell
+    from tests.support.shell import Shell
 
 HERE = Path(__file__).parent
 PATIENCE = 60.0
@@ -61,7 +61,7 @@ class Crew:
 
     def start(self, *arguments: str, **extra: str) -> subprocess.Popen[bytes]:
         """Start a worker process; its log goes to this test's output."""
-        command = [sys.executable, str(HERE / "crew.py"), *arguments]
+        command = [sys.executable, str(HERE.parent / "support" / "workers" / "logging_worker.py"), *arguments]
         process = subprocess.Popen(command, env=self.environment(**extra), stdin=subprocess.DEVNULL)
         self.processes.append(process)
         return process
@@ -117,7 +117,7 @@ def crew(make_crew: Callable[..., Crew]) -> Crew:
 @pytest.fixture
 def shell(system_server: embedded.EmbeddedServer, namespace: str, tmp_path: Path) -> Iterator[Shell]:
     """The command line, in a folder that holds a worker for the queues `orders` and `slow`."""
-    from tests.system.shell import SHOP, Shell  # which needs what is above
+    from tests.support.shell import SHOP, Shell  # which needs what is above
 
     (tmp_path / "loaded").mkdir()
     (tmp_path / "shop.py").write_text(SHOP)

@@ -18,8 +18,8 @@ from redisq import Credentials, RedisQ
 from redisq.runtime import extras
 from redisq.store.keys import queues_key
 from tests.conftest import CREDENTIALS
+from tests.support.shell import TIMEOUT, UUID, Shell, alive
 from tests.system.conftest import eventually
-from tests.system.shell import TIMEOUT, UUID, Shell, alive
 
 pytestmark = pytest.mark.system
 

@@ -22,7 +22,7 @@ from redisq.tokens.applications import MasterKey
 from redisq.tokens.scopes import EVERYTHING, OPS, Scopes
 from tests.conftest import REAL_SERVERS, settings_for, start
 from tests.scripts.conftest import new
-from tests.system.shell import Shell
+from tests.support.shell import Shell
 
 MASTER = MasterKey.generate().text()
 NONE = [pytest.param("none", marks=pytest.mark.skip("no real Redis here"))]

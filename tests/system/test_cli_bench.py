@@ -14,8 +14,8 @@ import redis
 
 from redisq import RedisQ, embedded
 from tests.conftest import REAL, settings_for
+from tests.support.shell import TIMEOUT, Shell
 from tests.system.conftest import eventually
-from tests.system.shell import TIMEOUT, Shell
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(REAL is None, reason="fakeredis is too slow to be measured")]
 

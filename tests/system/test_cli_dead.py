@@ -12,7 +12,7 @@ from redisq import RedisQ
 from redisq.cli.commands import dead
 from redisq.operations import dead_letters
 from tests.conftest import CREDENTIALS
-from tests.system.shell import Shell
+from tests.support.shell import Shell
 from tests.system.test_cli_queues import Terminal
 
 pytestmark = pytest.mark.system

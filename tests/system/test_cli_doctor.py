@@ -10,7 +10,7 @@ import pytest
 
 from redisq import RedisQ
 from redisq.store.keys import given_id, partition_keys, queues_key
-from tests.system.shell import Shell
+from tests.support.shell import Shell
 
 pytestmark = pytest.mark.system
 SECRET = "4111-1111-1111-1111"

@@ -14,7 +14,7 @@ import pytest
 
 from redisq import RedisQ, embedded
 from tests.conftest import REAL, SERVERS, start
-from tests.system.shell import TIMEOUT, UUID, Shell
+from tests.support.shell import TIMEOUT, UUID, Shell
 
 pytestmark = pytest.mark.system
 

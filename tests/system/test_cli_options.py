@@ -9,8 +9,8 @@ import pytest
 
 from redisq.store.keys import derived_id, id_text
 from tests.conftest import CREDENTIALS
+from tests.support.shell import Shell
 from tests.system.conftest import eventually
-from tests.system.shell import Shell
 
 AT = "2026-12-24T18:00+01:00"
 

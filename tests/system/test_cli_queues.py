@@ -18,8 +18,8 @@ from redisq import RedisQ
 from redisq.model.bounds import NOT_BUILT_YET
 from redisq.model.queue import Definition
 from redisq.store.keys import partition_keys
+from tests.support.shell import TIMEOUT, Shell
 from tests.system.conftest import eventually
-from tests.system.shell import TIMEOUT, Shell
 
 pytestmark = pytest.mark.system
 

@@ -18,7 +18,7 @@ import pytest
 
 from redisq import RedisQ
 from redisq.tokens.applications import MasterKey
-from tests.system.shell import TIMEOUT, Shell
+from tests.support.shell import TIMEOUT, Shell
 
 pytestmark = pytest.mark.system
 

@@ -16,7 +16,7 @@ import redis
 
 from redisq import RedisQ
 from redisq.store.keys import queues_key
-from tests.system.shell import TIMEOUT, Shell
+from tests.support.shell import TIMEOUT, Shell
 
 pytestmark = pytest.mark.system
 

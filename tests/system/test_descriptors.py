@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.shell import Shell
 from tests.system.conftest import eventually
-from tests.system.shell import Shell
 
 CLOSED = {"all": "<&- >&- 2>&-", "stdin": "<&-", "stdout": ">&-", "stderr": "2>&-"}
 WORKER = """

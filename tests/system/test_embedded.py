@@ -30,8 +30,8 @@ from redisq.link.sync import Link
 from redisq.store.keys import partition_keys
 from tests.conftest import CANDIDATES, REAL_SERVERS, SERVERS, Raw, settings_for, start
 from tests.delivery.conftest import QUEUE
-from tests.delivery.invariants import broken
 from tests.delivery.test_append_only_file import every_kind_of_call, lay_out, newest_file
+from tests.support.queues.invariants import broken
 
 #: Those on PATH as well in the complete run.
 KINDS = [kind for kind in CANDIDATES if kind in SERVERS]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from redisq import embedded
-from tests.proxy import Proxy
+from tests.support.servers.proxy import Proxy
+from tests.support.shell import Shell, alive
 from tests.system.conftest import eventually
-from tests.system.shell import Shell, alive
 
 #: Handlers that hold on to what they have; each leaves a file when it has begun.
 HELD = """

@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
+from tests.support.shell import Shell
 from tests.system.conftest import eventually
-from tests.system.shell import Shell
 
 SCRIPT = """
 import asyncio, sys

@@ -13,10 +13,11 @@ import pytest
 import redis
 
 from redisq import Credentials, RedisQ, RedisQError, errors, tokens
+from redisq.cli import output
 from redisq.errors import BatchError
 from redisq.store.keys import others, partition_keys
 from tests.conftest import CREDENTIALS, REAL, start
-from tests.system.shell import Shell
+from tests.support.shell import Shell
 
 pytestmark = pytest.mark.system
 
@@ -260,6 +261,40 @@ def test_a_full_queue(shell: Shell, producer: RedisQ) -> None:
     producer.define("orders", max_length=1)
     producer.queue_message("orders", 1)
     assert shell.error("queue", "orders", "1").endswith("max_length of 1 waiting messages. Queue again later.")
+
+
+# --- Arguments of Python, spelled as the options that set them ---
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (errors.InvalidMessage("id= takes a UUID"), "--id takes a UUID"),
+        (errors.InvalidMessage("at= cannot go with delay=: one."), "--at cannot go with --delay: one."),
+        (errors.InvalidMessage("expires_in= takes seconds"), "--expires-in takes seconds"),
+        (errors.InvalidArgument("with min_age= and max_age="), "with --older-than and --younger-than"),
+        (errors.MessageConflict("This idempotency_key was used."), "This --idempotency-key was used."),
+        (errors.InvalidMessage("$.id= is data, and so is id=5"), "$.id= is data, and so is id=5"),
+        (errors.Unavailable("wait= is of somebody else"), "wait= is of somebody else"),
+        ("of its own: id=", "of its own: id="),
+    ],
+    ids=str,
+)
+def test_arguments_are_spelled_as_options(error: Exception | str, text: str) -> None:
+    assert output.spelled(error) == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "begin"),
+    [(["stats"], "No token"), (["queue", "orders", "--lines"], "Stopped at line 1: No token")],
+    ids=["alone", "within a command's own text"],
+)
+def test_a_command_names_its_option(shell: Shell, arguments: list[str], begin: str) -> None:
+    for name in ("REDISQ_APP_ID", "REDISQ_APP_SECRET"):
+        del shell.environment[name]
+    told = shell.run(*arguments, input="1\n").stderr
+    assert told.startswith(f"redisq: {begin}")
+    assert "pass --token, or switch" in told
 
 
 # --- Workers ---

@@ -10,7 +10,7 @@ import pytest
 
 from redisq import RedisQ
 from redisq.runtime import process
-from tests.system.shell import Shell
+from tests.support.shell import Shell
 
 FORKER = """
 import asyncio, multiprocessing, os, signal, sys, time

@@ -24,8 +24,8 @@ from redisq import RedisQ, tokens
 from redisq.gateway.page.session import COOKIE
 from tests.conftest import CREDENTIALS
 from tests.gateway.conftest import MASTER
-from tests.gateway.fleet import Fleet
 from tests.gateway.test_every_route import BODIES, GUARDED, OPEN, OPEN_PAGES, PAGES
+from tests.support.gateways.processes import Fleet
 from tests.system.conftest import eventually
 
 #: `redisq`, which from SIGUSR1 on notes what it imports and which files of its path it opens; but for the lines that

@@ -15,7 +15,7 @@ import pytest
 from redisq import RedisQ
 from redisq.cli.logs import JsonFormatter, TextFormatter
 from tests.conftest import CREDENTIALS
-from tests.system.shell import Shell
+from tests.support.shell import Shell
 
 pytestmark = pytest.mark.system
 

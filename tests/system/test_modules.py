@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import redisq
+from tests.support.shell import Shell
 from tests.system.conftest import eventually
-from tests.system.shell import Shell
 
 #: Names of the standard library that a project may well use, early and late imported ones, files and a package.
 NAMES = ("types", "email", "random", "queue", "code", "statistics", "select", "token", "signal", "typing")

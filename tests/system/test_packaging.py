@@ -304,7 +304,7 @@ def test_the_lowest_versions_allowed_go_the_main_paths(
     assert found.startswith(lowest[1])
     (folder / "paths").mkdir()
     there = {"REDISQ_URL": system_server.url, "REDISQ_NAMESPACE": namespace, "REDISQ_AUTH": "none"}
-    program = ROOT / "tests" / "system" / "main_paths.py"
+    program = ROOT / "tests" / "support" / "main_paths.py"
     assert good(environment.bin / "python", program, env=there, cwd=folder / "paths").startswith("all paths")
 
 

@@ -16,8 +16,8 @@ import pytest
 import redis
 
 from redisq import QueueFull, RedisQ, embedded
-from tests import append_only
 from tests.conftest import REAL_SERVERS, settings_for
+from tests.support.servers import append_only
 from tests.system.conftest import Crew, eventually
 
 

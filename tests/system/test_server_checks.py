@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import REAL, start
-from tests.system.shell import Shell
+from tests.support.shell import Shell
 
 pytestmark = [
     pytest.mark.system,

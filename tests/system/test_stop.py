@@ -9,7 +9,7 @@ import pytest
 
 from redisq import Delivery, RedisQ, Worker, WorkerError, embedded
 from tests.conftest import settings_for
-from tests.proxy import Proxy
+from tests.support.servers.proxy import Proxy
 from tests.system.conftest import eventually
 
 

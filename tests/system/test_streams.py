@@ -19,7 +19,7 @@ import pytest
 from redisq import RedisQ
 from redisq.cli import main
 from redisq.tokens.applications import MasterKey
-from tests.system.shell import TIMEOUT, UUID, Shell, _process
+from tests.support.shell import TIMEOUT, UUID, Shell, _process
 
 pytestmark = pytest.mark.system
 

@@ -39,7 +39,7 @@ ENVIRONMENT = {
     "settings.py": "variables that are none of ours, to warn of them",
     "runtime/failpoints.py": "REDISQ_FAILPOINTS, for tests alone",
     "embedded/server.py": "the supervisor; and REDISQ_EMBEDDED_SERVER, where a server is started without settings",
-    "cli/dev/crew.py": "Redis, the gateway and the workers, of which the gateway alone gets the master key",
+    "cli/dev/service.py": "Redis, the gateway and the workers, of which the gateway alone gets the master key",
     "cli/demo/run.py": "the demonstration's workers, which it gives a server and credentials of their own",
     "cli/dev/run.py": "Redis and the workers, which it gives a server and credentials of their own",
     "cli/commands/work.py": "the worker's module, which reads its settings itself",

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from redisq.cli import logs, options, output, tables
 from redisq.runtime import process
 
@@ -29,10 +27,7 @@ _SHOWN = {
 
 def bench(
     messages: Annotated[
-        int,
-        typer.Option(
-            "--messages", metavar="N", min=100, max=1_000_000, help="Queue this many, all measurements together."
-        ),
+        int, options.valued("--messages", "N", "Queue this many, all measurements together.", min=100, max=1_000_000)
     ] = 10_000,
     token: options.Token = None,
     url: options.Url = None,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from redisq.async_client import AsyncRedisQ
-from redisq.cli.output import CommandError
+from redisq.cli.output import CommandError, spelled
 from redisq.client import RedisQ
 from redisq.errors import RedisQError
 from redisq.runtime import loops
@@ -55,7 +55,9 @@ def _queue_of_our_own(mq: RedisQ, token: str | None) -> Iterator[str]:
         try:
             mq.drop(name, token)
         except RedisQError as error:
-            raise CommandError(f"{error} Its queue may be left: `redisq queues drop {name}` removes it.") from error
+            raise CommandError(
+                f"{spelled(error)} Its queue may be left: `redisq queues drop {name}` removes it."
+            ) from error
 
 
 def _measure_client(mq: RedisQ, queue: str, token: str | None, messages: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
 """The commands, a module for each group of them.
 
-Beside it: completion, documents, logs, modules, options, output, processes, streams, tables.
+Beside it: clients, completion, documents, lifeline, logs, modules, options, output, processes, streams, tables.
 """

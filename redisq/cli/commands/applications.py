@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import options, output, streams, tables
+from redisq.cli import options, output, tables
 from redisq.cli.commands import redis_users
 from redisq.errors import InvalidApplication, InvalidSettings
 
@@ -40,11 +39,10 @@ def _overlap(value: str) -> float:
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the application.", show_default=False)]
 Allow = Annotated[
     list[str] | None,
-    typer.Option(
+    options.valued(
         "--allow",
-        metavar="OPS:PATTERN",
-        help="Allow these on that queue, or with a final * on all that begin so: queue,get:orders or 'work:reports.*'.",
-        show_default=False,
+        "OPS:PATTERN",
+        "Allow these on that queue, or with a final * on all that begin so: queue,get:orders or 'work:reports.*'.",
     ),
 ]
 AllowAll = Annotated[bool, typer.Option("--allow-all", help="Allow everything on every queue.")]
@@ -150,10 +148,7 @@ def show(name: Name, url: options.Url = None, as_json: options.AsJson = False) -
 def rotate(
     name: Name,
     overlap: Annotated[
-        float,
-        typer.Option(
-            "--overlap", metavar="TIME", parser=_overlap, help="Let the old secret go on for this time; 0 cuts it off."
-        ),
+        float, options.valued("--overlap", "TIME", "Let the old secret go on for this time; 0 cuts it off.", _overlap)
     ] = _DEFAULT_OVERLAP,  # type: ignore[assignment]  # the parser reads it
     url: options.Url = None,
     as_json: options.AsJson = False,
@@ -195,12 +190,7 @@ def revoke(
     name: Name,
     token: Annotated[
         str | None,
-        typer.Option(
-            "--token",
-            metavar="TOKEN|JTI|-",
-            help="This token, and all narrowed from it, by itself or its id.",
-            show_default=False,
-        ),
+        options.valued("--token", "TOKEN|JTI|-", "This token, and all narrowed from it, by itself or its id."),
     ] = None,
     all: Annotated[bool, typer.Option("--all", help="All tokens issued before now.")] = False,
     url: options.Url = None,
@@ -219,7 +209,7 @@ def revoke(
             "ahead, too. One that it signs itself counts from then on, one from /_token at once"
         )
     else:
-        given = token if token != options.STDIN else streams.read_stdin(4096).decode(errors="replace").strip()
+        given = options.given(token, 4096)
         changed = _run(url, lambda settings: applications.revoke(settings, name, given, was))
         how = "" if applications.is_token(given) else " (by its id)"
         text = f"revoked the token{how}, and all that were narrowed from it; {len(changed.denied):,} of {name} are"
@@ -350,16 +340,13 @@ def _document(app: Application) -> dict[str, Any]:
 
 
 def _iso(seconds: int | None) -> str | None:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z") if seconds else None
+    return output.iso(seconds) if seconds else None
 
 
 def _table(found: list[Application]) -> Table:
     table = tables.begun("name", "state", "keys>", "revoked>", collapsed=True)
     table.add_column("may do", min_width=24)
     for app in found:
-        state = "disabled" if app.disabled else "enabled"
-        texts = app.allowance.texts()
-        more = f" and {len(texts) - _SHOWN:,} more" * (len(texts) > _SHOWN)
-        may = ", ".join(texts[:_SHOWN]) + more
+        state, may = "disabled" if app.disabled else "enabled", output.listed(app.allowance.texts(), _SHOWN)
         table.add_row(app.name, state, str(len(app.keys)), str(len(app.denied)), may)
     return table

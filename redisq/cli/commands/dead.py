@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from redisq.cli import options, output, tables
+from redisq.cli import clients, options, output, tables
 from redisq.cli.commands import trace
 from redisq.cli.commands.messages import described
-from redisq.cli.commands.queues import check_exists, confirm
+from redisq.cli.commands.queues import confirm
 from redisq.errors import BatchError
 
 if TYPE_CHECKING:
@@ -39,14 +39,9 @@ Reason = Annotated[
     typer.Option("--reason", help="Only those that died of this.", show_default=False),
 ]
 OlderThan = Annotated[
-    float | None,
-    typer.Option(
-        "--older-than", metavar="AGE", parser=_age, help="Only those that died earlier: 90, 15m, 1h or 7d ago."
-    ),
+    float | None, options.valued("--older-than", "AGE", "Only those that died earlier: 90, 15m, 1h or 7d ago.", _age)
 ]
-YoungerThan = Annotated[
-    float | None, typer.Option("--younger-than", metavar="AGE", parser=_age, help="Only those that died since.")
-]
+YoungerThan = Annotated[float | None, options.valued("--younger-than", "AGE", "Only those that died since.", _age)]
 All = Annotated[bool, typer.Option("--all", help="All of the queue's.")]
 
 
@@ -56,16 +51,13 @@ def list_(
     reason: Reason = None,
     older_than: OlderThan = None,
     younger_than: YoungerThan = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, metavar="N", help="So many at most.")] = 100,
+    limit: Annotated[int, options.valued("--limit", "N", "So many at most.", min=1, max=10_000)] = 100,
     token: options.Token = None,
     url: options.Url = None,
     as_json: options.AsJson = False,
 ) -> None:
     """List a queue's dead letters, the oldest first."""
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
-        check_exists(mq, queue, token)
+    with clients.opened(url, queue, token) as mq:
         found = mq.dead_letters(queue, token, reason=reason, min_age=older_than, max_age=younger_than, limit=limit)
     if as_json:
         output.document({"queue": queue, "dead_letters": [message.to_dict() for message in found]})
@@ -86,9 +78,7 @@ def show(
     as_json: options.AsJson = False,
 ) -> None:
     """Print a dead letter as `redisq get` does, with its whole history."""
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
+    with clients.opened(url) as mq:
         message = mq.get_message(queue, id, token).to_dict()
     if message["status"] != "ERROR":
         raise output.CommandError(f"The message is no dead letter: it is {message['status']}.")
@@ -115,10 +105,7 @@ def redrive(
     Each keeps its id and has all its attempts before it again. One whose request has got lost cannot be redriven.
     """
     filters = _filters(ids, reason, older_than, younger_than, all)
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
-        check_exists(mq, queue, token)
+    with clients.opened(url, queue, token) as mq:
         count = _counted("redriven", queue, lambda: mq.redrive(queue, ids or None, token, **filters))
     done = f"{count:,} dead letters of {queue} are redriven."
     output.show(as_json, {"queue": queue, "redriven": count}, f"redriven {count:,}", done)
@@ -139,10 +126,7 @@ def purge(
 ) -> None:
     """Delete dead letters: those with the IDs, those that the options choose, or --all."""
     filters = _filters(ids, reason, older_than, younger_than, all)
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
-        check_exists(mq, queue, token)
+    with clients.opened(url, queue, token) as mq:
         if not yes:
             dead = f"{len(set(ids)) if ids else mq.stats(queue, token).dead:,} dead letters of {queue}"
             chosen = f"the {dead}" if ids or all else f"those of the {dead} that the options choose"
@@ -174,10 +158,9 @@ def _counted(done: str, queue: str, change: Callable[[], int]) -> int:
     except BatchError as error:
         refused = list(dict.fromkeys(error.ids[index] for index in error.errors))
         count = len(set(error.ids)) - len(refused)
-        more = f" and {len(refused) - _SHOWN:,} more" * (len(refused) > _SHOWN)
         raise output.CommandError(
             f"{done} {count:,}, but these are no dead letters of {queue}, or have lost their request: "
-            f"{', '.join(refused[:_SHOWN])}{more}"
+            f"{output.listed(refused, _SHOWN)}"
         ) from None
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import options, output, streams, tables
-from redisq.cli.commands.queues import check_exists, exists
+from redisq.cli import clients, options, output, streams, tables
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,27 +21,13 @@ _DEFAULT = "default"  # as a value: take the setting out of the definition
 _MOST_BYTES = 1024 * 1024  # of a schema's file; one that is longer is refused for its size in any case
 
 
-def _setting(flag: str, metavar: str, help: str) -> Any:
-    return typer.Option(flag, metavar=metavar, help=help, show_default=False)
-
-
-def _unbuilt(flag: str) -> Any:
-    return typer.Option(flag, hidden=True)  # there to be refused by name
-
-
-def _flag(spelled: str, help: str) -> Any:
-    return typer.Option(spelled, help=help, show_default=False)
-
-
 def show(
     queue: options.Queue, token: options.Token = None, url: options.Url = None, as_json: options.AsJson = False
 ) -> None:
     """Print a queue's definition, each setting with where it comes from, and what the queue holds."""
     from redisq.cli.commands.stats import one
-    from redisq.client import RedisQ
 
-    with RedisQ(url) as mq:
-        check_exists(mq, queue, token, "stats")
+    with clients.opened(url, queue, token, op="stats") as mq:
         own, held = mq.define(queue, token), mq.stats(queue, token).to_dict()
         definition = _explained(own, mq.settings)
     if as_json:
@@ -54,51 +39,69 @@ def show(
     tables.show(one(held))
 
 
+MaxLength = Annotated[str | None, options.valued("--max-length", "N", "Waiting messages at most; 0 is no limit.")]
+MaxBytes = Annotated[
+    str | None, options.valued("--max-bytes", "N", "Bytes of one request, and of one result, at most.")
+]
+MaxAttempts = Annotated[
+    str | None, options.valued("--max-attempts", "N", "Failed attempts after which a message is dead.")
+]
+MaxLost = Annotated[
+    str | None, options.valued("--max-lost", "N", "Lapsed leases of its own fault after which it is dead.")
+]
+BackoffBase = Annotated[
+    str | None, options.valued("--backoff-base", "SECONDS", "Longest wait after the first failure.")
+]
+BackoffCap = Annotated[str | None, options.valued("--backoff-cap", "SECONDS", "Longest wait after any failure.")]
+Lease = Annotated[
+    str | None, options.valued("--lease", "SECONDS", "A worker's exclusive right to a message; it is renewed.")
+]
+Retention = Annotated[
+    str | None, options.valued("--retention", "SECONDS", "How long finished messages can be looked up.")
+]
+DeadRetention = Annotated[str | None, options.valued("--dead-retention", "SECONDS", "How long dead letters are kept.")]
+DedupWindow = Annotated[
+    str | None, options.valued("--dedup-window", "SECONDS", "How long the ids of messages are remembered.")
+]
+Paused = Annotated[str | None, options.valued("--paused", "true|false", "Whether workers claim nothing.")]
+Security = Annotated[
+    str | None,
+    options.valued(
+        "--security",
+        "token|none",
+        "Whether a gateway asks for a token; none lets anybody in where REDISQ_HTTP_OPEN_QUEUES names it.",
+    ),
+]
+Schema = Annotated[
+    str | None, options.valued("--schema", "FILE", "JSON Schema that requests have to fit; - reads it here.")
+]
+CheckFormats = Annotated[
+    bool | None,
+    typer.Option("--check-formats/--no-check-formats", help="Whether the schema's format is checked, as it is."),
+]
+#: Settings that are there to be refused by name.
+Durability = Annotated[str | None, typer.Option("--durability", hidden=True)]
+Partitions = Annotated[str | None, typer.Option("--partitions", hidden=True)]
+
+
 def define(
     queue: options.Queue,
-    max_length: Annotated[str | None, _setting("--max-length", "N", "Waiting messages at most; 0 is no limit.")] = None,
-    max_bytes: Annotated[
-        str | None, _setting("--max-bytes", "N", "Bytes of one request, and of one result, at most.")
-    ] = None,
-    max_attempts: Annotated[
-        str | None, _setting("--max-attempts", "N", "Failed attempts after which a message is dead.")
-    ] = None,
-    max_lost: Annotated[
-        str | None, _setting("--max-lost", "N", "Lapsed leases of its own fault after which it is dead.")
-    ] = None,
-    backoff_base: Annotated[
-        str | None, _setting("--backoff-base", "SECONDS", "Longest wait after the first failure.")
-    ] = None,
-    backoff_cap: Annotated[str | None, _setting("--backoff-cap", "SECONDS", "Longest wait after any failure.")] = None,
-    lease: Annotated[
-        str | None, _setting("--lease", "SECONDS", "A worker's exclusive right to a message; it is renewed.")
-    ] = None,
-    retention: Annotated[
-        str | None, _setting("--retention", "SECONDS", "How long finished messages can be looked up.")
-    ] = None,
-    dead_retention: Annotated[
-        str | None, _setting("--dead-retention", "SECONDS", "How long dead letters are kept.")
-    ] = None,
-    dedup_window: Annotated[
-        str | None, _setting("--dedup-window", "SECONDS", "How long the ids of messages are remembered.")
-    ] = None,
-    paused: Annotated[str | None, _setting("--paused", "true|false", "Whether workers claim nothing.")] = None,
-    security: Annotated[
-        str | None,
-        _setting(
-            "--security",
-            "token|none",
-            "Whether a gateway asks for a token; none lets anybody in where REDISQ_HTTP_OPEN_QUEUES names it.",
-        ),
-    ] = None,
-    schema: Annotated[
-        str | None, _setting("--schema", "FILE", "JSON Schema that requests have to fit; - reads it here.")
-    ] = None,
-    check_formats: Annotated[
-        bool | None, _flag("--check-formats/--no-check-formats", "Whether the schema's format is checked, as it is.")
-    ] = None,
-    durability: Annotated[str | None, _unbuilt("--durability")] = None,
-    partitions: Annotated[str | None, _unbuilt("--partitions")] = None,
+    max_length: MaxLength = None,
+    max_bytes: MaxBytes = None,
+    max_attempts: MaxAttempts = None,
+    max_lost: MaxLost = None,
+    backoff_base: BackoffBase = None,
+    backoff_cap: BackoffCap = None,
+    lease: Lease = None,
+    retention: Retention = None,
+    dead_retention: DeadRetention = None,
+    dedup_window: DedupWindow = None,
+    paused: Paused = None,
+    security: Security = None,
+    schema: Schema = None,
+    check_formats: CheckFormats = None,
+    durability: Durability = None,
+    partitions: Partitions = None,
     token: options.Token = None,
     url: options.Url = None,
     as_json: options.AsJson = False,
@@ -107,35 +110,11 @@ def define(
 
     The value `default` goes back to the default.
     """
-    from redisq.client import RedisQ
-    from redisq.model.bounds import check_definition
-    from redisq.store.queues import stored_setting
-
-    given = {
-        "max_length": max_length,
-        "max_bytes": max_bytes,
-        "max_attempts": max_attempts,
-        "max_lost": max_lost,
-        "backoff_base": backoff_base,
-        "backoff_cap": backoff_cap,
-        "lease": lease,
-        "retention": retention,
-        "dead_retention": dead_retention,
-        "dedup_window": dedup_window,
-        "paused": paused,
-        "security": security,
-        "schema": schema,
-        "check_formats": check_formats,
-        "durability": durability,
-        "partitions": partitions,
-    }
-    changes = {name: _value(name, text) for name, text in given.items() if text is not None}
+    changes = _read(locals())
     if not changes:
         raise typer.BadParameter("Say what to change, for example --lease 60. `redisq queues show` prints what is set.")
-    for name, value in check_definition(changes).items():
-        stored_setting(name, value)
-    with RedisQ(url) as mq:
-        new = not exists(mq, queue, token)
+    with clients.opened(url) as mq:
+        new = not clients.exists(mq, queue, token)
         before = mq.define(queue, token)
         differing = {name: value for name, value in changes.items() if value != getattr(before, name)}
         if not as_json:
@@ -148,6 +127,19 @@ def define(
             definition = _explained(after, mq.settings)
             document = {"queue": queue, "created": new, "changes": changed, "definition": definition}
             output.show(True, document, "", done=f"{queue} is defined so now.")
+
+
+def _read(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Read those of the arguments of `define` that are settings, and check their bounds."""
+    from redisq.model.bounds import NOT_BUILT_YET, check_definition
+    from redisq.model.queue import Definition
+    from redisq.store.queues import stored_setting
+
+    settings = {*NOT_BUILT_YET, *(field.name for field in fields(Definition))}
+    changes = {name: _value(name, text) for name, text in given.items() if name in settings and text is not None}
+    for name, value in check_definition(changes).items():
+        stored_setting(name, value)
+    return changes
 
 
 def _value(name: str, text: str | bool) -> Any:
@@ -221,11 +213,11 @@ def _difference(queue: str, new: bool, before: Definition, changes: Mapping[str,
 
 
 def _table(definition: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = tables.begun("setting", "value>", "from")
-    for name, found in definition.items():
-        source = "its own" if found["own"] else "default"
-        table.add_row(_dashed(name), _shown(name, found["value"]), source)
-    return table
+    rows = [
+        (_dashed(name), _shown(name, found["value"]), "its own" if found["own"] else "default")
+        for name, found in definition.items()
+    ]
+    return tables.begun("setting", "value>", "from", rows=rows)
 
 
 def _shown(name: str, value: Any) -> str:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redisq.cli import options, output, tables
-from redisq.cli.commands.queues import check_exists
+from redisq.cli import clients, options, output, tables
 from redisq.cli.completion import queue_names
 
 if TYPE_CHECKING:
@@ -40,13 +39,11 @@ def doctor(
     as_json: options.AsJson = False,
 ) -> None:
     """Audit queues while they are in use. Nothing is changed without --fix. The exit code is 1 when errors remain."""
-    from redisq.client import RedisQ
-
     if queues and scan:
         raise typer.BadParameter("--scan goes without QUEUE.")
-    with RedisQ(url) as mq:
+    with clients.opened(url) as mq:
         for queue in queues or ():
-            check_exists(mq, queue, token)
+            clients.check_exists(mq, queue, token)
         began = time.monotonic()
         found = [] if queues else mq.doctor_server(token, scan=scan, fix=fix)
         names = list(dict.fromkeys(queues)) if queues else mq.queues(token)

@@ -9,7 +9,6 @@ import typer
 
 from redisq import guide as chapters
 from redisq.cli import output
-from redisq.errors import InvalidArgument
 
 
 def guide(
@@ -20,10 +19,7 @@ def guide(
         for name in chapters.CHAPTERS:
             output.text(f"  {name:<16}{chapters.title_of(name)}")
         return
-    try:
-        text = chapters.read(chapter)
-    except InvalidArgument as error:
-        raise output.CommandError(str(error)) from None
+    text = chapters.read(chapter)
     if not sys.stdout.isatty():
         output.raw(text.rstrip("\n"))
         return

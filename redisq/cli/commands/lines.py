@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from redisq.model.queue import MAX_BYTES_CEILING
 from redisq.store.call import BATCH
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
 
 _CHUNK = 256 * 1024  # bytes of one read
 _LONGEST = MAX_BYTES_CEILING  # bytes of a line
@@ -102,11 +102,9 @@ class Feed:
             first, last = self._under_way.first, self._under_way.first + len(self._under_way.lines) - 1
             doubt = f"of lines {first:,} to {last:,} some may be queued, of later ones none"
             return f"after line {first - 1:,}: {counts}; {doubt}."
-        named = self._unprinted[:_NAMED] if self._ids else []
-        if not named:
-            return f"after line {self.read:,}: {counts}."
-        more = f" and {len(self._unprinted) - len(named):,} more" * (len(self._unprinted) > len(named))
-        return f"after line {self.read:,}: {counts}, the last of them as {', '.join(named)}{more}."
+        if self._ids and self._unprinted:
+            counts = f"{counts}, the last of them as {output.listed(self._unprinted, _NAMED)}"
+        return f"after line {self.read:,}: {counts}."
 
     def _parsed(self, batch: Batch) -> tuple[list[int], list[Any]]:
         """Read the lines, with --stop-on-error up to the first bad one; give their numbers and messages."""
@@ -136,7 +134,7 @@ class Feed:
             ids, errors = [], dict.fromkeys(range(len(messages)), error)
         for index, refusal in errors.items():
             if isinstance(refusal, InvalidMessage | MessageConflict):
-                self._complaints[numbers[index]] = f"is refused: {refusal}"
+                self._complaints[numbers[index]] = f"is refused: {output.spelled(refusal)}"
             elif self.halted is None:
                 self.halted = self._why(numbers[index], numbers[-1], refusal)
         self.queued += len(messages) - len(errors)
@@ -146,7 +144,7 @@ class Feed:
         self.read = first - 1
         if isinstance(error, Indeterminate):  # whose own text is about calling again with the same ids
             return f"Redis was lost: of lines {first:,} to {last:,} some may be queued, of later ones none."
-        return f"Stopped at line {first:,}: {error}"
+        return f"Stopped at line {first:,}: {output.spelled(error)}"
 
 
 def queue_lines(mq: RedisQ, queue: str, token: str | None, source: str, *, stop_on_error: bool, ids: bool) -> Feed:
@@ -157,7 +155,10 @@ def queue_lines(mq: RedisQ, queue: str, token: str | None, source: str, *, stop_
     """
     feed = Feed(mq, queue, token, stop_on_error=stop_on_error, ids=ids)
     try:
-        with nullcontext(streams.stdin()) if source == "-" else open(source, "rb") as stream, Bar(stream, ids) as bar:
+        with (
+            nullcontext(streams.stdin()) if source == "-" else open(source, "rb") as stream,
+            closing(Bar(stream, ids)) as bar,
+        ):
             for batch in batches(stream):  # type: ignore[arg-type]
                 feed.send(batch)
                 bar.show(batch.size, feed.queued)
@@ -180,24 +181,19 @@ class Bar:
 
     def __init__(self, stream: io.BufferedIOBase | Any, ids: bool) -> None:
         self._progress: Progress | None = None
-        self._task: TaskID | None = None
-        self._total = _length(stream)
         if sys.stderr.isatty() and not (ids and sys.stdout.isatty()):
             self._progress = _progress()
-
-    def __enter__(self) -> Bar:
-        if self._progress is not None:
             self._progress.start()
-            self._task = self._progress.add_task("", total=self._total, queued=0, rate=0.0)
-        return self
+            self._task = self._progress.add_task("", total=_length(stream), queued=0, rate=0.0)
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Stop showing it."""
         if self._progress is not None:
             self._progress.stop()
 
     def show(self, size: int, queued: int) -> None:
         """Show that so many bytes were read, and so many messages queued."""
-        if self._progress is not None and self._task is not None:
+        if self._progress is not None:
             elapsed = self._progress.tasks[0].elapsed or 0.0
             rate = queued / elapsed if elapsed else 0.0
             self._progress.update(self._task, completed=size, queued=queued, rate=rate)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import documents, options, output, streams
+from redisq.cli import clients, documents, options, output, streams
 from redisq.cli.commands import trace
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from redisq.model.message import Message
+    from redisq.operations.options import Options
 
 COLOURS = {"PENDING": "cyan", "INPROGRESS": "yellow", "COMPLETE": "green", "ERROR": "red"}
 _INDENT = 11  # columns of a label
@@ -34,59 +35,57 @@ def _moment(text: str) -> datetime:
     return at
 
 
+MessageText = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="JSON|-|FILE",
+        help="The message; - reads it from stdin. With --lines the file to read, stdin if left out.",
+        show_default=False,
+    ),
+]
+Lines = Annotated[bool, typer.Option("--lines", help="Queue many messages: one JSON document on each line.")]
+StopOnError = Annotated[
+    bool, typer.Option("--stop-on-error", help="With --lines: end at the first bad line instead of leaving it out.")
+]
+Ids = Annotated[
+    bool, typer.Option("--ids", help="With --lines: print the id of each line, an empty line where there is none.")
+]
+Id = Annotated[str | None, options.valued("--id", "UUID", "Its id. Queueing again with the same id is safe.")]
+Delay = Annotated[float, options.valued("--delay", "SECONDS", "Deliver it only after this time.", options.seconds)]
+At = Annotated[
+    datetime | None, options.valued("--at", "TIME", "Deliver it from then on: 2026-12-24T18:00+01:00.", _moment)
+]
+ExpiresIn = Annotated[
+    float | None,
+    options.valued("--expires-in", "SECONDS", "Do not deliver it any more after this time.", options.seconds),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    options.valued(
+        "--idempotency-key", "TEXT", "Queueing the same message again under the same key gives the same id."
+    ),
+]
+Priority = Annotated[
+    int, options.valued("--priority", "0-9", "Deliver it before ready ones of a lower priority.", min=0, max=9)
+]
+Wait = Annotated[
+    float | None, options.valued("--wait", "SECONDS", "Wait this long at most until it has finished.", options.seconds)
+]
+Raw = Annotated[bool, typer.Option("--raw", help="Print the result alone: text as it is, anything else as JSON.")]
+
+
 def queue(
     queue: options.Queue,
-    message: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="JSON|-|FILE",
-            help="The message; - reads it from stdin. With --lines the file to read, stdin if left out.",
-            show_default=False,
-        ),
-    ] = None,
-    lines: Annotated[
-        bool, typer.Option("--lines", help="Queue many messages: one JSON document on each line.")
-    ] = False,
-    stop_on_error: Annotated[
-        bool, typer.Option("--stop-on-error", help="With --lines: end at the first bad line instead of leaving it out.")
-    ] = False,
-    ids: Annotated[
-        bool, typer.Option("--ids", help="With --lines: print the id of each line, an empty line where there is none.")
-    ] = False,
-    id: Annotated[
-        str | None, typer.Option("--id", metavar="UUID", help="Its id. Queueing again with the same id is safe.")
-    ] = None,
-    delay: Annotated[
-        float,
-        typer.Option("--delay", metavar="SECONDS", parser=options.seconds, help="Deliver it only after this time."),
-    ] = 0.0,
-    at: Annotated[
-        datetime | None,
-        typer.Option("--at", metavar="TIME", parser=_moment, help="Deliver it from then on: 2026-12-24T18:00+01:00."),
-    ] = None,
-    expires_in: Annotated[
-        float | None,
-        typer.Option(
-            "--expires-in",
-            metavar="SECONDS",
-            parser=options.seconds,
-            help="Do not deliver it any more after this time.",
-        ),
-    ] = None,
-    idempotency_key: Annotated[
-        str | None,
-        typer.Option(
-            "--idempotency-key",
-            metavar="TEXT",
-            help="Queueing the same message again under the same key gives the same id.",
-        ),
-    ] = None,
-    priority: Annotated[
-        int,
-        typer.Option(
-            "--priority", metavar="0-9", min=0, max=9, help="Deliver it before ready ones of a lower priority."
-        ),
-    ] = 0,
+    message: MessageText = None,
+    lines: Lines = False,
+    stop_on_error: StopOnError = False,
+    ids: Ids = False,
+    id: Id = None,
+    delay: Delay = 0.0,
+    at: At = None,
+    expires_in: ExpiresIn = None,
+    idempotency_key: IdempotencyKey = None,
+    priority: Priority = 0,
     token: options.Token = None,
     url: options.Url = None,
     as_json: options.AsJson = False,
@@ -112,23 +111,14 @@ def queue(
     if expires_in == 0:
         raise typer.BadParameter("--expires-in takes more than 0 seconds.")
     request = _document(streams.read_stdin() if message == options.STDIN else message)
-    from redisq.client import RedisQ
     from redisq.store import keys
 
     if id is None and idempotency_key is None:
         id = keys.id_text(keys.new_id())
-    with RedisQ(url) as mq, _told_when_interrupted(id):
-        name = mq.queue_message(
-            queue,
-            request,
-            token,
-            id=id,
-            delay=delay,
-            at=at,
-            expires_in=expires_in,
-            idempotency_key=idempotency_key,
-            priority=priority,
-        )
+    chosen: Options = {"id": id, "idempotency_key": idempotency_key, "priority": priority}
+    chosen |= {"delay": delay, "at": at, "expires_in": expires_in}
+    with clients.opened(url) as mq, _told_when_interrupted(id):
+        name = mq.queue_message(queue, request, token, **chosen)
     output.show(as_json, {"id": name}, name, done=f"The message is queued, with the id {name}.")
 
 
@@ -146,15 +136,8 @@ def _told_when_interrupted(id: str | None) -> Iterator[None]:
 def get(
     queue: options.Queue,
     id: options.MessageId,
-    wait: Annotated[
-        float | None,
-        typer.Option(
-            "--wait", metavar="SECONDS", parser=options.seconds, help="Wait this long at most until it has finished."
-        ),
-    ] = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Print the result alone: text as it is, anything else as JSON.")
-    ] = False,
+    wait: Wait = None,
+    raw: Raw = False,
     token: options.Token = None,
     url: options.Url = None,
     as_json: options.AsJson = False,
@@ -165,9 +148,7 @@ def get(
     """
     if raw and as_json:
         raise typer.BadParameter("--raw cannot go with --json.")
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
+    with clients.opened(url) as mq:
         message = mq.get_message(queue, id, token, wait=wait)
     if raw:
         output.raw(_raw(message))
@@ -185,9 +166,7 @@ def delete(
     as_json: options.AsJson = False,
 ) -> None:
     """Delete a message, whatever its status."""
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
+    with clients.opened(url) as mq:
         mq.delete_message(queue, id, token)
     output.show(as_json, {"deleted": id}, "deleted", done=f"The message {id} is deleted.")
 
@@ -243,9 +222,8 @@ def _queue_lines(
     queue: str, source: str, token: str | None, url: str | None, *, stop_on_error: bool, ids: bool, as_json: bool
 ) -> None:
     from redisq.cli.commands.lines import queue_lines
-    from redisq.client import RedisQ
 
-    with RedisQ(url) as mq:
+    with clients.opened(url) as mq:
         feed = queue_lines(mq, queue, token, source, stop_on_error=stop_on_error, ids=ids)
     if not ids:
         counts = {"queued": feed.queued, "refused": feed.refused, "read": feed.read}

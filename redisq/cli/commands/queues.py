@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import typer
 
-from redisq.cli import options, output, streams
-from redisq.errors import QueueNotFound
-
-if TYPE_CHECKING:
-    from redisq.client import RedisQ
+from redisq.cli import clients, options, output, streams
 
 app = typer.Typer(help="Manage queues.", no_args_is_help=True)
 
@@ -19,9 +14,7 @@ app = typer.Typer(help="Manage queues.", no_args_is_help=True)
 @app.command("list")
 def list_(token: options.Token = None, url: options.Url = None, as_json: options.AsJson = False) -> None:
     """Print the names of all queues."""
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
+    with clients.opened(url) as mq:
         names = mq.queues(token)
     if as_json:
         output.document({"queues": names})
@@ -34,10 +27,7 @@ def pause(
     queue: options.Queue, token: options.Token = None, url: options.Url = None, as_json: options.AsJson = False
 ) -> None:
     """Let workers claim nothing more from a queue. Messages can be queued, and those in progress end."""
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
-        check_exists(mq, queue, token)
+    with clients.opened(url, queue, token) as mq:
         mq.define(queue, token, paused=True)
     output.show(as_json, {"queue": queue, "paused": True}, f"{queue} is paused", done=f"{queue} is paused.")
 
@@ -47,10 +37,7 @@ def resume(
     queue: options.Queue, token: options.Token = None, url: options.Url = None, as_json: options.AsJson = False
 ) -> None:
     """Let workers claim from a queue again."""
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
-        check_exists(mq, queue, token)
+    with clients.opened(url, queue, token) as mq:
         mq.define(queue, token, paused=None)
     output.show(as_json, {"queue": queue, "paused": False}, f"{queue} is not paused", done=f"{queue} is not paused.")
 
@@ -64,10 +51,7 @@ def purge(
     as_json: options.AsJson = False,
 ) -> None:
     """Remove all waiting messages of a queue. Those in progress and finished ones stay."""
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
-        check_exists(mq, queue, token)
+    with clients.opened(url, queue, token) as mq:
         if not yes:
             held = mq.stats(queue, token)
             waiting = f"{held.ready:,} ready and {held.scheduled:,} scheduled messages"
@@ -86,10 +70,7 @@ def drop(
     as_json: options.AsJson = False,
 ) -> None:
     """Remove a queue with all its messages, results, totals and its definition."""
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
-        check_exists(mq, queue, token)
+    with clients.opened(url, queue, token) as mq:
         if not yes:
             held = mq.stats(queue, token)
             confirm(
@@ -108,35 +89,10 @@ def sweep(
     as_json: options.AsJson = False,
 ) -> None:
     """Forget finished messages whose retention has passed; without QUEUE, in all queues. Workers do it anyway."""
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
-        if queue is not None:
-            check_exists(mq, queue, token)
+    with clients.opened(url, queue, token) as mq:
         names = mq.queues(token) if queue is None else [queue]
         swept = {name: mq.sweep(name, token) for name in names}
     output.show(as_json, {"swept": swept}, f"swept {sum(swept.values()):,}", done="The queues are swept.")
-
-
-def check_exists(mq: RedisQ, queue: str, token: str | None, op: str = "admin") -> None:
-    """Return only if the queue exists; `op` is what the command is about to do.
-
-    Raises:
-        QueueNotFound: it does not; the text names some that do.
-    """
-    from redisq import client
-    from redisq.operations import existence
-
-    client.run(mq, lambda caller: existence.check(caller, queue, op, token))
-
-
-def exists(mq: RedisQ, queue: str, token: str | None) -> bool:
-    """Return whether a queue exists; raises as `check_exists` does for whoever may not administer it."""
-    try:
-        check_exists(mq, queue, token)
-    except QueueNotFound:
-        return False
-    return True
 
 
 def confirm(loss: str) -> None:

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import logs, options, output, streams
-from redisq.cli.commands.work import hold_lifeline, tell
-from redisq.errors import RedisQError
+from redisq.cli import lifeline, logs, options, output, streams
 from redisq.runtime import process
 
 if TYPE_CHECKING:
@@ -24,35 +22,32 @@ _OBJECTS = 5_000  # that are new, and looked at by the garbage collector at once
 _MODULES = ("starlette", "uvicorn", "httptools", "jinja2", "prometheus_client", "jsonschema_rs")
 
 
-def _option(flag: str, metavar: str, help: str) -> Any:
-    return typer.Option(flag, metavar=metavar, help=help, show_default=False)
+Host = Annotated[str | None, options.valued("--host", "ADDRESS", "Listen on this address; 127.0.0.1 by default.")]
+Port = Annotated[
+    int | None, options.valued("--port", "PORT", "Listen on this port; 8080 by default, 0 takes a free one.")
+]
+Certificate = Annotated[str | None, options.valued("--tls-cert", "FILE", "Speak TLS with this certificate, in PEM.")]
+PrivateKey = Annotated[str | None, options.valued("--tls-key", "FILE", "Its key, where it is not in the same file.")]
+TrustedProxies = Annotated[
+    str | None,
+    options.valued(
+        "--trusted-proxies", "NETWORKS", "Believe X-Forwarded- headers of these proxies alone; commas between."
+    ),
+]
+RootPath = Annotated[str | None, options.valued("--root-path", "PATH", "Stand under this path of a proxy, like /mq.")]
 
 
 def serve(
-    host: Annotated[str | None, _option("--host", "ADDRESS", "Listen on this address; 127.0.0.1 by default.")] = None,
-    port: Annotated[
-        int | None, _option("--port", "PORT", "Listen on this port; 8080 by default, 0 takes a free one.")
-    ] = None,
-    tls_cert: Annotated[str | None, _option("--tls-cert", "FILE", "Speak TLS with this certificate, in PEM.")] = None,
-    tls_key: Annotated[str | None, _option("--tls-key", "FILE", "Its key, where it is not in the same file.")] = None,
-    trusted_proxies: Annotated[
-        str | None,
-        _option(
-            "--trusted-proxies", "NETWORKS", "Believe X-Forwarded- headers of these proxies alone; commas between."
-        ),
-    ] = None,
-    root_path: Annotated[
-        str | None,
-        typer.Option(
-            "--root-path", metavar="PATH", help="Stand under this path of a proxy, like /mq.", show_default=False
-        ),
-    ] = None,
+    host: Host = None,
+    port: Port = None,
+    certificate: Certificate = None,
+    private_key: PrivateKey = None,
+    trusted_proxies: TrustedProxies = None,
+    root_path: RootPath = None,
     url: options.Url = None,
     log_format: logs.FormatOption = None,
     log_level: logs.LevelOption = None,
-    lifeline: Annotated[
-        bool, typer.Option("--lifeline", hidden=True, help="Stop when stdin ends; report a failed start on it.")
-    ] = False,
+    kept: lifeline.Option = False,
 ) -> None:
     """Serve the HTTP gateway until SIGTERM, SIGHUP or Ctrl-C: requests under way end first, a second one cuts them.
 
@@ -62,21 +57,16 @@ def serve(
     values = {
         "host": host,
         "port": port,
-        "certificate": tls_cert,
-        "private_key": tls_key,
+        "certificate": certificate,
+        "private_key": private_key,
         "trusted_proxies": trusted_proxies,
         "root_path": root_path,
     }
     given = {name: value for name, value in values.items() if value is not None}
     streams.tolerate_loss()
     logs.warn_of_servers(True)
-    line = hold_lifeline() if lifeline else None
-    try:
+    with lifeline.held(kept):
         code = _serve(given, url, log_format, log_level)
-    except (RedisQError, output.CommandError) as error:
-        if line is None or not tell(line, error):
-            raise
-        code = 1
     raise typer.Exit(code)
 
 

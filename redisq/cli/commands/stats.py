@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import options, output, tables
-from redisq.cli.commands.queues import check_exists
+from redisq.cli import clients, options, output, tables
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,19 +35,13 @@ def _interval(value: str) -> float:
 def stats(
     queue: options.SomeQueue = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")] = False,
-    every: Annotated[
-        float, typer.Option("--every", metavar="SECONDS", parser=_interval, help="With --watch: look this often.")
-    ] = 1.0,
+    every: Annotated[float, options.valued("--every", "SECONDS", "With --watch: look this often.", _interval)] = 1.0,
     token: options.Token = None,
     url: options.Url = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Count what a queue holds, and its running totals; without QUEUE, of all queues."""
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
-        if queue is not None:
-            check_exists(mq, queue, token, "stats")  # once: one that is dropped while it is watched shows as empty
+    with clients.opened(url, queue, token, op="stats") as mq:  # one that is dropped while it is watched shows as empty
         if watch:
             _watch(mq, queue, token, every, as_json)
             return
@@ -118,10 +111,7 @@ def _rates(before: Row, after: Row, seconds: float) -> dict[str, float]:
 
 def table(rows: Sequence[Row]) -> Table:
     """Show several queues, one in each row."""
-    made = _table("queue", *_COLUMNS)
-    for row in rows:
-        made.add_row(row["queue"], *(_shown(name, row[name]) for name in _COLUMNS))
-    return made
+    return _table("queue", *_COLUMNS, rows=[[row["queue"], *_counts(row, _COLUMNS)] for row in rows])
 
 
 def one(row: Row) -> Table:
@@ -137,8 +127,8 @@ def _watched(rows: Sequence[Row]) -> Table:
     made = _table("queue", *_WATCHED, *(f"{name}/s" for name in _RATES))
     for row in rows:
         rates = row["rates"] or dict.fromkeys(_RATES)
-        counts = [_shown(name, row[name]) for name in _WATCHED]
-        made.add_row(row["queue"], *counts, *("-" if rate is None else f"{rate:,.1f}" for rate in rates.values()))
+        told = ("-" if rate is None else f"{rate:,.1f}" for rate in rates.values())
+        made.add_row(row["queue"], *_counts(row, _WATCHED), *told)
     return made
 
 
@@ -148,8 +138,12 @@ def _line(row: Row) -> str:
     return "  ".join([time.strftime("%H:%M:%S"), row["queue"], *counts, *rates])
 
 
-def _table(first: str, *columns: str) -> Table:
-    return tables.begun(first, *(f"{_label(name)}>" for name in columns))
+def _table(first: str, *columns: str, rows: Iterable[Sequence[str]] = ()) -> Table:
+    return tables.begun(first, *(f"{_label(name)}>" for name in columns), rows=rows)
+
+
+def _counts(row: Row, names: Sequence[str]) -> list[str]:
+    return [_shown(name, row[name]) for name in names]
 
 
 def _label(name: str) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redisq.cli import options, output, streams
+from redisq.cli import options, output
 from redisq.errors import InvalidToken, MissingCredentials
 
 if TYPE_CHECKING:
@@ -35,16 +34,13 @@ def _lifetime(value: str) -> float:
 
 
 Ops = Annotated[
-    list[str] | None,
-    typer.Option("--op", metavar="OP", parser=_op, help="Allow only this: queue, get, delete, work, stats, admin."),
+    list[str] | None, options.valued("--op", "OP", "Allow only this: queue, get, delete, work, stats, admin.", _op)
 ]
 Patterns = Annotated[
     list[str] | None,
-    typer.Option("--queue", metavar="PATTERN", help="Allow only this queue, or with a final * all that begin so."),
+    options.valued("--queue", "PATTERN", "Allow only this queue, or with a final * all that begin so."),
 ]
-Ttl = Annotated[
-    float | None, typer.Option("--ttl", metavar="SECONDS", parser=_lifetime, help="Let it expire after this time.")
-]
+Ttl = Annotated[float | None, options.valued("--ttl", "SECONDS", "Let it expire after this time.", _lifetime)]
 GivenToken = Annotated[
     str, typer.Argument(metavar="TOKEN|-", help="The token; - reads it from stdin.", show_default=False)
 ]
@@ -85,18 +81,15 @@ def narrow(
     ttl: Ttl = None,
     scope: Annotated[
         list[str] | None,
-        typer.Option(
+        options.valued(
             "--scope",
-            metavar="OPS:PATTERN",
-            help="Allow only these on that queue, or with a final * on all that begin so: queue,get:orders.",
-            show_default=False,
+            "OPS:PATTERN",
+            "Allow only these on that queue, or with a final * on all that begin so: queue,get:orders.",
         ),
     ] = None,
     ip: Annotated[
         list[str] | None,
-        typer.Option(
-            "--ip", metavar="ADDRESS", help="Let it count from this address or network alone, at the gateway."
-        ),
+        options.valued("--ip", "ADDRESS", "Let it count from this address or network alone, at the gateway."),
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -172,7 +165,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
 def _iso(value: Any) -> str:
     """Write a time; an unverified token may hold anything in its place."""
     try:
-        return datetime.fromtimestamp(value, UTC).isoformat().replace("+00:00", "Z")
+        return output.iso(value)
     except (TypeError, ValueError, OverflowError, OSError):
         return output.readable(value)
 
@@ -180,7 +173,7 @@ def _iso(value: Any) -> str:
 def _given(token: str) -> str:
     from redisq.tokens.token import MAX_TOKEN_BYTES
 
-    return token if token != options.STDIN else streams.read_stdin(2 * MAX_TOKEN_BYTES).decode(errors="replace").strip()
+    return options.given(token, 2 * MAX_TOKEN_BYTES)
 
 
 def _refused(error: ValueError) -> output.CommandError:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redisq.cli import options, output, tables
+from redisq.cli import clients, options, output, tables
 
 Found = Mapping[str, Any]  # a message, as `Message.to_dict` gives it
 Step = dict[str, Any]  # at, event, attempt, by, error
@@ -26,9 +26,7 @@ def trace(
 
     By whom is a worker, or the application that redrove it. Neither the request nor the result is printed.
     """
-    from redisq.client import RedisQ
-
-    with RedisQ(url) as mq:
+    with clients.opened(url) as mq:
         found = mq.get_message(queue, id, token).to_dict()
     if as_json:
         head = {name: found[name] for name in ("id", "queue", "status")}

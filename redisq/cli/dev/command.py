@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from redisq.cli import output, streams
+from redisq.cli import options, output, streams
 from redisq.runtime import process
 
 
@@ -23,14 +23,13 @@ def dev(
     reload: Annotated[
         bool, typer.Option("--reload", help="Restart the workers when a Python file below this folder changes.")
     ] = False,
-    processes: Annotated[int, typer.Option("--processes", min=1, metavar="N", help="Processes of each worker.")] = 1,
+    processes: Annotated[int, options.valued("--processes", "N", "Processes of each worker.", min=1)] = 1,
     http_port: Annotated[
         int | None,
-        typer.Option(
+        options.valued(
             "--http-port",
-            metavar="PORT",
-            help="Let the HTTP gateway listen on this port; 8080 or, when that is taken, another one if left out.",
-            show_default=False,
+            "PORT",
+            "Let the HTTP gateway listen on this port; 8080 or, when that is taken, another one if left out.",
         ),
     ] = None,
     env: Annotated[

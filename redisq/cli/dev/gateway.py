@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping
 
 from redisq.cli import modules
-from redisq.cli.dev.crew import Member
+from redisq.cli.dev.service import Service
 from redisq.cli.dev.state import Journal
 from redisq.gateway.settings import GatewaySettings
 
@@ -41,7 +41,7 @@ def _free(number: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def member(number: int, journal: Journal, patience: float, secrets: Mapping[str, str]) -> Member:
+def service(number: int, journal: Journal, patience: float, secrets: Mapping[str, str]) -> Service:
     """Make the process that serves it. It alone has the `secrets`."""
     command = modules.command("serve", "--host", _LOOPBACK, "--port", str(number), "--lifeline")
-    return Member(NAME, command, journal, patience, secrets)
+    return Service(NAME, command, journal, patience, secrets)

@@ -3,7 +3,7 @@
 Where one runs already, it is the view alone.
 
 Every process hangs on this one: the server ends when this process ends and nobody else uses it, and so do the workers,
-whose stdin is a socket from here. See `redisq.embedded.supervisor` and `crew.py`.
+whose stdin is a socket from here. See `redisq.embedded.supervisor` and `redisq.cli.processes`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from redisq.cli import modules, output
 from redisq.cli.commands.serve import missing
 from redisq.cli.dev import gateway
-from redisq.cli.dev.crew import Member
 from redisq.cli.dev.folder import MASTER_KEY, NAME, Folder
 from redisq.cli.dev.server import Looks, Server
+from redisq.cli.dev.service import Service
 from redisq.cli.dev.state import Journal, Queue, Snapshot
 from redisq.cli.dev.view import View, view
 from redisq.errors import RedisQError
@@ -91,7 +91,7 @@ class _Dev:
         self._answers = True
         self._stopping = asyncio.Event()
         self._workers = [
-            Member(
+            Service(
                 target if processes == 1 else f"{target} {number}",
                 modules.command("worker", target, "--lifeline"),
                 self._journal,
@@ -102,11 +102,11 @@ class _Dev:
         ]
         self._address = None if http_port is None else f"http://127.0.0.1:{http_port}"
         self._gateway = (
-            [] if http_port is None else [gateway.member(http_port, self._journal, patience, folder.master_key())]
+            [] if http_port is None else [gateway.service(http_port, self._journal, patience, folder.master_key())]
         )
 
     @property
-    def _members(self) -> list[Member]:
+    def _services(self) -> list[Service]:
         return [*self._gateway, *self._workers]
 
     async def run(self) -> None:
@@ -135,13 +135,13 @@ class _Dev:
             self._journal.say(f"no HTTP gateway, which needs the package {missing()}: {extras.install('http')}")
 
     async def _run(self, shows: View) -> None:
-        members = [asyncio.create_task(member.run()) for member in self._members]
+        services = [asyncio.create_task(service.run()) for service in self._services]
         others = [asyncio.create_task(self._server.keep(self._moved)), asyncio.create_task(self._look())]
         others.append(asyncio.create_task(self._watch()))
-        for task in (*members, *others):
+        for task in (*services, *others):
             task.add_done_callback(lambda _: self._journal.news.set())
         try:
-            while self._goes_on(members, others):
+            while self._goes_on(services, others):
                 self._journal.news.clear()
                 shows.show(self._snapshot())
                 with contextlib.suppress(TimeoutError):
@@ -151,35 +151,35 @@ class _Dev:
         finally:  # after a failure, too, such as a reader of stdout that is gone
             if not self._stopping.is_set():
                 self._stop()
-            await asyncio.gather(*members, return_exceptions=True)
+            await asyncio.gather(*services, return_exceptions=True)
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
         shows.show(self._snapshot())
-        for task in (*members, *others):
+        for task in (*services, *others):
             if not task.cancelled():
                 task.result()
 
-    def _goes_on(self, members: Sequence[asyncio.Task[None]], others: Sequence[asyncio.Task[None]]) -> bool:
-        """Return whether to go on: until all members have ended, or anything has that should not."""
+    def _goes_on(self, services: Sequence[asyncio.Task[object]], others: Sequence[asyncio.Task[object]]) -> bool:
+        """Return whether to go on: until all services have ended, or anything has that should not."""
         if self._stopping.is_set():
-            return not all(task.done() for task in members)
-        return not any(task.done() for task in (*members, *others))
+            return not all(task.done() for task in services)
+        return not any(task.done() for task in (*services, *others))
 
     def _stop(self) -> None:
         again = self._stopping.is_set()
         self._stopping.set()
         self._journal.say("stopping at once" if again else "stopping; Ctrl-C again cuts it short")
-        for member in self._members:
-            member.stop()
+        for service in self._services:
+            service.stop()
 
-    def _restart(self, members: Sequence[Member]) -> None:
-        for member in members:
-            member.restart()
+    def _restart(self, services: Sequence[Service]) -> None:
+        for service in services:
+            service.restart()
 
     def _moved(self, address: str) -> None:
         os.environ["REDISQ_URL"] = address
-        self._restart(self._members)
+        self._restart(self._services)
 
     async def _watch(self) -> None:
         """Restart the workers when files change; where changes cannot be noticed, go on without."""
@@ -188,8 +188,7 @@ class _Dev:
 
             try:
                 async for names in changes(self._folder.project, self._stopping):
-                    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-                    self._journal.say(f"{names[0]}{more} changed: restarting the workers")
+                    self._journal.say(f"{output.listed(names, 1)} changed: restarting the workers")
                     self._restart(self._workers)
             except (OSError, RuntimeError) as error:
                 self._journal.say(f"changes are not noticed any more: {error}", "ERROR")
@@ -218,7 +217,7 @@ class _Dev:
         return Snapshot(
             pid=os.getpid(),
             redis=f"{redis}, gateway {self._address}" if self._address else redis,
-            processes=[member.shown() for member in self._members],
+            processes=[service.shown() for service in self._services],
             queues=self._queues,
             lines=list(self._journal.lines),
             errors=list(self._journal.errors),

@@ -1,4 +1,4 @@
-"""Forks workers quickly: `python nursery.py` forks one for each line it reads, and tells how each ends.
+"""Forks workers quickly: `python spawner.py` forks one for each line it reads, and tells how each ends.
 
     it reads            start
     it writes           began PID

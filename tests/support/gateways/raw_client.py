@@ -22,7 +22,7 @@ from redisq.gateway.settings import GatewaySettings
 T = TypeVar("T")
 
 PATIENCE = 60.0  # seconds after which a test that waits for something has failed
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def get(path: str, *headers: str, host: str = "gateway") -> bytes:
@@ -131,7 +131,7 @@ class Process:
         text = GatewaySettings(port=0, **options).model_dump_json()
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "tests.gateway.tiny", text],
+            [sys.executable, "-m", "tests.support.gateways.echo", text],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,4 +1,4 @@
-"""A worker for the tests, run as a process of its own: `python crew.py`. Handlers log starts and ends to CREW_LOG."""
+"""A worker, run as a process of its own: `python logging_worker.py`. Handlers log starts and ends to CREW_LOG."""
 
 import asyncio
 import os

@@ -14,9 +14,9 @@ from redisq import RedisQ
 from redisq.errors import RedisQError
 from redisq.store import scripts
 from redisq.store.call import Call
-from tests.scripts.cases import CASES, everything
 from tests.scripts.conftest import Orders
-from tests.scripts.frozen import FULL, ROOMY, Command, Freezer, Frozen, malformed
+from tests.support.queues.calls import CASES, everything
+from tests.support.queues.snapshot import FULL, ROOMY, Command, Freezer, Frozen, malformed
 
 
 @dataclass(frozen=True)

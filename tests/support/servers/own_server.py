@@ -12,7 +12,7 @@ from pathlib import Path
 import redis
 
 from redisq import embedded
-from tests import append_only
+from tests.support.servers import append_only
 
 
 def binary_of(name: str) -> str:

@@ -19,7 +19,7 @@ from redisq.operations import applications
 from redisq.tokens import OPS
 from redisq.tokens.scopes import Scopes
 from tests.gateway.conftest import MASTER
-from tests.proxy import until
+from tests.support.servers.proxy import until
 
 ROOT = Path(redisq.__file__).parents[1]
 PATIENCE = 60.0

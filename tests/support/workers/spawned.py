@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from redisq import Settings, Worker
-from tests.proxy import until
+from tests.support.servers.proxy import until
 
 HERE = Path(__file__).parent
 PATIENCE = 120.0
@@ -42,13 +42,13 @@ def environment_of(settings: Settings, **extra: str) -> dict[str, str]:
         **{name: value for name, value in os.environ.items() if not name.startswith("REDISQ_")},
         **{f"REDISQ_{name.upper()}": str(value) for name, value in given.items()},
         "REDISQ_APP_SECRET": settings.app_secret.get_secret_value(),
-        "PYTHONPATH": str(HERE.parent.parent),
+        "PYTHONPATH": str(HERE.parents[2]),
         **extra,
     }
 
 
 class Nursery:
-    """Worker processes of one application on the queue `tasks`, forked from one; see `nursery.py`."""
+    """Worker processes of one application on the queue `tasks`, forked from one; see `spawner.py`."""
 
     def __init__(self, settings: Settings, log: Path, concurrency: int, **extra: str) -> None:
         self.log = log
@@ -56,7 +56,7 @@ class Nursery:
         self._began: queue.SimpleQueue[int] = queue.SimpleQueue()
         nursery = {"NURSERY_LOG": str(log), "NURSERY_CONCURRENCY": str(concurrency)}
         environment = environment_of(settings, **nursery, **extra)
-        command = [sys.executable, str(HERE / "nursery.py")]
+        command = [sys.executable, str(HERE / "spawner.py")]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self._process = subprocess.Popen(command, env=environment, bufsize=0, **pipes)  # type: ignore[call-overload]
         self._reader = threading.Thread(target=self._read)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from redisq.store import scripts
-from tests.proxy import Proxy, script
+from tests.support.servers.proxy import Proxy, script
 
 _BEGINNING = re.compile(rb"\*(\d+)\r\n\$7\r\nEVALSHA\r\n")
 #: How many arguments come before the messages, and how many there are for each; see the scripts' headers.

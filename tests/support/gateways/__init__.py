@@ -1,0 +1,1 @@
+"""Gateways, and clients that speak HTTP by hand."""

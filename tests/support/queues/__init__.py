@@ -1,0 +1,1 @@
+"""What a queue's keys hold, before a call and after it."""

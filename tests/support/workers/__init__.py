@@ -1,0 +1,1 @@
+"""Processes that work or produce, to be watched and killed."""
