@@ -39,18 +39,7 @@ _GROUP = {group[0]: group for group in _GROUPS}
 _LEADING = {"$ref", "allOf", "if", "dependentSchemas"} | {
     *("items", "prefixItems", "properties", "patternProperties", "additionalProperties")
 }
-_NO_MATTER = {
-    "then",
-    "else",
-    "minContains",
-    "maxContains",
-    "$defs",
-    "definitions",
-    "$schema",
-    "$anchor",
-    "$comment",
-    BREATHE,
-}
+_NO_MATTER = {"then", "else", "minContains", "maxContains", "$defs", "definitions", "$schema", "$anchor", "$comment"}
 
 #: keyword -> what it wants; {} is its value.
 _WANTED = {
@@ -137,7 +126,7 @@ class Search:
             return
         found = False
         for keyword in sorted(schema, key=lambda name: name.startswith("unevaluated")):
-            if keyword in _NO_MATTER or (found and keyword.startswith("unevaluated")):
+            if keyword in _NO_MATTER or keyword == BREATHE or (found and keyword.startswith("unevaluated")):
                 continue  # what is unevaluated depends on all the others
             if not self._fits(schema, value, keyword):
                 found = True
