@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from datetime import datetime
 from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -249,35 +249,27 @@ class Schema:
             begin(0)
 
 
-def _is_plain(message: object) -> bool:
-    """Return whether a message has neither bytes nor datetimes, which the library would pass over."""
-    if type(message) in _ODD:
-        return False
-    waiting = [message]
+def _containers(message: object) -> Iterator[tuple[Any, set[type]]]:
+    """Return all lists and maps of a message, with the kinds of their items."""
+    waiting = [message] if type(message) in _CONTAINERS else []
     while waiting:
-        container = waiting.pop()
-        items: Any = container.values() if isinstance(container, dict) else container
-        if not isinstance(container, dict | list | tuple):
-            continue
+        container: Any = waiting.pop()
+        items = container.values() if type(container) is dict else container
         kinds = set(map(type, items))  # 20 ns each; a loop would take four times as long
-        if not kinds.isdisjoint(_ODD):
-            return False
+        yield container, kinds
         if not kinds.isdisjoint(_CONTAINERS):
             waiting += [item for item in items if type(item) in _CONTAINERS]
-    return True
+
+
+def _is_plain(message: object) -> bool:
+    """Return whether a message has neither bytes nor datetimes, which the library would pass over."""
+    return type(message) not in _ODD and all(kinds.isdisjoint(_ODD) for _, kinds in _containers(message))
 
 
 def _longest_key(message: object) -> int:
     """Count the characters of a message's longest key: patternProperties match it, and nobody else pays for that."""
-    longest = 0
-    waiting = [message]
-    while waiting:
-        container = waiting.pop()
-        if isinstance(container, dict):
-            longest = max(longest, max(map(len, container), default=0))
-        items: Any = container.values() if isinstance(container, dict) else container
-        waiting += [item for item in items if type(item) in _CONTAINERS] if type(container) in _CONTAINERS else []
-    return longest
+    maps = (found for found, _ in _containers(message) if type(found) is dict)
+    return max((len(key) for found in maps for key in found), default=0)
 
 
 def _violation(errors: list[tuple[Place, str]]) -> SchemaViolation:
