@@ -21,7 +21,7 @@ RARE = ("difflib", "ipaddress", "jsonschema_rs", "redisq.tokens.networks", "redi
 def read_all() -> None:
     """Read all scripts and texts, and import what lies behind the public names and for rare cases."""
     scripts.read_all()
-    findings.kinds()
+    findings.read_text()
     for name in redisq.__all__:
         getattr(redisq, name)
     for name in RARE:

@@ -32,11 +32,17 @@ class Kind:
 
 
 @cache
+def read_text() -> str:
+    """Read the table of what is known of each code."""
+    return (files("redisq.operations") / "findings.toml").read_text("utf-8")
+
+
+@cache
 def kinds() -> Mapping[str, Kind]:
     """Read what is known of each code, the words of `audit.lua` first; texts take the details that a finding gives."""
     import tomllib  # for the rare case, as it takes its time to load
 
-    told = tomllib.loads((files("redisq.operations") / "findings.toml").read_text("utf-8"))
+    told = tomllib.loads(read_text())
     return {
         code: Kind(
             kind.get("severity", ERROR),

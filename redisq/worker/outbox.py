@@ -33,11 +33,11 @@ class _Pile(NamedTuple):
 
     def take(self) -> list[tuple[Held, Any, int]]:
         """Take a batch off the left: up to BATCH items, and about a megabyte."""
-        taken: list[tuple[Held, Any, int]] = []
-        room = _CHUNK_BYTES
-        while self.items and len(taken) < BATCH and (not taken or self.items[0][2] <= room):
-            taken.append(self.items.popleft())
-            room -= taken[-1][2]
+        items, taken, room = self.items, list[tuple[Held, Any, int]](), _CHUNK_BYTES
+        while items and len(taken) < BATCH and (not taken or items[0][2] <= room):
+            item = items.popleft()
+            room -= item[2]
+            taken.append(item)
         return taken
 
 
@@ -72,7 +72,7 @@ class Outbox:
         self._empty.set()
 
     def __len__(self) -> int:
-        return sum(len(pile.items) for pile in self._piles) + self._sending
+        return len(self._completions.items) + len(self._failures.items) + len(self._releases.items) + self._sending
 
     def complete(self, held: Held, result: bytes) -> None:
         """Send a result."""
