@@ -11,17 +11,15 @@ import importlib
 from contextlib import suppress
 
 import redisq
-from redisq.operations import findings
 from redisq.store import scripts
 
 #: What is imported for a rare case, or where it is installed.
-RARE = ("difflib", "ipaddress", "jsonschema_rs", "redisq.tokens.networks", "redisq.runtime.extras", "tomllib")
+RARE = ("difflib", "ipaddress", "jsonschema_rs", "redisq.tokens.networks", "redisq.runtime.extras")
 
 
 def read_all() -> None:
-    """Read all scripts and texts, and import what lies behind the public names and for rare cases."""
+    """Read all scripts, and import what lies behind the public names and for rare cases."""
     scripts.read_all()
-    findings.read_text()
     for name in redisq.__all__:
         getattr(redisq, name)
     for name in RARE:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 
 from redisq.model.audit import Finding, Survey
 from redisq.model.bounds import check_definition
@@ -28,30 +26,216 @@ class Kind:
     severity: str
     meaning: str
     remedy: str
-    fixable: bool
+    fixable: bool = False
 
 
-@cache
-def read_text() -> str:
-    """Read the table of what is known of each code."""
-    return (files("redisq.operations") / "findings.toml").read_text("utf-8")
+_DAMAGED = "If no newer redisq is at work, look at them; `redisq delete QUEUE ID` removes such a message."
 
 
-@cache
-def kinds() -> Mapping[str, Kind]:
-    """Read what is known of each code, the words of `audit.lua` first; texts take the details that a finding gives."""
-    import tomllib  # for the rare case, as it takes its time to load
+def _fixed(meaning: str, how: str, severity: str = ERROR) -> Kind:
+    return Kind(severity, meaning, f"`--fix` {how}.", fixable=True)
 
-    told = tomllib.loads(read_text())
-    return {
-        code: Kind(
-            kind.get("severity", ERROR),
-            kind["meaning"],
-            f"`--fix` {kind['fix']}." if "fix" in kind else kind["remedy"],
-            fixable="fix" in kind,
-        )
-        for code, kind in told.items()
-    }
+
+#: The words of `audit.lua` first. Texts take the details that a finding gives.
+KINDS: Mapping[str, Kind] = {
+    # --- Messages ---
+    "orphan": _fixed(
+        "Bodies of waiting messages that are in no structure: they would never be delivered",
+        "puts them back into the queue",
+    ),
+    "entry-missing": _fixed(
+        "Records of waiting messages that are neither ready nor scheduled: they would never be delivered",
+        "puts them back into the queue",
+    ),
+    "lease-missing": _fixed(
+        "Messages in progress without a lease: when their worker dies nobody takes them over",
+        "gives each a lease from now on: a live worker goes on, a dead one's message is taken over",
+    ),
+    "finished-missing": _fixed(
+        "Complete messages that are not listed as finished: they would never be forgotten",
+        "lists them as if they had finished now",
+    ),
+    "dead-missing": _fixed("Dead letters that are not on the dead-letter list", "lists them"),
+    "tombstone-missing": _fixed(
+        "Ids of deleted messages that are not listed: they would never be forgotten",
+        "lists them as if they had been deleted now",
+    ),
+    "record-missing": _fixed(
+        "Messages in progress, finished or dead that have lost their record, and with it their result or error",
+        "queues anew what was in progress, and writes the others a record without result or error",
+    ),
+    "body-missing": _fixed(
+        "Waiting messages, or messages in progress, that have lost their body",
+        "makes them dead letters of the reason unreadable, as the next claim does",
+    ),
+    "stream-stray": _fixed(
+        "Entries of ready messages whose message is elsewhere: it would be delivered once more", "removes the entries"
+    ),
+    "scheduled-stray": _fixed(
+        "Scheduled entries whose message is elsewhere: it would be delivered once more", "removes the entries"
+    ),
+    "leases-stray": _fixed(
+        "Leases of messages that are not in progress: they would be delivered once more", "removes the leases"
+    ),
+    "urgent-missing": _fixed(
+        "Ready messages with a priority that are not listed as urgent: they would wait for all before them",
+        "lists them",
+    ),
+    "urgent-stray": _fixed(
+        "Entries of the list of urgent messages that are not ready there any more, as an older redisq leaves them",
+        "removes the entries; the next claims do, too",
+        WARNING,
+    ),
+    "finished-stray": _fixed("Entries of finished messages that are not finished, or gone", "removes the entries"),
+    "dead-stray": _fixed("Entries of the dead-letter list that are no dead letters", "removes the entries"),
+    "request-missing": Kind(
+        WARNING,
+        "Finished messages that have lost their body: they cannot be looked up, nor redriven",
+        "Nothing: they are forgotten when their retention has passed.",
+    ),
+    "record-unreadable": Kind(
+        ERROR,
+        "Records that redisq cannot read: damaged, or written by a newer redisq",
+        _DAMAGED,
+    ),
+    "body-damaged": Kind(
+        ERROR,
+        "Bodies whose head redisq cannot read: damaged, or written by a newer redisq",
+        _DAMAGED,
+    ),
+    "tombstone-with-body": Kind(
+        ERROR,
+        "Deleted messages whose body is still there",
+        "`redisq delete QUEUE ID` deletes them again, and whole. Look at them first: a body may be one you miss.",
+    ),
+    "id-strange": Kind(
+        ERROR,
+        "Entries that are no ids of messages: another program writes to the queue's keys",
+        "Find that program, and remove what it wrote.",
+    ),
+    # --- Queues ---
+    "key-type": Kind(
+        ERROR,
+        "Keys hold another program's values ({details}): every operation that needs them is refused",
+        "Find the program that uses this database and namespace, and remove its keys. Nothing more was audited here.",
+    ),
+    "totals-differ": Kind(
+        WARNING,
+        "The running totals do not add up to the {details} messages that wait or are in progress",
+        "Nothing: it is the statistics that are wrong, not the messages.",
+    ),
+    "totals-lost": Kind(NOTE, "The running totals are gone; they count anew", "Nothing."),
+    "definition-invalid": Kind(
+        WARNING,
+        "Settings of the queue's definition that are not valid ({details})",
+        "`redisq queues define QUEUE` sets them anew.",
+    ),
+    "schema-invalid": Kind(
+        ERROR,
+        "The queue's schema cannot be used ({details}): nothing can be queued",
+        "`redisq queues define QUEUE --schema FILE` sets it anew, `--schema default` takes it away.",
+    ),
+    "definition-unknown": Kind(
+        NOTE,
+        "Settings of the queue's definition that this redisq does not know ({details})",
+        "Nothing, if a newer redisq set them.",
+    ),
+    "nobody-claims": Kind(
+        WARNING,
+        "Messages have been waiting for {details}, and none is in progress: is there a worker?",
+        "Start one: `redisq worker MODULE:WORKER`.",
+    ),
+    "nobody-reclaims": Kind(
+        WARNING,
+        "The first lease lapsed {details} ago, and nobody has taken the message over: is there a worker?",
+        "Start one: `redisq worker MODULE:WORKER`.",
+    ),
+    "nobody-sweeps": Kind(
+        NOTE,
+        "Finished messages, ids or claims of dead workers could have been forgotten long ago",
+        "`redisq sweep QUEUE`. Workers do it each second.",
+    ),
+    "clock-set-back": Kind(
+        WARNING,
+        "The newest entry is {details} ahead of the server's clock, which was set back: leases, delays and retention "
+        "of what was there before last that much longer",
+        "Wait, and let NTP set the server's clock.",
+    ),
+    "security-none": Kind(
+        WARNING,
+        "The queue's security is none: gateways whose REDISQ_HTTP_OPEN_QUEUES names it let anybody queue, get, delete "
+        "and work on messages; the others ask for tokens, as none did before that setting",
+        "Name it there if it shall be open; else `redisq queues define QUEUE --security default`.",
+    ),
+    "paused": Kind(NOTE, "The queue is paused", "`redisq queues resume QUEUE` lets workers claim again."),
+    "bell-rings-twice": Kind(
+        NOTE, "The bell holds more than one ring: workers wake for nothing", "Nothing: the next claims silence it."
+    ),
+    "no-keys": Kind(NOTE, "The queue has no keys: it is empty and was never used", "Nothing, or `redisq queues drop`."),
+    # --- The namespace ---
+    "queue-unregistered": _fixed(
+        "Queues that have keys but are not in the registry: they are not listed",
+        "enters them; queueing a message does, too",
+        severity=WARNING,
+    ),
+    "entry-broken": _fixed(
+        "The queue's entry in the registry is damaged: processes that start, or go on for 10 s, cannot queue there",
+        "writes it anew",
+    ),
+    "entry-strange": Kind(
+        WARNING,
+        "Entries of the registry that are no names of queues: they are passed over",
+        "Find who wrote them, and remove them by HDEL.",
+    ),
+    "key-unknown": Kind(
+        WARNING,
+        "Keys in the namespace that are not redisq's",
+        "Find the program that made them, or the newer redisq.",
+    ),
+    # --- The server ---
+    "server-silent": Kind(
+        NOTE, "The server does not tell its configuration (INFO): not checked", "Allow this user the command INFO."
+    ),
+    "server-vulnerable": Kind(
+        WARNING,
+        "{details} lets whoever can run scripts take the server over (CVE-2025-49844 and its siblings)",
+        "Update it to the last version of its line, or to a later line where its own is given up. A distribution "
+        "may have mended it and kept the version: its changelog tells.",
+    ),
+    "memory-evicts": Kind(
+        WARNING,
+        "The server may evict messages when its memory is full: its maxmemory-policy is {details}",
+        "Set maxmemory-policy to noeviction.",
+    ),
+    "memory-unlimited": Kind(
+        NOTE,
+        "The server has no memory limit: when the machine's is used up the kernel may kill it",
+        "Set maxmemory; a full server refuses to queue, and everything else goes on.",
+    ),
+    "memory-nearly-full": Kind(
+        WARNING,
+        "The server's memory is {details} full: at 100 % it refuses to queue",
+        "Start more workers, sweep, shorten the retention, or raise maxmemory.",
+    ),
+    "not-written-down": Kind(
+        WARNING,
+        "The server keeps no append-only file: it may lose messages when it restarts",
+        "Set appendonly to yes.",
+    ),
+    "write-failed": Kind(
+        ERROR, "The server's last write to its append-only file failed", "Look at its log; free some disk."
+    ),
+    "replicas-not-awaited": Kind(
+        NOTE,
+        "The server has replicas, and takes writes even when none of them gets them: a failover may lose those",
+        "Set min-replicas-to-write to 1.",
+    ),
+    "clock-differs": Kind(
+        WARNING,
+        "This machine's clock is {details} the server's: tokens have a leeway of 30 s",
+        "Set both clocks by NTP.",
+    ),
+}
 
 
 def found(
@@ -64,7 +248,7 @@ def found(
     details: str = "",
 ) -> Finding:
     """Make the finding of a code."""
-    kind = kinds()[code]
+    kind = KINDS[code]
     meaning = f"{kind.meaning.format(details=details).removesuffix('?')}{'?' if kind.meaning.endswith('?') else '.'}"
     return Finding(kind.severity, code, queue, count, examples, meaning, kind.remedy, kind.fixable, fixed)
 

@@ -9,7 +9,7 @@ import pytest
 
 from redisq.model.audit import Survey
 from redisq.model.queue import QueueStats
-from redisq.operations.findings import found, kinds, of_clock, of_server, of_stats, of_survey
+from redisq.operations.findings import KINDS, found, of_clock, of_server, of_stats, of_survey
 from redisq.store import scripts
 
 SOUND = "redis_version:8.2.2\r\nmaxmemory:1000\r\nmaxmemory_policy:noeviction\r\nused_memory:10\r\naof_enabled:1\r\n"
@@ -24,10 +24,10 @@ def codes(info: str) -> list[str]:
 
 def test_every_word_of_the_audit_is_known() -> None:
     assert len(WORDS) > 10
-    assert (WORDS | STRAYS) - {"-stray"} <= kinds().keys()
+    assert (WORDS | STRAYS) - {"-stray"} <= KINDS.keys()
 
 
-@pytest.mark.parametrize("code", kinds())
+@pytest.mark.parametrize("code", KINDS)
 def test_each_code_says_what_it_means_and_what_to_do(code: str) -> None:
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", code)
     finding = found(code, details="so and so")
