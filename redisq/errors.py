@@ -28,7 +28,7 @@
         ├── Indeterminate
         └── UpgradeNeeded
 
-The first line of a class's docstring is its message when none is given. `code` is the stable word that the command
+The first paragraph of a class's docstring is its message when none is given. `code` is the stable word that the command
 line and HTTP print. No error carries a secret, a token or a message body. Each survives pickle and copy with its
 fields: a process pool brings it home.
 """
@@ -45,7 +45,7 @@ class RedisQError(Exception):
     code: ClassVar[str] = "error"
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+        super().__init__(message or " ".join((type(self).__doc__ or "").partition("\n\n")[0].split()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (type(self), self.args), self.__dict__
@@ -189,9 +189,6 @@ class MissingCredentials(RedisQError):
     pass token=, or switch tokens off with auth="none" (REDISQ_AUTH=none)."""
 
     code = "missing_credentials"
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or " ".join((type(self).__doc__ or "").split()))
 
 
 class InvalidCredentials(RedisQError, ValueError):

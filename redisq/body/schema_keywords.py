@@ -17,8 +17,10 @@ what takes the library long goes through here; a call from there to here takes h
 
 from __future__ import annotations
 
+import math
 import operator
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from json.encoder import encode_basestring_ascii as _quoted
@@ -186,19 +188,20 @@ def _same(one: Any, other: Any) -> bool:
 
 class _Check(threading.local):
     """The check that is under way in a thread: containers that were spelled, so that what lies inside others is not
-    spelled at every level, and how many checks are still paid for."""
+    spelled at every level; how many checks are still paid for; and when it has to end, by the monotonic clock."""
 
     def __init__(self) -> None:
         self.texts: dict[int, str] = {}
         self.left = 0
+        self.end = math.inf
 
 
 _check = _Check()
 
 
-def begin(checks: int) -> None:
-    """Begin a check of so many checks at most."""
-    _check.texts, _check.left = {}, checks
+def begin(checks: int, seconds: float = math.inf) -> None:
+    """Begin a check of so many checks at most, that takes so many seconds at most."""
+    _check.texts, _check.left, _check.end = {}, checks, time.monotonic() + seconds
 
 
 def pay(checks: int) -> bool:
@@ -209,7 +212,7 @@ def pay(checks: int) -> bool:
 
 def exhausted() -> bool:
     """Return whether the check took more than it had: then what was found does not count."""
-    return _check.left < 0
+    return _check.left < 0 or time.monotonic() > _check.end
 
 
 def _spelling(value: Any) -> str:

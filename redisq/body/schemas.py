@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from datetime import datetime
 from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from redisq.body import codec
 from redisq.body.codec import Place, path_of
 from redisq.body.schema_cost import DIALECT, FORMATS, MAX_PATTERN_SIZE, Bounds, Work, refuse, skeleton, text_of
 from redisq.body.schema_keywords import KEYWORDS, Keyword, begin, exhausted, ours, pay
-from redisq.body.violations import Search, breathing
+from redisq.body.violations import HOME, Search, breathing
 from redisq.errors import InvalidDefinition, InvalidSettings, SchemaViolation
 from redisq.model.message import json_ready
 
@@ -47,6 +47,7 @@ _FLOAT = 9  # bytes of a float in a message
 _TOO_MUCH = "would take too long to check: it is too large for this schema, or a text in it for one of its patterns"
 _QUICK = 0.01 / _CHECK  # checks of a message that is checked wherever it comes
 _MOST = int(2.0 / _CHECK)  # checks of any message
+_PATIENCE = 0.1  # seconds to look for what is wrong; what was found by then is told
 _MOST_OF_A_TEXT = 0.5 / _CHECK  # checks for one text, in which no other thread can run
 
 
@@ -131,12 +132,6 @@ def _not_a_schema(error: Exception) -> InvalidDefinition:
     return refuse(f"{path_of(place)}: {problem}")
 
 
-def _registry(uri: str, document: object) -> jsonschema_rs.Registry:
-    rs = _library()
-    registry: jsonschema_rs.Registry = rs.Registry([(uri, document)], draft=rs.Draft202012)
-    return registry
-
-
 def _validator(
     schema: object, registry: object = None, *, keywords: Set[str] = frozenset(), formats: bool = False
 ) -> jsonschema_rs.Validator:
@@ -213,17 +208,18 @@ class Schema:
         self._keywords = ours(document)
         self._validator = self._compile(document, keywords=self._keywords)
 
-    def _breathing(self, schema: object, registry: object = None) -> jsonschema_rs.Validator:
-        copied = breathing(schema, self._prices)
-        return self._compile(copied, registry, keywords={*self._keywords, "pattern"})
-
     @cached_property
     def _slow(self) -> jsonschema_rs.Validator:
-        return self._breathing(self.document)
+        return self._breathing(breathing(self.document, self._prices))
 
     @cached_property
     def _search(self) -> Search:
-        return Search(self.document, lambda uri, home: _registry(uri, breathing(home, self._prices)), self._breathing)
+        rs = _library()
+        registry = rs.Registry([(HOME, breathing(self.document, {}))], draft=rs.Draft202012)
+        return Search(self.document, registry, lambda part: self._breathing(breathing(part, {}, HOME), registry))
+
+    def _breathing(self, schema: object, registry: jsonschema_rs.Registry | None = None) -> jsonschema_rs.Validator:
+        return self._compile(schema, registry, keywords={*self._keywords, "pattern"})
 
     def is_quick(self, size: int) -> bool:
         """Return whether a message that is encoded in so many bytes is checked at once, whatever it holds."""
@@ -247,41 +243,33 @@ class Schema:
             if exhausted():
                 raise _violation([(None, _TOO_MUCH)])
             if not fits:
-                begin(_MOST)
+                begin(_MOST, _PATIENCE)
                 raise _violation(self._search.errors(message))
         finally:
             begin(0)
 
 
-def _is_plain(message: object) -> bool:
-    """Return whether a message has neither bytes nor datetimes, which the library would pass over."""
-    if type(message) in _ODD:
-        return False
-    waiting = [message]
+def _containers(message: object) -> Iterator[tuple[Any, set[type]]]:
+    """Return all lists and maps of a message, with the kinds of their items."""
+    waiting = [message] if type(message) in _CONTAINERS else []
     while waiting:
-        container = waiting.pop()
-        items: Any = container.values() if isinstance(container, dict) else container
-        if not isinstance(container, dict | list | tuple):
-            continue
+        container: Any = waiting.pop()
+        items = container.values() if type(container) is dict else container
         kinds = set(map(type, items))  # 20 ns each; a loop would take four times as long
-        if not kinds.isdisjoint(_ODD):
-            return False
+        yield container, kinds
         if not kinds.isdisjoint(_CONTAINERS):
             waiting += [item for item in items if type(item) in _CONTAINERS]
-    return True
+
+
+def _is_plain(message: object) -> bool:
+    """Return whether a message has neither bytes nor datetimes, which the library would pass over."""
+    return type(message) not in _ODD and all(kinds.isdisjoint(_ODD) for _, kinds in _containers(message))
 
 
 def _longest_key(message: object) -> int:
     """Count the characters of a message's longest key: patternProperties match it, and nobody else pays for that."""
-    longest = 0
-    waiting = [message]
-    while waiting:
-        container = waiting.pop()
-        if isinstance(container, dict):
-            longest = max(longest, max(map(len, container), default=0))
-        items: Any = container.values() if isinstance(container, dict) else container
-        waiting += [item for item in items if type(item) in _CONTAINERS] if type(container) in _CONTAINERS else []
-    return longest
+    maps = (found for found, _ in _containers(message) if type(found) is dict)
+    return max((len(key) for found in maps for key in found), default=0)
 
 
 def _violation(errors: list[tuple[Place, str]]) -> SchemaViolation:

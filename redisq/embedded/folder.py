@@ -169,7 +169,7 @@ class Folder:
     def _parts(self) -> Iterator[int | None]:
         """Open the folder of append-only files, if there is one."""
         try:
-            parts = private.open_folder_in(self._folder, _PARTS, self.path)
+            parts = private.open_folder(_PARTS, within=self._folder, shown=self.path / _PARTS)
         except FileNotFoundError:
             yield None
             return

@@ -96,10 +96,6 @@ class AsyncLink:
     def _idle(self) -> list[async_redis.AbstractConnection]:
         return self._pools.latest().idle
 
-    @property
-    def _slots(self) -> asyncio.Semaphore:
-        return self._pools.get().slots
-
     async def _exchange(self, endpoint: Endpoint, command: Command) -> Any:
         pool = self._pools.get()
         if pool.farewell is None:

@@ -42,12 +42,8 @@ class Circuit:
         self._probed_at = 0.0
         self._probe_at = 0.0
         self._failures = 0
-        self._reason = ""
-
-    @property
-    def reason(self) -> str:
-        """Why the circuit was opened last, in words for the user."""
-        return self._reason
+        #: Why the circuit was opened last, in words for the user.
+        self.reason = ""
 
     def enter(self, now: float, *, probe: bool = True) -> Permit | None:
         """Return a permit to try, or None: not now. Who does not `probe` gets one only while the circuit is closed."""
@@ -92,7 +88,7 @@ class Circuit:
             if not permit.stands:
                 return
             permit.stands = False
-            self._reason = reason
+            self.reason = reason
             if permit is self._closed:
                 self._closed = None
                 if connected:

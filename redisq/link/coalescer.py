@@ -76,10 +76,6 @@ class Coalescer:
         self._gatherings = PerLoop(_Gathering)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    @property
-    def _lanes(self) -> dict[tuple[str, tuple[str, ...]], _Lane]:
-        return self._gatherings.get().lanes
-
     async def call(self, call: Call[T]) -> T:
         """Run one call, alone or with others; raises what the sender does."""
         gathering = self._gatherings.get()

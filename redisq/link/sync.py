@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, NoReturn, TypeVar
@@ -225,18 +226,14 @@ class _Sent:
         link._slots.put(None)
 
 
-def _nothing() -> None:
-    pass
-
-
+@dataclass(frozen=True)
 class Begun(Generic[T]):
     """A call that was sent, with its answer to come. It holds a connection until it is finished or closed."""
 
-    def __init__(self, finish: Callable[[], T], close: Callable[[], None] = _nothing) -> None:
-        #: Wait for the answer; raises what `Link.call` does.
-        self.finish = finish
-        #: Forget the answer, and the connection that it would come on.
-        self.close = close
+    finish: Callable[[], T]
+    """wait for the answer; raises what `Link.call` does"""
+    close: Callable[[], None] = lambda: None
+    """forget the answer, and the connection that it would come on"""
 
 
 def _raise(error: Exception) -> NoReturn:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from redisq.errors import InvalidSettings
 
@@ -101,7 +101,5 @@ def _ping(host: str, port: int) -> str | None:
     return None
 
 
-@contextlib.contextmanager
-def _connected(host: str, port: int) -> Iterator[socket.socket]:
-    with socket.create_connection((host, port), _PATIENCE) as connection:
-        yield connection
+def _connected(host: str, port: int) -> socket.socket:
+    return socket.create_connection((host, port), _PATIENCE)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import TypeAlias, TypeVar
 
-from redisq.errors import InvalidArgument, MessageNotFound, RedisQError, Unavailable
+from redisq.errors import Indeterminate, InvalidArgument, MessageNotFound, RedisQError, Unavailable
+from redisq.link.faults import is_cut
 from redisq.operations import options
+from redisq.operations.flow import Flow
 from redisq.store import keys
+from redisq.store.call import Call
+from redisq.store.portions import Portion
 
 T = TypeVar("T")
 Id: TypeAlias = str | uuid.UUID
@@ -48,6 +52,24 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     source = iter(items)
     while chunk := list(islice(source, size)):
         yield chunk
+
+
+def in_portion(portion: Portion, wanted: int, make: Callable[[int], Call[T]]) -> Flow[tuple[int, T]]:
+    """Read so many messages in one call, or fewer where a reply with all of them does not get through.
+
+    The answer is how many were asked for, and what came.
+    """
+    while True:
+        asked = min(wanted, portion.most)
+        try:
+            answer: T = yield make(asked)
+        except Indeterminate as error:
+            if not is_cut(error):
+                raise
+            portion.cut(asked)
+        else:
+            portion.passed()
+            return asked, answer
 
 
 def not_sent(earlier: RedisQError) -> RedisQError:

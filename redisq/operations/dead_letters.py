@@ -14,12 +14,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from redisq import store
-from redisq.errors import BatchError, Indeterminate, InvalidArgument, MessageNotFound, RedisQError
-from redisq.link.faults import is_cut
+from redisq.errors import BatchError, InvalidArgument, MessageNotFound, RedisQError
 from redisq.model.listing import DeadLetter, DeadPage
 from redisq.model.message import Message, Status
 from redisq.operations import options
-from redisq.operations.batches import ids_of, known
+from redisq.operations.batches import ids_of, in_portion, known
 from redisq.operations.caller import Caller
 from redisq.operations.flow import Flow
 from redisq.store import keys
@@ -79,27 +78,15 @@ class _Walk:
         while self._seen is None or len(self._seen) == self._page.limit:
             if self._seen is not None:
                 self._page = _after(self._page, self._seen, gone)
-            self._seen = yield from self._read()
+            _, self._seen = yield from in_portion(self._portion, self._size, self._read)
             if found := [letter for letter in self._seen if letter in self._chosen]:
                 return found
         return []
 
-    def _read(self) -> Flow[Sequence[DeadLetter]]:
-        """Read the page, or the first part of it where a reply with all of it does not get through."""
-        while True:
-            self._page = replace(self._page, limit=min(self._size, self._portion.most))
-            min_age = (self._chosen.min_age or 0.0) + time.monotonic() - self._began
-            try:
-                seen: Sequence[DeadLetter] = yield store.dead_letters.dead(
-                    self._where, replace(self._page, min_age=min_age)
-                )
-            except Indeterminate as error:
-                if not is_cut(error):
-                    raise
-                self._portion.cut(self._page.limit)
-            else:
-                self._portion.passed()
-                return seen
+    def _read(self, most: int) -> Call[list[DeadLetter]]:
+        self._page = replace(self._page, limit=most)
+        min_age = (self._chosen.min_age or 0.0) + time.monotonic() - self._began
+        return store.dead_letters.dead(self._where, replace(self._page, min_age=min_age))
 
 
 def _after(page: DeadPage, seen: Sequence[DeadLetter], gone: Collection[bytes]) -> DeadPage:
@@ -132,13 +119,12 @@ def redrive(
     caller: Caller, queue: str, ids: Iterable[str | uuid.UUID] | None, token: str | None, chosen: Selection
 ) -> Flow[int]:
     """Queue dead letters anew; the answer is how many."""
-    where = _permitted(caller, queue, token)
-    who = caller.application or "-"
-    return (
-        yield from _change(
-            caller, where, ids, chosen, lambda some: store.dead_letters.redrive(where, caller.limits, who, some)
-        )
-    )
+    where, who = _permitted(caller, queue, token), caller.application or "-"
+
+    def anew(some: Sequence[bytes]) -> Call[list[Outcome[None]]]:
+        return store.dead_letters.redrive(where, caller.limits, who, some)
+
+    return (yield from _change(caller, where, ids, chosen, anew))
 
 
 def purge(

@@ -22,7 +22,7 @@ from redisq.model.message import Message, json_ready
 from redisq.model.queue import MAX_BYTES_CEILING
 from redisq.operations.caller import Caller
 from redisq.operations.flow import Flow, settled
-from redisq.operations.options import LONGEST
+from redisq.operations.options import LONGEST, is_seconds
 from redisq.store import keys
 from redisq.store.keys import PartitionKeys
 
@@ -142,7 +142,7 @@ def fail(
         InvalidMessage: a parameter is not valid.
     """
     where, proof = _permitted(caller, queue, id, receipt, token)
-    if retry_after is not None and not (_is_seconds(retry_after) and 0 <= retry_after <= LONGEST):
+    if retry_after is not None and not (is_seconds(retry_after) and 0 <= retry_after <= LONGEST):
         raise InvalidMessage(f"retry_after takes seconds, from 0 to a year ({LONGEST:,})")
     if final and retry_after is not None:
         raise InvalidMessage("final cannot go with retry_after: no attempt follows.")
@@ -195,7 +195,3 @@ def _rejection(error: InvalidMessage) -> bytes:
 def _valid(text: str, most: int) -> str:
     """Cut a text, and make it valid Unicode."""
     return text[:most].encode("utf-8", "replace").decode("utf-8")
-
-
-def _is_seconds(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

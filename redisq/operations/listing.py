@@ -9,13 +9,13 @@ import re
 from collections.abc import Mapping
 
 from redisq import store
-from redisq.errors import Indeterminate, InvalidArgument
-from redisq.link.faults import is_cut
+from redisq.errors import InvalidArgument
 from redisq.model.listing import Listed, Page
 from redisq.operations import options
+from redisq.operations.batches import in_portion
 from redisq.operations.caller import Caller
 from redisq.operations.flow import Flow
-from redisq.store.call import BATCH
+from redisq.store.call import BATCH, Call
 from redisq.store.keys import PartitionKeys
 
 #: what can be listed, by the names of `QueueStats` -> the structure it is read from
@@ -50,17 +50,13 @@ def find(caller: Caller, queue: str, which: str, token: str | None, cursor: str 
 def _read(caller: Caller, where: PartitionKeys, structure: str, cursor: str, limit: int) -> Flow[Page]:
     """Read a page in one call, or in several where a reply with all of it does not get through."""
     portion, found = caller.portion("page", BATCH), list[Listed]()
+
+    def read(most: int) -> Call[Page]:
+        return store.listing.page(where, structure, cursor, most, _SHORT)
+
     while True:
         wanted = limit - len(found)
-        asked = min(wanted, portion.most)
-        try:
-            part: Page = yield store.listing.page(where, structure, cursor, asked, _SHORT)
-        except Indeterminate as error:
-            if not is_cut(error):
-                raise
-            portion.cut(asked)
-            continue
-        portion.passed()
+        asked, part = yield from in_portion(portion, wanted, read)
         found += part.messages
         if part.next is None or asked == wanted:
             return Page(found, part.next)

@@ -13,14 +13,14 @@ import uuid
 from collections.abc import Iterable, Sequence
 
 from redisq import store
-from redisq.errors import BatchError, Indeterminate, MessageNotFound, RedisQError
-from redisq.link.faults import is_cut
+from redisq.errors import BatchError, MessageNotFound, RedisQError
 from redisq.model.message import Message
 from redisq.operations import options
-from redisq.operations.batches import chunks, ids_of, known
+from redisq.operations.batches import chunks, ids_of, in_portion, known
 from redisq.operations.caller import Caller
 from redisq.operations.flow import Flow, Pause, settled
 from redisq.store import keys
+from redisq.store.call import Call
 from redisq.store.keys import PartitionKeys
 from redisq.store.messages import LOOKED_UP
 from redisq.store.reply import Outcome
@@ -116,14 +116,11 @@ def get_messages(
 def _look_up(caller: Caller, where: PartitionKeys, names: Sequence[bytes]) -> Flow[list[Outcome[Message]]]:
     """Look messages up in one call, or in several where a reply with all of them does not get through."""
     portion, found = caller.portion("get", LOOKED_UP), list[Outcome[Message]]()
-    while some := names[len(found) : len(found) + portion.most]:
-        try:
-            answers: list[Outcome[Message]] = yield store.messages.get(where, some)
-        except Indeterminate as error:
-            if not is_cut(error):
-                raise
-            portion.cut(len(some))
-        else:
-            portion.passed()
-            found += answers
+
+    def read(most: int) -> Call[list[Outcome[Message]]]:
+        return store.messages.get(where, names[len(found) : len(found) + most])
+
+    while left := len(names) - len(found):
+        _, answers = yield from in_portion(portion, left, read)
+        found += answers
     return found

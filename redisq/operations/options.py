@@ -65,7 +65,7 @@ def delay_of(delay: object, at: object, now: float) -> float:
     Raises:
         InvalidMessage: one of them is not valid, or both are given.
     """
-    if not (_is_seconds(delay) and 0 <= delay <= LONGEST):
+    if not (is_seconds(delay) and 0 <= delay <= LONGEST):
         raise InvalidMessage("delay= takes seconds, from 0 to a year (31,536,000)")
     if at is None:
         return delay
@@ -87,7 +87,7 @@ def life_of(expires_in: object) -> float | None:
     """
     if expires_in is None:
         return None
-    if not (_is_seconds(expires_in) and 0 < expires_in <= LONGEST):
+    if not (is_seconds(expires_in) and 0 < expires_in <= LONGEST):
         raise InvalidMessage("expires_in= takes seconds, more than 0, at most a year (31,536,000)")
     return max(_SHORTEST_LIFE, expires_in)
 
@@ -127,7 +127,7 @@ def seconds_of(name: str, value: object) -> float:
     Raises:
         InvalidArgument: it is not.
     """
-    if _is_seconds(value) and 0 <= value <= LONGEST:
+    if is_seconds(value) and 0 <= value <= LONGEST:
         return value
     raise InvalidArgument(f"{name} takes seconds, from 0 to a year ({LONGEST:,})")
 
@@ -171,5 +171,6 @@ def several(name: str, values: object, error: type[RedisQError] = InvalidArgumen
     raise error(f"{name}= takes a list of {name}, or another iterable, not {what}: put a single one in [ ]")
 
 
-def _is_seconds(value: object) -> TypeGuard[float]:
+def is_seconds(value: object) -> TypeGuard[float]:
+    """Return whether this is a number that may be one of seconds."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -11,17 +11,15 @@ import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
-from weakref import WeakKeyDictionary
+
+from redisq.runtime.per_loop import PerLoop
 
 T = TypeVar("T")
 
-_threads: WeakKeyDictionary[asyncio.AbstractEventLoop, ThreadPoolExecutor] = WeakKeyDictionary()
+_threads = PerLoop(lambda: ThreadPoolExecutor(1, thread_name_prefix="redisq-aside"))
 
 
 async def aside(work: Callable[[], T]) -> T:
     """Do some work in the thread beside the running loop, after what was given to it before, and give its answer."""
     loop = asyncio.get_running_loop()
-    thread = _threads.get(loop)
-    if thread is None:
-        thread = _threads[loop] = ThreadPoolExecutor(1, thread_name_prefix="redisq-aside")
-    return await loop.run_in_executor(thread, contextvars.copy_context().run, work)
+    return await loop.run_in_executor(_threads.get(), contextvars.copy_context().run, work)

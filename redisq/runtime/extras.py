@@ -6,26 +6,14 @@ extra brings is read from the metadata that was installed along with redisq.
 
 from __future__ import annotations
 
-import ast
-import operator
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import total_ordering
 from importlib import metadata
-from typing import Any
 
 DISTRIBUTION = "redisq-mq"
-
-_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.In: lambda left, right: left in right,
-}
 
 
 def install(extra: str) -> str:
@@ -46,36 +34,37 @@ def _requirements(extra: str) -> Iterator[str]:
         return
     for line in lines:
         requirement, _, marker = map(str.strip, line.partition(";"))
-        if marker and _holds(ast.parse(marker, mode="eval").body, extra):
+        # Its syntax is that of an expression of Python's, and it comes with the code that was installed.
+        if marker and eval(marker, {"extra": extra, **_here()}):
             yield requirement
 
 
-def _holds(marker: ast.expr, extra: str) -> bool:
-    """Return whether an environment marker, whose syntax is an expression of Python's, is true here."""
-    match marker:
-        case ast.BoolOp(op=ast.And(), values=parts):
-            return all(_holds(part, extra) for part in parts)
-        case ast.BoolOp(values=parts):
-            return any(_holds(part, extra) for part in parts)
-        case ast.Compare(left=left, ops=[compare], comparators=[right]):
-            values: list[Any] = [_value(side, extra) for side in (left, right)]
-            if any(isinstance(side, ast.Name) and side.id.startswith("python_") for side in (left, right)):
-                values = [[int(part) for part in value.split(".")] for value in values]
-            return _COMPARE[type(compare)](*values)
-    raise ValueError(f"not an environment marker: {ast.unparse(marker)}")
+@total_ordering
+class _Version:
+    """A version of Python, compared with texts as numbers are: 3.9 is before 3.11."""
+
+    def __init__(self, *parts: int) -> None:
+        self._parts = parts
+
+    def __eq__(self, text: object) -> bool:
+        return self._parts == _numbers(text)
+
+    def __lt__(self, text: object) -> bool:
+        return self._parts < _numbers(text)
 
 
-def _value(side: ast.expr, extra: str) -> str:
-    if isinstance(side, ast.Constant):
-        return str(side.value)
-    here = {
-        "extra": extra,
+def _numbers(text: object) -> tuple[int, ...]:
+    return tuple(map(int, str(text).split(".")))
+
+
+def _here() -> dict[str, object]:
+    """Return what environment markers may ask about."""
+    return {
         "sys_platform": sys.platform,
         "platform_system": platform.system(),
         "platform_machine": platform.machine(),
         "platform_python_implementation": platform.python_implementation(),
         "implementation_name": sys.implementation.name,
-        "python_version": ".".join(platform.python_version_tuple()[:2]),
-        "python_full_version": "{}.{}.{}".format(*sys.version_info),
+        "python_version": _Version(*sys.version_info[:2]),
+        "python_full_version": _Version(*sys.version_info[:3]),
     }
-    return here[ast.unparse(side)]

@@ -11,7 +11,6 @@ import os
 import random
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from redisq.errors import InvalidSettings
 
@@ -26,14 +25,8 @@ NAMES: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Armed:
-    probability: float
-    chance: random.Random
-
-
-def parse(text: str) -> dict[str, _Armed]:
-    """Read what REDISQ_FAILPOINTS holds: `name:kill:probability:seed`, separated by commas.
+def parse(text: str) -> dict[str, tuple[float, random.Random]]:
+    """Read what REDISQ_FAILPOINTS holds, `name:kill:probability:seed`, separated by commas, as odds and chances.
 
     Raises:
         InvalidSettings: an unknown name or action, or a number that is invalid.
@@ -53,7 +46,7 @@ def parse(text: str) -> dict[str, _Armed]:
             raise InvalidSettings(
                 f"REDISQ_FAILPOINTS: {spec[:80]!r} wants the action kill, a probability from 0 to 1 and a whole seed"
             )
-        armed[name] = _Armed(odds, random.Random(number))
+        armed[name] = odds, random.Random(number)
     return armed
 
 
@@ -62,5 +55,7 @@ _armed = parse(os.environ.get("REDISQ_FAILPOINTS", ""))
 
 def reach(name: str) -> None:
     """Pass the failpoint `name`, or die there."""
-    if _armed and name in _armed and _armed[name].chance.random() < _armed[name].probability:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if _armed and name in _armed:
+        odds, chance = _armed[name]
+        if chance.random() < odds:
+            os.kill(os.getpid(), signal.SIGKILL)

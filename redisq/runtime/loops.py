@@ -145,12 +145,9 @@ def _forget(tasks: set[asyncio.Task[Any]]) -> None:
     """Keep tasks for good: a coroutine that catches everything would catch its own end, and run on in the collector."""
     for task in tasks:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
-    hold = partial(_hold, tasks, threading.Event())
-    threading.Thread(target=hold, name=f"{process.HANDLERS}-tasks", daemon=True).start()
-
-
-def _hold(_: object, forever: threading.Event) -> None:
-    forever.wait()
+    hold = threading.Thread(target=lambda _: threading.Event().wait(), args=(tasks,), daemon=True)
+    hold.name = f"{process.HANDLERS}-tasks"
+    hold.start()
 
 
 _Called = tuple[Future[Any], Callable[[], Any]]

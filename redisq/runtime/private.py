@@ -20,8 +20,10 @@ class NotPrivate(Exception):
     """A folder or a file is not ours alone. The text names it, and says what to do."""
 
 
-def open_folder(path: str | Path, *, make: bool = False) -> int:
+def open_folder(path: str | Path, *, make: bool = False, within: int | None = None, shown: str | Path = "") -> int:
     """Open a folder and give its descriptor; with `make` it is made where it is missing, for its owner alone.
+
+    `within` is an opened folder, in which it lies; `shown` its whole path then.
 
     Raises:
         NotPrivate: it is a link or no folder, belongs to somebody else, or others may write to it.
@@ -31,15 +33,7 @@ def open_folder(path: str | Path, *, make: bool = False) -> int:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
-    return _open_folder(path, None, path)
-
-
-def open_folder_in(folder: int, name: str, shown: str | Path) -> int:
-    """Open a folder that lies in an opened one, whose path is `shown`, and give its descriptor; see `open_folder`."""
-    return _open_folder(name, folder, Path(shown, name))
-
-
-def _open_folder(path: str | Path, within: int | None, shown: str | Path) -> int:
+    shown = shown or path
     _check(os.stat(path, dir_fd=within, follow_symlinks=False), shown, stat.S_ISDIR, "folder")
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=within)
     try:

@@ -358,7 +358,8 @@ def _why_not(seen: Application, app: Application) -> str:
         return "" if seen.before is None else "strayed"
     if seen.past in app.before:
         return ""
-    return "overtaken" if lineage.are_all_later(seen.past, app.before) else "strayed"
+    are_all_later = bool(app.before) and app.before[-1].version > seen.version  # they do not tell what came of that one
+    return "overtaken" if are_all_later else "strayed"
 
 
 def _is_anew(seen: Application, app: Application) -> bool:

@@ -71,6 +71,15 @@ def decode(text: str) -> bytes:
     return raw
 
 
+def read_secret(version: str, text: object) -> tuple[str, bytes] | None:
+    """Read `<version>.<key id>.<key>`; None for anything else."""
+    try:
+        begins, kid, key = str.split(text, ".")  # type: ignore[arg-type]
+        return (kid, decode(key)) if begins == version else None
+    except (TypeError, ValueError):
+        return None
+
+
 def seal(value: dict[str, Any]) -> str:
     """Write a payload or a caveat."""
     return encode(json.dumps(value, separators=(",", ":")).encode())

@@ -38,11 +38,6 @@ def after(past: Past, before: Sequence[Past]) -> tuple[Past, ...]:
     return (past, *before)[:MOST]
 
 
-def are_all_later(seen: Past, before: Sequence[Past]) -> bool:
-    """Return whether all records named are later than one that was seen: they do not tell what came of that one."""
-    return bool(before) and before[-1].version > seen.version
-
-
 def read(value: Any) -> tuple[Past, ...]:
     """Read what a record names, the last one first.
 

@@ -35,17 +35,13 @@ class MasterKey:
     @classmethod
     def parse(cls, text: str) -> MasterKey:
         """Read `rqm1.<kid>.<43 base64url characters>`; raises as the class does."""
-        try:
-            version, kid, key = text.split(".")
-            if version != "rqm1":
-                raise ValueError
-            raw = encoding.decode(key)
-        except (AttributeError, TypeError, ValueError):
+        read = encoding.read_secret("rqm1", text)
+        if read is None:
             raise InvalidCredentials(
                 "REDISQ_MASTER_KEY reads rqm1.<kid>.<43 base64url characters>, or several, separated by commas: copy "
                 "all of it, or make a new one with `redisq app master-key`."
-            ) from None
-        return cls(kid, raw)
+            )
+        return cls(*read)
 
     @classmethod
     def generate(cls) -> MasterKey:

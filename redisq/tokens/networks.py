@@ -48,12 +48,7 @@ def intersect(ours: Sequence[Network], theirs: Sequence[Network]) -> tuple[Netwo
 
 
 def _is_inside(one: Network, others: Sequence[Network]) -> bool:
-    for other in others:
-        if isinstance(one, IPv4Network) and isinstance(other, IPv4Network) and one.subnet_of(other):
-            return True
-        if isinstance(one, IPv6Network) and isinstance(other, IPv6Network) and one.subnet_of(other):
-            return True
-    return False
+    return any(one.version == other.version and one.subnet_of(other) for other in others)  # type: ignore[arg-type]
 
 
 def contains(networks: Sequence[Network], text: str) -> bool:

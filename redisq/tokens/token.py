@@ -68,17 +68,13 @@ class Credentials:
     @classmethod
     def parse(cls, app_id: str, secret: str) -> Credentials:
         """Read an application id and its secret, `rqs1.<kid>.<43 base64url characters>`; raises as the class does."""
-        try:
-            version, kid, key = secret.split(".")
-            if version != "rqs1":
-                raise ValueError
-            raw = encoding.decode(key)
-        except (AttributeError, TypeError, ValueError):
+        read = encoding.read_secret("rqs1", secret)
+        if read is None:
             raise InvalidCredentials(
                 "A secret reads rqs1.<kid>.<43 base64url characters>: copy all of it, or make a new one with "
                 "`redisq app create NAME`."
-            ) from None
-        return cls(app_id, kid, raw)
+            )
+        return cls(app_id, *read)
 
     @classmethod
     def generate(cls, app_id: str) -> Credentials:
@@ -177,8 +173,8 @@ def sign(
         "nbf": issued_at,
         "exp": issued_at + lifetime,
         "jti": jti,
-        "ops": _checked("ops", ops, _is_ops),
-        "q": _checked("queues", queues, _is_queues),
+        "ops": _checked("ops", ops, _is_op),
+        "q": _checked("queues", queues, is_pattern),
     }
     kid, sealed = credentials.kid, [encoding.seal(payload)]
     return encoding.join(kid, sealed, encoding.mac(credentials._token_key, kid, sealed))
@@ -205,12 +201,12 @@ def narrow(
         ValueError: an argument is not valid, none was given, or the new token would be too large.
     """
     claims = {
-        "ops": None if ops is None else _checked("ops", ops, _is_ops),
-        "q": None if queues is None else _checked("queues", queues, _is_queues),
+        "ops": None if ops is None else _checked("ops", ops, _is_op),
+        "q": None if queues is None else _checked("queues", queues, is_pattern),
         "exp": None if expires_at is None else math.floor(_seconds("expires_at", expires_at)),
         "nbf": None if not_before is None else math.ceil(_seconds("not_before", not_before)),
-        "scope": None if scope is None else _checked("scope", scope, _is_scope),
-        "ip": None if addresses is None else _checked("addresses", addresses, _is_addresses),
+        "scope": None if scope is None else _checked("scope", scope, is_pair),
+        "ip": None if addresses is None else _checked("addresses", addresses, _is_network),
     }
     caveats = [encoding.seal({claim: value}) for claim, value in claims.items() if value is not None]
     kid, sealed, tag_text = encoding.split(token)
@@ -261,7 +257,7 @@ def _check_claims(payload: dict[str, Any], *, app: str, audience: str, now: floa
     if not payload.keys() >= _CLAIMS:
         encoding.refuse("claim_missing")
     iat, nbf, exp = times = payload["iat"], payload["nbf"], payload["exp"]
-    named = _fits(JTI, payload["jti"]) and _is_ops(payload["ops"]) and _is_queues(payload["q"])
+    named = _fits(JTI, payload["jti"]) and _are(_is_op, payload["ops"]) and _are(is_pattern, payload["q"])
     if not (named and all(map(_is_time, times))):
         encoding.refuse("claim_type")
     if payload.keys() != _CLAIMS:
@@ -288,13 +284,13 @@ def _apply(caveats: Sequence[dict[str, Any]], payload: dict[str, Any], now: floa
                 nbf = max(nbf, value)
             case [("exp", value)] if _is_time(value):
                 exp = min(exp, value)
-            case [("ops", value)] if _is_ops(value):
+            case [("ops", value)] if _are(_is_op, value):
                 ops = ops.intersection(value)
-            case [("q", value)] if _is_queues(value):
+            case [("q", value)] if _are(is_pattern, value):
                 queues = intersect(queues, value)
-            case [("scope", value)] if _is_scope(value):
+            case [("scope", value)] if _are(is_pair, value):
                 scopes += (Scopes.parse(value),)
-            case [("ip", value)] if _is_addresses(value):
+            case [("ip", value)] if _are(_is_network, value):
                 bound.append(value)
             case _:
                 encoding.refuse("caveat")
@@ -330,32 +326,29 @@ def _is_time(value: object) -> bool:
     return type(value) is int and 0 <= value < _MAX_TIME  # `type`: True is an int too
 
 
-def _is_ops(value: object) -> bool:
-    return isinstance(value, list) and value != [] and all(isinstance(op, str) and op in OPS for op in value)
+def _is_op(value: object) -> bool:
+    return isinstance(value, str) and value in OPS
 
 
-def _is_queues(value: object) -> bool:
-    return isinstance(value, list) and value != [] and all(map(is_pattern, value))
-
-
-def _is_scope(value: object) -> bool:
-    return isinstance(value, list) and value != [] and all(map(is_pair, value))
-
-
-def _is_addresses(value: object) -> bool:
+def _is_network(value: object) -> bool:
     from redisq.tokens.networks import is_network  # for the rare case, as it takes its time to load
 
-    return isinstance(value, list) and value != [] and all(map(is_network, value))
+    return is_network(value)
+
+
+def _are(is_one: Callable[[object], bool], values: object) -> bool:
+    """Return whether this is a list of such, at least one."""
+    return isinstance(values, list) and values != [] and all(map(is_one, values))
 
 
 def _fits(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
-def _checked(name: str, values: object, is_valid: Callable[[object], bool]) -> list[str]:
+def _checked(name: str, values: object, is_one: Callable[[object], bool]) -> list[str]:
     """Return the values sorted, each once; a bare text is refused: `queues="mail"` would mean m, a, i, l."""
     found = list(values) if isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping) else None
-    if not is_valid(found):
+    if not _are(is_one, found):
         raise ValueError(f"{name} must be a list of valid {name}, at least one")
     return sorted(set(found or ()))
 

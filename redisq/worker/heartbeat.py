@@ -6,7 +6,7 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -126,7 +126,8 @@ class Heartbeat(threading.Thread):
             queue = leases.keys.queue
             log.warning("queue %s: leases not renewed: %s", queue, error, extra=about(self._worker, queue))
             leases.failed_at = time.monotonic()
-            _again(due, sent + _RETRY)
+            for held in due:
+                held.beat_at = sent + _RETRY
             return
         for held, shown, outcome in zip(due, progress, outcomes, strict=True):
             if isinstance(outcome, LeaseLost):
@@ -137,8 +138,3 @@ class Heartbeat(threading.Thread):
                 held.deadline = at + timedelta(seconds=outcome)
             if held.progress is shown:
                 held.progress = b""
-
-
-def _again(due: Iterable[Held], at: float) -> None:
-    for held in due:
-        held.beat_at = at

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from redisq import store
 from redisq.body import codec
@@ -23,6 +23,22 @@ from redisq.worker.handlers.held import Held
 log = logs.logger("redisq.worker")
 
 _CHUNK_BYTES = 1024 * 1024
+
+
+class _Pile(NamedTuple):
+    """Outcomes of one kind that wait: what settles which delivery, and its size in bytes."""
+
+    settle: Callable[[PartitionKeys, Limits, Any], Call[Any]]
+    items: deque[tuple[Held, Any, int]]
+
+    def take(self) -> list[tuple[Held, Any, int]]:
+        """Take a batch off the left: up to BATCH items, and about a megabyte."""
+        items, taken, room = self.items, list[tuple[Held, Any, int]](), _CHUNK_BYTES
+        while items and len(taken) < BATCH and (not taken or items[0][2] <= room):
+            item = items.popleft()
+            room -= item[2]
+            taken.append(item)
+        return taken
 
 
 class Outbox:
@@ -46,21 +62,21 @@ class Outbox:
         self._limits = limits
         self._worker = worker
         self._done = done
-        self._completions: deque[tuple[Held, bytes]] = deque()
-        self._failures: deque[tuple[Held, Failure]] = deque()
-        self._releases: deque[Held] = deque()
+        self._completions = _Pile(store.deliveries.complete, deque())
+        self._failures = _Pile(store.deliveries.fail, deque())
+        self._releases = _Pile(store.deliveries.release, deque())
+        self._piles = (self._completions, self._failures, self._releases)
         self._sending = 0
         self._arrived = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
 
     def __len__(self) -> int:
-        return len(self._completions) + len(self._failures) + len(self._releases) + self._sending
+        return len(self._completions.items) + len(self._failures.items) + len(self._releases.items) + self._sending
 
     def complete(self, held: Held, result: bytes) -> None:
         """Send a result."""
-        self._completions.append((held, result))
-        self._notify()
+        self._add(self._completions, held, (held.receipt, result), len(result))
 
     def fail(
         self,
@@ -73,15 +89,14 @@ class Outbox:
     ) -> None:
         """Send an error; see `Failure`. Without a `delay` the queue's backoff decides."""
         failure = Failure(held.receipt, codec.encode(error), cause=cause, delay=delay, final=final)
-        self._failures.append((held, failure))
-        self._notify()
+        self._add(self._failures, held, failure, len(failure.error))
 
     def release(self, held: Held) -> None:
         """Hand a message back."""
-        self._releases.append(held)
-        self._notify()
+        self._add(self._releases, held, held.receipt, 0)
 
-    def _notify(self) -> None:
+    def _add(self, pile: _Pile, held: Held, outcome: Any, size: int) -> None:
+        pile.items.append((held, outcome, size))
         self._empty.clear()
         self._arrived.set()
 
@@ -97,7 +112,9 @@ class Outbox:
             self._arrived.clear()
             while len(self):
                 try:
-                    await self._send_some()
+                    for pile in self._piles:
+                        if pile.items:
+                            await self._send_some(pile)
                     failures = 0
                 except Unavailable as error:
                     failures += 1
@@ -106,56 +123,25 @@ class Outbox:
                     await asyncio.sleep(pause_after(failures, random.random()))
             self._empty.set()
 
-    async def _send_some(self) -> None:
-        keys, limits = self._keys, self._limits
-        if self._completions:
-            results = _take(self._completions, lambda item: len(item[1]))
-            done = [(held.receipt, result) for held, result in results]
-            deliveries = [held for held, _ in results]
-            await self._send(
-                lambda: store.deliveries.complete(keys, limits, done), self._completions, results, deliveries
-            )
-        if self._failures:
-            errors = _take(self._failures, lambda item: len(item[1].error))
-            failed = [failure for _, failure in errors]
-            deliveries = [held for held, _ in errors]
-            await self._send(lambda: store.deliveries.fail(keys, limits, failed), self._failures, errors, deliveries)
-        if self._releases:
-            released = _take(self._releases, lambda _: 0)
-            receipts = [held.receipt for held in released]
-            await self._send(
-                lambda: store.deliveries.release(keys, limits, receipts), self._releases, released, released
-            )
-
-    async def _send(
-        self, make: Callable[[], Call[Any]], source: deque[Any], items: list[Any], deliveries: Sequence[Held]
-    ) -> None:
-        self._sending = len(items)
+    async def _send_some(self, pile: _Pile) -> None:
+        taken = pile.take()
+        self._sending = len(taken)
         try:
-            outcomes = await self._link.call(make())
+            sent = [outcome for _, outcome, _ in taken]
+            outcomes = await self._link.call(pile.settle(self._keys, self._limits, sent))
             failpoints.reach("worker.outcome_sent")
         except Unavailable:
-            source.extendleft(reversed(items))
+            pile.items.extendleft(reversed(taken))
             raise
         except RedisQError as error:
-            outcomes = [error] * len(items)
+            outcomes = [error] * len(taken)
         except Exception as error:  # a fault of ours may not stop the outbox; these leases lapse
             log.exception("queue %s: outcomes not sent", self._keys.queue)
-            outcomes = [RedisQError(f"not sent: {type(error).__name__}")] * len(items)
+            outcomes = [RedisQError(f"not sent: {type(error).__name__}")] * len(taken)
         finally:
             self._sending = 0
-        for held, outcome in zip(deliveries, outcomes, strict=True):
+        for (held, _, _), outcome in zip(taken, outcomes, strict=True):
             if isinstance(outcome, MessageTooLarge):
                 self.fail(held, {"type": "MessageTooLarge", "message": str(outcome)}, cause="rejected", final=True)
             else:
                 self._done(held, outcome if isinstance(outcome, RedisQError) else None)
-
-
-def _take(source: deque[Any], size: Callable[[Any], int]) -> list[Any]:
-    """Take a batch off the left: up to BATCH items, and about a megabyte."""
-    taken: list[Any] = []
-    total = 0
-    while source and len(taken) < BATCH and (not taken or total + size(source[0]) <= _CHUNK_BYTES):
-        total += size(source[0])
-        taken.append(source.popleft())
-    return taken

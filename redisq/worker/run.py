@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 from redisq import store
@@ -16,6 +17,7 @@ from redisq.link.aio import AsyncLink
 from redisq.link.faults import is_login
 from redisq.operations.caller import Caller, limits_of
 from redisq.runtime import logs, process
+from redisq.settings import Settings
 from redisq.store import keys
 from redisq.tokens.scopes import is_queue
 from redisq.worker.burst import Burst
@@ -34,26 +36,22 @@ _LAST_WORDS = 1.0  # seconds for cancelled handlers to end
 _FAREWELL = 5.0  # seconds for the last outcomes to reach Redis; what does not is delivered again after its lease
 
 
+@dataclass
 class Run:
     """Claims for handlers and keeps schedules until it is told to stop, or its burst is over. It is run once."""
 
-    def __init__(
-        self,
-        caller: Caller,
-        handlers: Sequence[Handler],
-        turns: Turns | None,
-        schedules: Sequence[Schedule],
-        ending: Ending,
-    ) -> None:
-        self._caller = caller
-        self._settings = caller.settings
-        self._handlers = handlers
-        self._turns = turns
-        self._schedules = schedules
-        self._ending = ending
-        self._name = process_name()
-        self._consumers: list[Consumer] = []
-        self._scheduler: Scheduler | None = None
+    _caller: Caller
+    _handlers: Sequence[Handler]
+    _turns: Turns | None
+    _schedules: Sequence[Schedule]
+    _ending: Ending
+    _name: str = field(default_factory=process_name)
+    _consumers: list[Consumer] = field(default_factory=list)
+    _scheduler: Scheduler | None = None
+
+    @property
+    def _settings(self) -> Settings:
+        return self._caller.settings
 
     async def to_the_end(self, burst: bool, on_signal: Callable[[], None] | None) -> int:
         """Run, and return the exit code. With `on_signal` the process is this worker's: it is called at a signal."""

@@ -108,11 +108,11 @@ def free_slots(link: Link) -> int:
 async def free_async_slots(link: AsyncLink) -> int:
     """Take all slots that are free, to count them."""
     count = 0
-    while not link._slots.locked():
-        await link._slots.acquire()
+    while not link._pools.get().slots.locked():
+        await link._pools.get().slots.acquire()
         count += 1
     for _ in range(count):
-        link._slots.release()
+        link._pools.get().slots.release()
     return count
 
 

@@ -332,6 +332,6 @@ def test_what_is_idle_is_forgotten(count: int, monkeypatch: pytest.MonkeyPatch) 
             await turns()
             server.let_go(number)
             await task
-        return len(coalescer._lanes)
+        return len(coalescer._gatherings.get().lanes)
 
     assert asyncio.run(main()) <= 3

@@ -3,44 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from redisq.model.delivery import Receipt
 from redisq.store.keys import id_text
 
 
+@dataclass(slots=True, eq=False)
 class Held:
     """What the worker knows of a delivery, beside what its handler sees: one lease, from its claim to its outcome.
 
     The loop's thread settles it, once; the heartbeat's renews its lease, also when a handler asks for that.
     """
 
-    __slots__ = (
-        "beat_at",
-        "cancelled",
-        "deadline",
-        "progress",
-        "queue",
-        "receipt",
-        "reported",
-        "settled",
-        "suspicion",
-        "wake",
-    )
-
-    def __init__(
-        self, queue: str, receipt: Receipt, deadline: datetime, beat_at: float, wake: Callable[[], None]
-    ) -> None:
-        self.queue = queue
-        self.receipt = receipt
-        self.deadline = deadline  # of the lease, by this machine's clock
-        self.beat_at = beat_at  # when it is renewed next, by the monotonic clock
-        self.wake = wake  # the heartbeat
-        self.progress = b""  # encoded, to be shown with the next renewal
-        self.cancelled = False  # the handler works in vain
-        self.reported = False  # the thread that ran its handler has said what came of it
-        self.settled = False  # what becomes of it is decided, and only has to be told to Redis
-        self.suspicion = 0  # the room for suspects that it holds
+    queue: str
+    receipt: Receipt
+    deadline: datetime  # of the lease, by this machine's clock
+    beat_at: float  # when it is renewed next, by the monotonic clock
+    wake: Callable[[], None]  # the heartbeat
+    progress: bytes = b""  # encoded, to be shown with the next renewal
+    cancelled: bool = False  # the handler works in vain
+    reported: bool = False  # the thread that ran its handler has said what came of it
+    settled: bool = False  # what becomes of it is decided, and only has to be told to Redis
+    suspicion: int = 0  # the room for suspects that it holds
 
     @property
     def id(self) -> str:
