@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
@@ -14,21 +13,22 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redisq import preload
 from redisq.errors import RedisQError
-from redisq.gateway import document, page
+from redisq.gateway import page, table
 from redisq.gateway.access import closed
 from redisq.gateway.access.guard import Guard
 from redisq.gateway.access.origins import LocalOnly
 from redisq.gateway.context import Context
 from redisq.gateway.metrics import Meters
 from redisq.gateway.middleware import Outermost
+from redisq.gateway.operation import Gateway
+from redisq.gateway.readiness import Readiness
 from redisq.gateway.requests.errors import HttpError, TooManyRequests, answer, unrouted
-from redisq.gateway.routes import claims, health, messages, queues, token
+from redisq.gateway.work.dispatchers import Dispatchers
 from redisq.tokens.scopes import QUEUE_NAME
 
 _READABLE = ["Location", "Preference-Applied", "Retry-After", "X-Request-Id"]  # by scripts of other origins
@@ -56,18 +56,6 @@ register_url_convertor("queue", _Queue())
 register_url_convertor("id", _Id())
 
 
-class _Endpoint:
-    """What answers at a route."""
-
-    def __init__(self, answer: Callable[[Request], Awaitable[Response]]) -> None:
-        self._answer = answer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        response = await self._answer(Request(scope, receive, send))
-        await response(scope, receive, send)
-
-
 class _Errors:
     """The innermost layer: what a route raises becomes an answer."""
 
@@ -89,7 +77,7 @@ class _Queueing:
 
     def __init__(self, router: Router) -> None:
         self._router = router
-        routes = [route for route in router.routes if isinstance(route, Route) and route.path == messages.QUEUEING]
+        routes = [route for route in router.routes if isinstance(route, Route) and route.path == "/{queue:queue}"]
         self._route = next(route for route in routes if "POST" in (route.methods or ()))
         self._name = re.compile(f"/({_Queue.regex})")
 
@@ -132,20 +120,10 @@ def create_app(context: Context) -> Starlette:
 
 
 def _routes(context: Context, guard: Guard, meters: Meters) -> list[BaseRoute]:
-    """Put the routes together, those that are asked for most at first."""
-    found: list[BaseRoute] = [
-        *messages.routes(context, guard),
-        *claims.routes(context, guard),
-        *queues.routes(context, guard),
-        *token.routes(context, guard),
-        *health.routes(context, guard, meters),
-        *document.routes(context.options.root_path),
-        *page.routes(context, guard),
-    ]
-    for route in found:
-        if isinstance(route, Route) and inspect.iscoroutinefunction(route.endpoint):
-            route.app = _Endpoint(route.endpoint)
-    return found
+    dispatchers = Dispatchers(context.settings)
+    context.farewells.append(dispatchers.close)
+    gateway = Gateway(context, guard, meters, dispatchers, Readiness(context), table.OPERATIONS)
+    return [*(operation.route(gateway) for operation in table.OPERATIONS), *page.routes(context, guard)]
 
 
 def _cors(origins: tuple[str, ...]) -> list[Middleware]:
@@ -174,7 +152,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     """Start what knows the applications, and end it and the client's connections with the server."""
     context: Context = app.state.context
     preload.read_all()
-    document.read_all(context.options.root_path)
+    table.read_all(context.options.root_path)
     for read in context.readings:
         read()
     start, stop = (getattr(context.verifier, name, None) for name in ("start", "stop"))
