@@ -22,8 +22,8 @@ from redisq.gateway.journal import TurnHandler
 from redisq.gateway.metrics import Meters
 from redisq.gateway.middleware import Outermost
 from redisq.gateway.server.server import serve as run
+from redisq.gateway.server.stopping import Stopping
 from redisq.gateway.settings import GatewaySettings
-from redisq.gateway.shutdown import Stopping
 
 _ANSWER = b'{"id":"01234567-89ab-7def-8123-456789abcdef"}'
 

@@ -15,8 +15,8 @@ import trustme
 
 from redisq.errors import InvalidSettings, RedisQError
 from redisq.gateway.server.server import running
+from redisq.gateway.server.stopping import Stopping
 from redisq.gateway.settings import GatewaySettings
-from redisq.gateway.shutdown import Stopping
 from tests.gateway.raw import Client, Process, get, loops, once, process, run, until
 from tests.gateway.tiny import Tiny, say
 

@@ -12,11 +12,11 @@ from redisq.errors import Forbidden, InvalidToken
 from redisq.gateway.access.definitions import Definitions
 from redisq.gateway.access.limits import Limits
 from redisq.gateway.access.sites import changes_from_afar
-from redisq.gateway.addresses import parse, trusted
 from redisq.gateway.context import Context
 from redisq.gateway.middleware import APPLICATION
 from redisq.gateway.requests import hosts
 from redisq.gateway.requests.fields import credentials, values
+from redisq.gateway.server.addresses import parse, trusted
 from redisq.tokens.scopes import is_among
 from redisq.tokens.token import MAX_TTL, OPS, Grant
 

@@ -3,7 +3,7 @@
 It reads and acts through the same guard and the same client as every other route. It works without scripts; the script
 asks for the same pages again and puts new figures in place of old ones.
 
-Beside it: access, context, middleware, requests, shutdown.
+Beside it: access, context, middleware, requests, server.
 """
 
 from __future__ import annotations
