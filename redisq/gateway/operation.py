@@ -44,22 +44,14 @@ class Gateway:
 
 
 class Admitted(Request):
-    """A request that the guard admitted to an operation, with what its query says."""
+    """A request that the guard admitted to an operation: the queue and the id in its path, and what its query says."""
 
     operation: Operation
     gateway: Gateway
     grant: Grant
+    queue: str
+    id: str
     query: Mapping[str, Any]
-
-    @property
-    def queue(self) -> str:
-        """The queue that the path names."""
-        return str(self.path_params["queue"])
-
-    @property
-    def id(self) -> str:
-        """The message that the path names."""
-        return str(self.path_params["id"])
 
     @property
     def mq(self) -> AsyncRedisQ:
@@ -163,7 +155,8 @@ class _Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Admit a request, and answer it."""
         operation, request = self._operation, Admitted(scope, receive, send)
-        request.operation, request.gateway = operation, self._gateway
+        request.operation, request.gateway, there = operation, self._gateway, scope["path_params"]
+        request.queue, request.id = there.get("queue", ""), there.get("id", "")
         request.grant = await self._admit(request)
         if not operation.query_later:
             request.query = request.read_query()
@@ -172,12 +165,12 @@ class _Endpoint:
         response = await operation.handler(request)
         await response(scope, receive, send)
 
-    async def _admit(self, request: Request) -> Grant:
+    async def _admit(self, request: Admitted) -> Grant:
         guard, op = self._gateway.guard, self._operation.op
         if op is None:
             return NOBODY
         if self._operation.right == "metrics":
             return await guard.admit_scrape(request, op)
-        if "queue" in request.path_params:
-            return await guard.admit(request, op, request.path_params["queue"])
+        if request.queue:
+            return await guard.admit(request, op, request.queue)
         return await guard.admit_all(request, op)
