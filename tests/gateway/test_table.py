@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import uuid
 from typing import Any, get_args
 
@@ -14,6 +15,7 @@ from redisq.gateway.operation import Operation, Right
 from redisq.gateway.table import OPERATIONS
 from redisq.tokens import OPS
 from tests.gateway.conftest import QUEUE, Gateway, MakeGateway
+from tests.unit.test_layers import SOURCES, name_of
 
 #: What stands in the place of what a token has to allow.
 OTHERS = {"metrics", "secret", "none"}
@@ -46,6 +48,11 @@ def test_every_route_of_a_module_is_in_the_table() -> None:
             if not word.startswith("_") and inspect.iscoroutinefunction(value) and value.__module__ == module.__name__
         }
         assert handlers <= in_rows, name
+
+
+def test_requests_are_admitted_in_one_place() -> None:
+    made = {name_of(source) for source in SOURCES if re.search(r"\bAdmitted\((?!Request\))", source.read_text("utf-8"))}
+    assert made == {"gateway/operation.py"}
 
 
 @rows
