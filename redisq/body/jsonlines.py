@@ -13,6 +13,10 @@ _MARK = b"\xef\xbb\xbf"
 _WHITE = b" \t\r\n"  # in JSON
 
 
+class Refused(ValueError):
+    """A document has what no message can hold, or says something twice."""
+
+
 def unmarked(document: bytes | bytearray) -> bytes | bytearray:
     """Return a document without the byte order mark that it may begin with."""
     return document[3:] if document.startswith(_MARK) else document
@@ -22,11 +26,11 @@ def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of its pairs, for `json`'s `object_pairs_hook`.
 
     Raises:
-        ValueError: two have the same key, and nobody can tell which of them was meant.
+        Refused: two have the same key, and nobody can tell which of them was meant.
     """
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("an object has the same key twice")
+        raise Refused("an object has the same key twice")
     return found
 
 

@@ -60,14 +60,12 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, default=str)
 
 
-def log_to_stderr(
-    form: Format | None = None, level: Level | None = None, handler: logging.Handler | None = None
-) -> None:
-    """Write log records to stderr, by `handler` if there is one, as text from INFO on unless told otherwise.
+def log_to_stderr(form: Format | None = None, level: Level | None = None) -> None:
+    """Write log records to stderr, as text from INFO on unless told otherwise.
 
     A module that configured logging by itself has its way, except in what is given here.
     """
-    handler = handler or logging.StreamHandler()
+    handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=form is not None)
     if level is not None:

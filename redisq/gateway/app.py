@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
@@ -14,21 +12,22 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redisq import preload
 from redisq.errors import RedisQError
-from redisq.gateway import document, page
+from redisq.gateway import page, table
 from redisq.gateway.access import closed
 from redisq.gateway.access.guard import Guard
 from redisq.gateway.access.origins import LocalOnly
 from redisq.gateway.context import Context
 from redisq.gateway.metrics import Meters
 from redisq.gateway.middleware import Outermost
+from redisq.gateway.operation import Gateway
+from redisq.gateway.readiness import Readiness
 from redisq.gateway.requests.errors import HttpError, TooManyRequests, answer, unrouted
-from redisq.gateway.routes import claims, health, messages, queues, token
+from redisq.gateway.work.dispatchers import Dispatchers
 from redisq.tokens.scopes import QUEUE_NAME
 
 _READABLE = ["Location", "Preference-Applied", "Retry-After", "X-Request-Id"]  # by scripts of other origins
@@ -56,18 +55,6 @@ register_url_convertor("queue", _Queue())
 register_url_convertor("id", _Id())
 
 
-class _Endpoint:
-    """What answers at a route."""
-
-    def __init__(self, answer: Callable[[Request], Awaitable[Response]]) -> None:
-        self._answer = answer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        response = await self._answer(Request(scope, receive, send))
-        await response(scope, receive, send)
-
-
 class _Errors:
     """The innermost layer: what a route raises becomes an answer."""
 
@@ -84,31 +71,13 @@ class _Errors:
             await answer(scope, error)(scope, receive, send)
 
 
-class _Queueing:
-    """Takes `POST /{queue}`, which is asked for most, past the router: that takes 2 us to find its first route."""
-
-    def __init__(self, router: Router) -> None:
-        self._router = router
-        routes = [route for route in router.routes if isinstance(route, Route) and route.path == messages.QUEUEING]
-        self._route = next(route for route in routes if "POST" in (route.methods or ()))
-        self._name = re.compile(f"/({_Queue.regex})")
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        found = self._name.fullmatch(scope["path"]) if scope.get("method") == "POST" else None
-        if found is None:
-            await self._router(scope, receive, send)
-        else:
-            scope["route"], scope["path_params"] = self._route, {"queue": found[1]}
-            await self._route.app(scope, receive, send)
-
-
 class _Application(Starlette):
-    """Starlette with layers of ours alone: its own wrap each request three times to handle errors, 10 us in all."""
+    """Starlette with layers of ours alone."""
 
     def build_middleware_stack(self) -> ASGIApp:
         """Put the layers together."""
-        app: ASGIApp = _Errors(_Queueing(self.router))
+        # fast: Starlette's own wrap each request twice to handle errors, 5 % of a POST's CPU (`make bench`)
+        app: ASGIApp = _Errors(self.router)
         for layer, arguments, options in reversed(self.user_middleware):
             app = layer(app, *arguments, **options)
         return app
@@ -132,20 +101,10 @@ def create_app(context: Context) -> Starlette:
 
 
 def _routes(context: Context, guard: Guard, meters: Meters) -> list[BaseRoute]:
-    """Put the routes together, those that are asked for most at first."""
-    found: list[BaseRoute] = [
-        *messages.routes(context, guard),
-        *claims.routes(context, guard),
-        *queues.routes(context, guard),
-        *token.routes(context, guard),
-        *health.routes(context, guard, meters),
-        *document.routes(context.options.root_path),
-        *page.routes(context, guard),
-    ]
-    for route in found:
-        if isinstance(route, Route) and inspect.iscoroutinefunction(route.endpoint):
-            route.app = _Endpoint(route.endpoint)
-    return found
+    dispatchers = Dispatchers(context.settings)
+    context.farewells.append(dispatchers.close)
+    gateway = Gateway(context, guard, meters, dispatchers, Readiness(context), table.OPERATIONS)
+    return [*(operation.route(gateway) for operation in table.OPERATIONS), *page.routes(context, guard)]
 
 
 def _cors(origins: tuple[str, ...]) -> list[Middleware]:
@@ -174,7 +133,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     """Start what knows the applications, and end it and the client's connections with the server."""
     context: Context = app.state.context
     preload.read_all()
-    document.read_all(context.options.root_path)
+    table.read_all(context.options.root_path)
     for read in context.readings:
         read()
     start, stop = (getattr(context.verifier, name, None) for name in ("start", "stop"))

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from redisq.async_client import AsyncRedisQ, acting_for
+from redisq.gateway.server.stopping import Stopping
 from redisq.gateway.settings import GatewaySettings
-from redisq.gateway.shutdown import Stopping
 from redisq.gateway.work.waits import Waits
 from redisq.settings import Settings
 from redisq.tokens.applications import Application

@@ -86,7 +86,8 @@ class Outermost:
                 self._log(scope, status or _GONE, seconds)
 
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
-        """Log a request. The record is a copy of one: to look up the caller, thread and process takes 10 us."""
+        """Log a request, by a copy of a record."""
+        # fast: to look up the caller, thread and process is 8 % of a POST's CPU (`make bench`, POST /{queue})
         request_id, now = scope[REQUEST_ID], time.time()
         client, application = (scope.get("client") or ("-",))[0], scope.get(APPLICATION) or "-"
         record = object.__new__(logging.LogRecord)

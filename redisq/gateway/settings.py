@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from redisq.errors import InvalidSettings
-from redisq.gateway.addresses import Network, networks
 from redisq.gateway.requests.hosts import names
+from redisq.gateway.server.addresses import Network, networks
 from redisq.settings import problems_of, warn_of_unknown
 from redisq.tokens.scopes import is_pattern
 

@@ -18,12 +18,11 @@ from starlette.routing import Route
 
 from redisq.cli import logs
 from redisq.cli.commands import serve
-from redisq.gateway.journal import TurnHandler
 from redisq.gateway.metrics import Meters
 from redisq.gateway.middleware import Outermost
 from redisq.gateway.server.server import serve as run
+from redisq.gateway.server.stopping import Stopping
 from redisq.gateway.settings import GatewaySettings
-from redisq.gateway.shutdown import Stopping
 
 _ANSWER = b'{"id":"01234567-89ab-7def-8123-456789abcdef"}'
 
@@ -35,7 +34,7 @@ async def _parse(request: Request) -> Response:
 
 def main() -> int:
     """Serve until SIGTERM, settled as `redisq serve` is."""
-    logs.log_to_stderr(handler=TurnHandler())
+    logs.log_to_stderr()
     layers = [Middleware(Outermost, meters=Meters())] if sys.argv[1:] == ["edge"] else []
     app = Starlette(routes=[Route("/parse", _parse, methods=["POST"])], middleware=layers)
     return run(app, GatewaySettings(port=0), stopping=Stopping(), on_ready=lambda _: serve._settle())

@@ -12,7 +12,7 @@ import pytest
 import schemathesis
 
 from redisq import guide
-from redisq.gateway.document.build import document
+from redisq.gateway.table import document
 from tests.gateway.conftest import QUEUE, Gateway
 
 OPERATIONS = [

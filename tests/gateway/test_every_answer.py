@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from redisq import embedded
-from redisq.gateway.document.build import document
+from redisq.gateway.table import document
 from redisq.tokens import OPS
 from tests.conftest import settings_for
 from tests.gateway.conftest import QUEUE, MakeGateway, Office

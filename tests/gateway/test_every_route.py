@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from redisq import Credentials, tokens
-from redisq.gateway.document.operations import OPERATIONS
 from redisq.gateway.page.actions import OF_MESSAGE, OF_QUEUE
 from redisq.gateway.page.session import COOKIE
+from redisq.gateway.table import OPERATIONS
 from redisq.operations import applications
 from redisq.tokens import OPS
 from tests.gateway.conftest import QUEUE, Gateway, Office

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from redisq.gateway.document.build import document
+from redisq.gateway.table import document
 from tests.gateway.conftest import Served
 from tests.system.test_packaging import Environment, environment, folder, good, index, run
 

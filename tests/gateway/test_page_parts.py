@@ -13,7 +13,7 @@ import pytest
 from redisq.errors import Unavailable
 from redisq.gateway.page import charts, formats, history
 from redisq.gateway.page.history import EVERY, MOST, History, Sample, rates_of
-from redisq.gateway.shutdown import Stopping
+from redisq.gateway.server.stopping import Stopping
 from redisq.model.queue import QueueStats
 
 DASH, MINUS = "\u2013", "\u2212"

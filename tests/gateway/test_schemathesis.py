@@ -18,8 +18,8 @@ import pytest
 
 import redisq
 from redisq import embedded, tokens
-from redisq.gateway.document.build import document
 from redisq.gateway.server.server import running
+from redisq.gateway.table import document
 from redisq.gateway.work.waits import Waits
 from redisq.tokens import OPS
 from tests.conftest import settings_for

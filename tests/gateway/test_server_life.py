@@ -15,8 +15,8 @@ import trustme
 
 from redisq.errors import InvalidSettings, RedisQError
 from redisq.gateway.server.server import running
+from redisq.gateway.server.stopping import Stopping
 from redisq.gateway.settings import GatewaySettings
-from redisq.gateway.shutdown import Stopping
 from tests.support.gateways.echo import Tiny, say
 from tests.support.gateways.raw_client import Client, Process, get, loops, once, process, run, until
 

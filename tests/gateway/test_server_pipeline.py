@@ -9,8 +9,8 @@ import pytest
 
 from redisq.gateway.server.connection import Connection
 from redisq.gateway.server.server import Server, running
+from redisq.gateway.server.stopping import Stopping
 from redisq.gateway.settings import GatewaySettings
-from redisq.gateway.shutdown import Stopping
 from tests.support.gateways.echo import Tiny
 from tests.support.gateways.raw_client import CHUNKED, Client, get, loops, post, run, until
 

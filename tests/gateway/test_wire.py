@@ -21,8 +21,8 @@ import pytest
 from redisq import AsyncRedisQ
 from redisq.cli import logs
 from redisq.gateway.access.limits import Limits
-from redisq.gateway.addresses import client_of, networks
 from redisq.gateway.requests.errors import TooManyRequests
+from redisq.gateway.server.addresses import client_of, networks
 from tests.conftest import CREDENTIALS, settings_for
 from tests.gateway.conftest import MASTER, QUEUE, Gateway, Served
 
@@ -426,7 +426,7 @@ def test_an_unexpected_error_tells_nothing_and_is_logged(
     async def broken(*_: Any, **__: Any) -> None:
         raise KeyError("secret of the body")
 
-    monkeypatch.setattr("redisq.async_client.AsyncRedisQ.queue_message", broken)
+    monkeypatch.setattr("redisq.async_client.run", broken)
     token = gateway.token()
     with caplog.at_level("INFO", logger="redisq"):
         failed = gateway.call("POST", "/orders?delay=1", message="a body", token=token)

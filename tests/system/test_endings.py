@@ -218,7 +218,7 @@ GATEWAY = """
 import asyncio, sys, threading
 from redisq.gateway.server import server
 from redisq.gateway.settings import GatewaySettings
-from redisq.gateway.shutdown import Stopping
+from redisq.gateway.server.stopping import Stopping
 from redisq.runtime import process
 
 async def app(scope, receive, send):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redisq.errors import InvalidSettings
-from redisq.gateway.addresses import client_of, neighbourhood, networks, plain
+from redisq.gateway.server.addresses import client_of, neighbourhood, networks, plain
 from redisq.gateway.settings import GatewaySettings
 
 PROXIES = networks("10.0.0.0/8, 2001:db8:f::/48")

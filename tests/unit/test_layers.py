@@ -132,6 +132,12 @@ def test_rooms_of_a_folder_import_what_they_say(source: Path) -> None:
     assert beside - {room} <= says(ROOT / unit / room)
 
 
+@pytest.mark.parametrize("source", sorted((ROOT / "gateway/server").glob("*.py")), ids=name_of)
+def test_the_gateways_server_knows_no_application(source: Path) -> None:
+    outside = {place for place in imported(source) if place[:2] != ("gateway", "server")}
+    assert {place[0] for place in outside} <= {"errors", "runtime"}
+
+
 @pytest.mark.parametrize("unit", ["gateway", "cli", "worker"])
 def test_rooms_of_a_folder_lie_in_an_order(unit: str) -> None:
     below: dict[str, set[str]] = {}

@@ -85,12 +85,11 @@ def _serve(given: dict[str, Any], url: str | None, form: logs.Format | None, lev
     from redisq.gateway.access.registry import LiveRegistry
     from redisq.gateway.app import create_app
     from redisq.gateway.context import Context, Verifier
-    from redisq.gateway.journal import TurnHandler
     from redisq.gateway.server.server import serve as run
     from redisq.gateway.settings import GatewaySettings
     from redisq.settings import Settings
 
-    logs.log_to_stderr(form, level, TurnHandler())
+    logs.log_to_stderr(form, level)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # of what is in order the gateway itself tells
     settings, gateway = Settings.merged(None, url), GatewaySettings(**given)
     check_open(settings, gateway)

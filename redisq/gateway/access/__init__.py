@@ -1,4 +1,4 @@
 """Who may do what here, from where, and how much of it.
 
-Beside it: addresses, context, middleware, requests, settings.
+Beside it: context, middleware, requests, server, settings.
 """

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import math
 import time
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from redisq.async_client import AsyncRedisQ
@@ -62,27 +63,18 @@ class Definitions:
         self._names = None
 
 
-class taking:  # noqa: N801 - used like a function; of contextlib it would take 1 us longer
+@contextmanager
+def taking(queue: str) -> Iterator[None]:
     """Queue messages: a schema that cannot be used is no fault of who sends them.
 
     Raises:
         Unavailable: another program damaged the queue's schema, or what checks it is not installed here.
     """
-
-    __slots__ = ("_queue",)
-
-    def __init__(self, queue: str) -> None:
-        self._queue = queue
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, InvalidDefinition | InvalidSettings):
-            log.error("queue %s takes no messages: %s", self._queue, error)
-            raise Unavailable from None
+    try:
+        yield
+    except (InvalidDefinition, InvalidSettings) as error:
+        log.error("queue %s takes no messages: %s", queue, error)
+        raise Unavailable from None
 
 
 def _failed(task: asyncio.Task[Any]) -> bool:

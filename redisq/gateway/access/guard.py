@@ -16,6 +16,7 @@ from redisq.gateway.context import Context
 from redisq.gateway.middleware import APPLICATION
 from redisq.gateway.requests import hosts
 from redisq.gateway.requests.fields import credentials, values
+from redisq.gateway.server.addresses import parse, trusted
 from redisq.tokens.scopes import is_among
 from redisq.tokens.token import MAX_TTL, OPS, Grant
 
@@ -24,6 +25,8 @@ log = logging.getLogger("redisq.gateway")
 #: What anybody may do on a queue that is open; never to change it, nor to look at it as a whole.
 OPEN = frozenset({"queue", "get", "delete", "work"})
 _FOR_NOBODY = ""  # the application of who shows no token
+#: What is known of who has not been asked.
+NOBODY = Grant(_FOR_NOBODY, frozenset(), (), 0, 0, "")
 #: Why a genuine token is refused. Its holder guesses nothing, and shall not lock out whoever shares the address.
 _GENUINE = frozenset({"expired", "not_yet", "audience", "revoked"})
 
@@ -86,6 +89,16 @@ class Guard:
         request.scope[APPLICATION] = grant.app
         await self.limits.admit(grant.app)
         return grant
+
+    async def admit_scrape(self, request: Request, op: str) -> Grant:
+        """Let a request do `op` on all queues, from some addresses without a token; raises as `admit` does."""
+        options, scope = self._context.options, request.scope
+        if trusted(parse(address_of(scope)), options.metrics_allow):
+            if not options.hosts or hosts.all_known(scope, options.hosts):
+                return NOBODY
+            if bearer(scope) is None:
+                hosts.check(scope, options.hosts)
+        return await self.admit_all(request, op)
 
     async def _is_open(self, queue: str) -> bool:
         """Return whether a queue is open to all, where others are not: who runs the gateway wants it so, and its own

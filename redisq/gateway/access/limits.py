@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 from redisq import store
 from redisq.errors import RedisQError
-from redisq.gateway.addresses import neighbourhood
 from redisq.gateway.requests.errors import TooManyRequests
+from redisq.gateway.server.addresses import neighbourhood
 from redisq.gateway.settings import GatewaySettings
 from redisq.link.aio import AsyncLink
 from redisq.settings import Settings

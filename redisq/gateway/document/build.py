@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from redisq import __version__
-from redisq.gateway.document.failures import HEADERS, headers_of, oauth_responses, responses
-from redisq.gateway.document.operations import OPERATIONS, Answer, Operation
-from redisq.gateway.document.schemas import SCHEMAS
-from redisq.tokens.scopes import OPS
+from redisq.gateway.document.failures import HEADERS, failures_of, headers_of
+from redisq.gateway.document.schemas import ID, SCHEMAS
+from redisq.gateway.operation import Answer, Operation
+from redisq.gateway.requests.queries import Parameter
+from redisq.tokens.scopes import OPS, QUEUE_NAME
 
 _ABOUT = """Queue messages, look them up, delete them, and work on them.
 
@@ -35,13 +37,32 @@ _FREE = {
     "Text": {"type": "string"},
     "Document": {"type": "object"},
 }
+_PATH: dict[str, dict[str, Any]] = {
+    "queue": {
+        "name": "queue",
+        "in": "path",
+        "required": True,
+        "description": "The queue's name.",
+        "schema": {"type": "string", "pattern": f"^{QUEUE_NAME}$"},
+        "example": "orders",
+    },
+    "id": {
+        "name": "id",
+        "in": "path",
+        "required": True,
+        "description": "The message's id, a UUID in lower case.",
+        "schema": {"type": "string", "format": "uuid", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"},
+        "example": ID,
+    },
+}
 
 
-def document(root_path: str = "") -> dict[str, Any]:
-    """Make the document of a gateway that stands under a path."""
+def document(operations: Sequence[Operation], root_path: str = "") -> dict[str, Any]:
+    """Make the document of operations, those of a gateway that stands under a path."""
     paths: dict[str, Any] = {}
-    for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
+    for operation in operations:
+        if operation.answers:
+            paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
     scopes = {f"{op}:*": f"{op} on all queues; a queue's name, or the beginning of one and *, limits it" for op in OPS}
     flow = {"tokenUrl": f"{root_path}/_token", "scopes": dict(sorted(scopes.items()))}
     return {
@@ -66,20 +87,15 @@ def _operation(operation: Operation) -> dict[str, Any]:
     tag = _TAGS[operation.op]
     allowed = f"Needs a token that allows `{operation.op}`." if operation.op else ""
     answers = {str(answer.status): _answer(answer) for answer in operation.answers}
-    is_token = operation.path == "/_token"
-    failures = (
-        oauth_responses(["invalid_request", "invalid_client", "invalid_scope", "unsupported_grant_type"])
-        if is_token
-        else responses(operation.failures)
-    )
+    in_path = [parameter for name, parameter in _PATH.items() if f"{{{name}}}" in operation.path]
     found: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
         "description": " ".join(text for text in (operation.text, allowed) if text),
         "tags": [tag],
-        "parameters": [*operation.path_parameters, *operation.parameters],
-        "responses": {**answers, **failures},
-        "security": _security(operation, is_token),
+        "parameters": [*in_path, *map(_in_query, operation.query), *operation.headers],
+        "responses": {**answers, **failures_of(operation)},
+        "security": _security(operation),
     }
     if operation.body:
         found["requestBody"] = {
@@ -92,8 +108,13 @@ def _operation(operation: Operation) -> dict[str, Any]:
     return found
 
 
-def _security(operation: Operation, is_token: bool) -> list[dict[str, list[str]]]:
-    if is_token:
+def _in_query(parameter: Parameter) -> dict[str, Any]:
+    told = {"name": parameter.name, "in": "query", "required": False, "description": parameter.meaning}
+    return {**told, "schema": parameter.schema}
+
+
+def _security(operation: Operation) -> list[dict[str, list[str]]]:
+    if operation.right == "secret":
         return [{"application": []}, {}]
     return [] if operation.op is None else [{"bearer": []}, {"oauth2": [f"{operation.op}:*"]}]
 

@@ -24,6 +24,7 @@ from redisq.errors import (
     Unavailable,
 )
 from redisq.gateway.document.schemas import ID
+from redisq.gateway.operation import Operation
 from redisq.gateway.requests.errors import BadRequest, HttpError, NotFound, TooManyRequests, described, status_of
 from redisq.gateway.server.refusals import CODES
 
@@ -35,6 +36,8 @@ _OAUTH = {
     "invalid_scope": (400, "The application may not have all of this scope."),
     "unsupported_grant_type": (400, "grant_type takes client_credentials."),
 }
+_TOKEN = ("invalid_token", "token_expired", "forbidden", "too_many_requests", "unavailable")
+_BODY = ("invalid_message", "message_too_large", "unsupported_media_type")
 _MEANINGS = {
     400: "The request has a wrong form.",
     401: "There is no token, or it is not good, or not any more.",
@@ -112,7 +115,16 @@ def _example(code: str) -> tuple[int, dict[str, Any]]:
     return status_of(error), {**described(error), "request_id": REQUEST_ID}
 
 
-def responses(codes: Iterable[str]) -> dict[str, Any]:
+def failures_of(operation: Operation) -> dict[str, Any]:
+    """Describe how an operation fails: by what its right, its path and its body bring along, and by its own."""
+    if operation.right == "secret":
+        return _oauth_responses()
+    codes = ["bad_request", "internal_error", *_TOKEN * bool(operation.op), *_BODY * bool(operation.body)]
+    codes += ["indeterminate"] * (operation.op is not None and operation.right != "metrics")
+    return _responses([*codes, *["not_found"] * ("{queue}" in operation.path), *operation.fails])
+
+
+def _responses(codes: Iterable[str]) -> dict[str, Any]:
     """Describe the answers to requests that fail, by status, each code with an example."""
     found: dict[int, dict[str, Any]] = defaultdict(dict)
     for code in codes:
@@ -124,12 +136,11 @@ def responses(codes: Iterable[str]) -> dict[str, Any]:
     return {str(status): _response(status, examples, "Error") for status, examples in sorted(found.items())}
 
 
-def oauth_responses(codes: Sequence[str]) -> dict[str, Any]:
+def _oauth_responses() -> dict[str, Any]:
     """Describe the answers of the token endpoint, in the words of RFC 6749."""
-    found = responses(["too_many_requests", "internal_error", "unavailable"])
+    found = _responses(["too_many_requests", "internal_error", "unavailable"])
     by_status: dict[int, dict[str, Any]] = defaultdict(dict)
-    for code in codes:
-        status, text = _OAUTH[code]
+    for code, (status, text) in _OAUTH.items():
         by_status[status][code] = {"value": {"error": code, "error_description": text}}
     mine = {str(status): _response(status, examples, "OAuthError") for status, examples in by_status.items()}
     both = mine["400"]["content"]["application/json"]

@@ -1,71 +1,53 @@
-"""The routes of the document: as JSON, and as a page that needs no script and nothing from outside."""
+"""The document: as JSON, and as a page that needs no script and nothing from outside."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from markupsafe import Markup, escape
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from redisq.gateway.document.build import document
+from redisq.gateway.document.styled import HTML, Page
+from redisq.gateway.operation import Admitted, Answer, Operation
 from redisq.gateway.requests.bodies import JSON, NDJSON
-from redisq.gateway.requests.queries import query
 
 
-def routes(root_path: str) -> list[Route]:
-    """Return the routes, of a gateway that stands under a path."""
-
-    async def show_document(request: Request) -> Response:
-        """Return the document."""
-        query(request)
-        return Response(_written(root_path), media_type="application/json")
-
-    async def show_page(request: Request) -> Response:
-        """Show the document."""
-        query(request)
-        page, policy = _shown(root_path)
-        return Response(page, media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": policy})
-
-    return [
-        Route("/_openapi.json", show_document, methods=["GET"]),
-        Route("/_docs", show_page, methods=["GET"]),
-    ]
+async def show_document(request: Admitted) -> Response:
+    """Return the document."""
+    gateway = request.gateway
+    return Response(_written(gateway.operations, gateway.context.options.root_path), media_type=JSON)
 
 
-@cache
-def _written(root_path: str) -> bytes:
-    return json.dumps(document(root_path), separators=(",", ":")).encode()
+async def show_page(request: Admitted) -> Response:
+    """Show the document."""
+    gateway = request.gateway
+    return _shown(gateway.operations, gateway.context.options.root_path).answer()
 
 
-def read_all(root_path: str) -> None:
+def read_all(operations: Sequence[Operation], root_path: str) -> None:
     """Make the document and its page now, as their files may be missing later."""
-    _written(root_path)
-    _shown(root_path)
+    _written(operations, root_path)
+    _shown(operations, root_path)
 
 
 @cache
-def _shown(root_path: str) -> tuple[bytes, str]:
-    """Make the page, and the policy that lets its own style sheet in and nothing else."""
+def _written(operations: Sequence[Operation], root_path: str) -> bytes:
+    return json.dumps(document(operations, root_path), separators=(",", ":")).encode()
+
+
+@cache
+def _shown(operations: Sequence[Operation], root_path: str) -> Page:
     import jinja2
 
-    folder = files("redisq.gateway.document")
-    style = folder.joinpath("docs.css").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"sample": _sample, "marked": _marked, "form": _form}
-    template = environment.from_string(folder.joinpath("docs.html").read_text("utf-8"))
-    page = template.render(document=document(root_path), root=root_path, style=style)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
-    policy = (
-        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    return page.encode(), policy
+    template = environment.from_string(files("redisq.gateway.document").joinpath("docs.html").read_text("utf-8"))
+    return Page(lambda style: template.render(document=document(operations, root_path), root=root_path, style=style))
 
 
 def _marked(text: str) -> Markup:
@@ -97,3 +79,15 @@ def _sample(value: Any, kind: str = JSON) -> str:
     if kind == NDJSON:
         return "\n".join(json.dumps(line, ensure_ascii=False) for line in value)
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+
+
+OPERATIONS = (
+    Operation(
+        "get", "/_openapi.json", "none", show_document, "getDocument", "This document", "",
+        [Answer(200, "In OpenAPI 3.1.", "Document")],
+    ),
+    Operation(
+        "get", "/_docs", "none", show_page, "getPage", "This document as a page", "",
+        [Answer(200, "The page.", "Text", HTML)],
+    ),
+)  # fmt: skip

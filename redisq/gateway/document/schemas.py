@@ -12,7 +12,7 @@ from redisq.model.queue import Definition, QueueStats
 Schema = dict[str, Any]
 
 ID = "05749898-74a0-47e1-b10d-5acf29d040c4"
-MOMENT = "2026-12-24T18:00:00.000Z"
+MESSAGE: dict[str, Any] = {"sku": "A-1", "count": 2}
 
 _NULL: Schema = {"type": "null"}
 _MOMENT: Schema = {"type": "string", "format": "date-time"}

@@ -3,7 +3,7 @@
 It reads and acts through the same guard and the same client as every other route. It works without scripts; the script
 asks for the same pages again and puts new figures in place of old ones.
 
-Beside it: access, context, middleware, requests, shutdown.
+Beside it: access, context, middleware, requests, server.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from redisq.gateway.access.guard import Guard
 from redisq.gateway.context import Context
 from redisq.gateway.page.actions import OF_MESSAGE, OF_QUEUE, Actions
 from redisq.gateway.page.history import History
-from redisq.gateway.page.responses import HEADERS, NO_SUCH_PAGE, Pages, static_file, version_of
+from redisq.gateway.page.responses import HEADERS, NO_SUCH_PAGE, Pages, Shown, View, static_file, version_of
 from redisq.gateway.page.session import ROOT, Sessions, form_of
 from redisq.gateway.page.views import Views
 
@@ -39,19 +39,29 @@ def routes(context: Context, guard: Guard) -> list[BaseRoute]:
     views, actions = Views(context, pages, history), Actions(context, pages)
     entrance = _Entrance(pages)
     queue, message = f"{ROOT}/queues/{{queue}}", f"{ROOT}/queues/{{queue}}/messages/{{id}}"
-    there: list[tuple[str, Callable[[Request], Awaitable[Response]], str]] = [
-        (ROOT, views.queues, "GET"),
+    #: What a token has to allow on the queue that the address names; "" for any good token.
+    guarded: list[tuple[str, str, View, str]] = [
+        (ROOT, "", views.queues, "GET"),
+        (f"{ROOT}/find", "get", views.find, "GET"),
+        (queue, "stats", views.queue, "GET"),
+        (message, "get", views.message, "GET"),
+        *(
+            (f"{place}/{word}", action.op, actions.handling(action), "GET POST")
+            for place, known in ((queue, OF_QUEUE), (message, OF_MESSAGE))
+            for word, action in known.items()
+        ),
+    ]
+    #: What everybody may see.
+    open_to_all: list[tuple[str, Shown, str]] = [
         (f"{ROOT}/sign-in", entrance.sign_in, "GET POST"),
         (f"{ROOT}/sign-out", entrance.sign_out, "POST"),
-        (f"{ROOT}/find", views.find, "GET"),
-        (queue, views.queue, "GET"),
-        (message, views.message, "GET"),
-        *((f"{queue}/{action}", actions.on_queue, "GET POST") for action in OF_QUEUE),
-        *((f"{message}/{action}", actions.on_message, "GET POST") for action in OF_MESSAGE),
+        *((f"{ROOT}/static/{name}", _static(name), "GET") for name in _STATIC),
+        (f"{ROOT}/{{rest:path}}", entrance.nothing, "GET POST"),
     ]
-    made: list[BaseRoute] = [Route(path, pages.guarded(view), methods=methods.split()) for path, view, methods in there]
-    made += [Route(f"{ROOT}/static/{name}", _static(name), methods=["GET"]) for name in _STATIC]
-    return [*made, Route(f"{ROOT}/{{rest:path}}", pages.guarded(entrance.nothing), methods=["GET", "POST"])]
+    return [
+        *(Route(path, pages.guarded(op, view), methods=methods.split()) for path, op, view, methods in guarded),
+        *(Route(path, pages.shown(view), methods=methods.split()) for path, view, methods in open_to_all),
+    ]
 
 
 class _Entrance:

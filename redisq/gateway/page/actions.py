@@ -17,10 +17,9 @@ from redisq import async_client
 from redisq.async_client import AsyncRedisQ
 from redisq.errors import BatchError, MessageNotFound
 from redisq.gateway.context import Context
-from redisq.gateway.page.responses import Pages
-from redisq.gateway.page.session import ROOT, form_of
+from redisq.gateway.page.responses import Pages, View
+from redisq.gateway.page.session import ROOT, Visitor, form_of
 from redisq.operations import existence
-from redisq.store.keys import check_queue_name
 
 Do = Callable[[AsyncRedisQ, str, str], Awaitable[int]]
 
@@ -114,17 +113,12 @@ class Actions:
         self._context = context
         self._pages = pages
 
-    async def on_queue(self, request: Request) -> Response:
-        """Ask about, or do, something to a queue."""
-        return await self._handle(request, OF_QUEUE[_word(request)], "")
+    def handling(self, action: Action) -> View:
+        """Return what asks about, or does, something to a queue or a message."""
+        return partial(self._handle, action)
 
-    async def on_message(self, request: Request) -> Response:
-        """Ask about, or do, something to a message."""
-        return await self._handle(request, OF_MESSAGE[_word(request)], request.path_params["id"])
-
-    async def _handle(self, request: Request, action: Action, id: str) -> Response:
-        queue, visitor = check_queue_name(request.path_params["queue"]), await self._pages.sessions.visitor(request)
-        self._pages.sessions.require(request, visitor, action.op, queue)
+    async def _handle(self, action: Action, request: Request, visitor: Visitor, queue: str) -> Response:
+        id = request.path_params.get("id", "")
         there = f"{ROOT}/queues/{queue}" + (f"/messages/{id}" if id else "")
         if request.method == "POST":
             await form_of(request, visitor)
@@ -150,8 +144,3 @@ async def _check_exists(mq: AsyncRedisQ, queue: str, id: str) -> None:
     with contextlib.suppress(BatchError):
         if await mq.get_messages(queue, [id]) == [None]:
             raise MessageNotFound
-
-
-def _word(request: Request) -> str:
-    """Return the action of an address: its last word."""
-    return str(request.scope["path"]).rpartition("/")[2]

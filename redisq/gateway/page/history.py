@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from redisq.errors import RedisQError, UpgradeNeeded
-from redisq.gateway.shutdown import Stopping
+from redisq.gateway.server.stopping import Stopping
 from redisq.model.queue import QueueStats
 
 EVERY = 2.0  # seconds between samples

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, wraps
+from functools import cache
 from importlib.resources import files
 from typing import Any, TypeAlias
 
@@ -28,6 +28,7 @@ from redisq.errors import (
 from redisq.gateway.page import formats
 from redisq.gateway.page.session import NOTICE, ROOT, BadForm, Sessions, Visitor
 from redisq.gateway.requests.errors import TooManyRequests
+from redisq.store.keys import check_queue_name
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -101,7 +102,9 @@ TOO_MANY = Trouble(
 NO_SUCH_QUEUE = Trouble(404, "There is no such queue", "")
 NO_SUCH_PAGE = Trouble(404, "There is no such page", "The address is not one of this site. Begin with the queues.")
 
-View: TypeAlias = Callable[[Request], Awaitable[Response]]
+Shown: TypeAlias = Callable[[Request], Awaitable[Response]]
+#: What is shown to a visitor who may see it, of the queue that the address names.
+View: TypeAlias = Callable[[Request, Visitor, str], Awaitable[Response]]
 
 
 class Pages:
@@ -168,10 +171,22 @@ class Pages:
         values = {"problem": problem, "next": next or request.scope["path"]}
         return self.show(request, "sign_in.html", None, values, status)
 
-    def guarded(self, view: View) -> View:
+    def guarded(self, op: str, view: View) -> Shown:
+        """Show a view to whoever may do `op` on the queue that the address names; "" lets in every good token."""
+
+        async def answer(request: Request) -> Response:
+            named = request.path_params.get("queue", request.query_params.get("queue", "").strip())
+            queue = check_queue_name(named) if op else ""
+            visitor = await self.sessions.visitor(request)
+            if op:
+                self.sessions.require(request, visitor, op, queue)
+            return await view(request, visitor, queue)
+
+        return self.shown(answer)
+
+    def shown(self, view: Shown) -> Shown:
         """Turn what a view raises into a page: no token leads to signing in."""
 
-        @wraps(view)
         async def answer(request: Request) -> Response:
             try:
                 return await view(request)

@@ -20,7 +20,7 @@ from redisq.model.listing import Page
 from redisq.model.message import Message, Status
 from redisq.model.queue import QueueStats
 from redisq.operations import existence
-from redisq.store.keys import check_queue_name, known_id
+from redisq.store.keys import known_id
 
 _QUEUES = 50  # on one page; so many are asked about at once
 _LISTED = 25  # messages on one page
@@ -70,9 +70,8 @@ class Views:
         self._pages = pages
         self._history = history
 
-    async def queues(self, request: Request) -> Response:
+    async def queues(self, request: Request, visitor: Visitor, _: str) -> Response:
         """Show the queues that the token may see, some on each page."""
-        visitor = await self._pages.sessions.visitor(request)
         names = [name for name in await self._mq.queues() if visitor.allows("stats", name)]
         sought = request.query_params.get("q", "")[:128]
         found = [name for name in names if sought.lower() in name.lower()]
@@ -84,11 +83,8 @@ class Views:
         values = {"rows": rows, "totals": _totals(rows), "paging": paging}
         return self._pages.show(request, "queues.html", visitor, values)
 
-    async def queue(self, request: Request) -> Response:
+    async def queue(self, request: Request, visitor: Visitor, queue: str) -> Response:
         """Show one queue: figures, charts, a list of messages, its definition."""
-        queue = check_queue_name(request.path_params["queue"])
-        visitor = await self._pages.sessions.visitor(request)
-        self._pages.sessions.require(request, visitor, "stats", queue)
         span = request.query_params.get("range", "5")
         span = span if span in _RANGES else "5"
         may = partial(visitor.allows, "stats")  # of now: something may just have been done
@@ -113,20 +109,15 @@ class Views:
         }
         return self._pages.show(request, "queue.html", visitor, values)
 
-    async def message(self, request: Request) -> Response:
+    async def message(self, request: Request, visitor: Visitor, queue: str) -> Response:
         """Show one message with all that is known of it."""
-        queue, visitor = check_queue_name(request.path_params["queue"]), await self._pages.sessions.visitor(request)
-        self._pages.sessions.require(request, visitor, "get", queue)
         message = await self._mq.get_message(queue, request.path_params["id"])
         values = {"queue": queue, "message": message, "steps": _life(message), "dead": message.status is Status.ERROR}
         return self._pages.show(request, "message.html", visitor, values)
 
-    async def find(self, request: Request) -> Response:
+    async def find(self, request: Request, _: Visitor, queue: str) -> Response:
         """Go to the message of an id that was typed."""
-        queue = check_queue_name(request.query_params.get("queue", "").strip())
         id = request.query_params.get("id", "").strip().lower()
-        visitor = await self._pages.sessions.visitor(request)
-        self._pages.sessions.require(request, visitor, "get", queue)
         known_id(id)
         return self._pages.go(request, f"{ROOT}/queues/{queue}/messages/{id}")
 

@@ -177,8 +177,10 @@ def parse_json(raw: bytes) -> Any:
         raise InvalidMessage(f"The body is not UTF-8 (byte {error.start}).") from None
     except RecursionError:
         raise InvalidMessage("The body is nested too deeply.") from None
-    except ValueError as error:  # a number of thousands of digits; a repeated key; NaN
-        raise InvalidMessage(f"The body cannot be read: {_reason(error)}.") from None
+    except jsonlines.Refused as error:  # a repeated key; NaN
+        raise InvalidMessage(f"The body cannot be read: {error}.") from None
+    except ValueError:  # of thousands of digits
+        raise InvalidMessage("The body cannot be read: a number in it is far too long.") from None
 
 
 def _check_extent(raw: bytes) -> None:
@@ -201,23 +203,8 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _reason(error: ValueError) -> str:
-    return str(error) if isinstance(error, _Refusal) else "a number in it is far too long"
-
-
-class _Refusal(ValueError):
-    """What a JSON document holds that no message can."""
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _Refusal("an object has the same key twice")
-    return found
-
-
 def _refuse(name: str) -> NoReturn:
-    raise _Refusal(f"{name} is no JSON")
+    raise jsonlines.Refused(f"{name} is no JSON")
 
 
-_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)
+_JSON = json.JSONDecoder(object_pairs_hook=jsonlines.unique, parse_constant=_refuse)

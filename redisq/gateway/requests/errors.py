@@ -131,19 +131,9 @@ class ClientGone(Exception):
     """The client has closed the connection: nobody is there to answer."""
 
 
-class Json(Response):
-    """A JSON document, its head put together without looking for what is not ours."""
-
-    def __init__(self, content: bytes, status: int, headers: Mapping[str, str] | None = None) -> None:
-        self.status_code, self.body, self.background = status, content, None
-        self.raw_headers = [(b"content-length", b"%d" % len(content)), (b"content-type", b"application/json")]
-        if headers:
-            self.raw_headers += [(name.lower().encode(), text.encode("latin-1")) for name, text in headers.items()]
-
-
 def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with a JSON document."""
-    return Json(_write(value).encode(), status, headers)
+    return Response(_write(value), status, headers, "application/json")
 
 
 def described(error: Exception) -> dict[str, Any]:

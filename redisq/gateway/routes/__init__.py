@@ -1,4 +1,4 @@
-"""The API, a module for each kind of path.
+"""The operations of the API, a module for each kind of path.
 
-Beside it: access, addresses, context, metrics, middleware, requests, server, work.
+Beside it: access, context, document, middleware, operation, requests, server, work.
 """

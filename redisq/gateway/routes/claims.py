@@ -1,26 +1,8 @@
-"""The routes of workers in any language: claim messages, and settle each delivery by its receipt. Op `work`.
-
-    POST /{queue}/_claim          {"max": 1..100 (1), "wait": 0..30 seconds (0), "worker": name, "claim": nonce}
-                             200  {"deliveries": [...], "lease": seconds}, each delivery
-                                  {"id", "queue", "request", "attempt", "receipt", "deadline"}
-    POST /{queue}/{id}/_complete  {"receipt", "result": anything (null)}
-                             204
-    POST /{queue}/{id}/_fail      {"receipt", "error": {"type", "message"}, "retry_after": seconds, "final": bool}
-                             200  {"retry_in": seconds or null}
-    POST /{queue}/{id}/_renew     {"receipt", "progress": anything}
-                             200  {"deadline", "lease": seconds}
-    POST /{queue}/{id}/_release   {"receipt"}
-                             204
-
-All bodies are JSON objects; what is not "receipt" or "error" may be left out, and `_claim`'s body as a whole.
-`Prefer: wait=S` serves in place of "wait". When nothing comes within that time the list is empty. With "worker" (1 to
-64 of A-Z a-z 0-9 . _ -) histories name it; with "claim", too (12 of A-Z a-z 0-9 _ -, random, new for each claim), the
-same request again gets the same deliveries, as far as they are still held, so that a lost answer costs nothing.
+"""Workers in any language: claim messages, and settle each delivery by its receipt.
 
 409 `lease_lost`: the receipt is stale; stop working on the message. The same request again is answered as the first.
 A result that cannot be stored ends the message as ERROR, reason `rejected`: 413, or 422 when JSON can say it and a
 message cannot. A body beyond what is read at all is 413, too, and then the message is in progress still: fail it.
-With "final" a failure is the end of the message, reason `rejected`; "retry_in" is null when no attempt follows.
 
 A client that goes away while it waits, or before it has read its deliveries, hands them back at once, uncharged.
 """
@@ -29,35 +11,27 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, TypeVar
+from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from redisq import async_client
-from redisq.async_client import AsyncRedisQ
 from redisq.body import codec
 from redisq.errors import InvalidMessage, MessageTooLarge
-from redisq.gateway.access.guard import Guard, address_of
-from redisq.gateway.context import Context
-from redisq.gateway.requests.bodies import JSON, Body, limit_of, parse_json, parsed, type_of, whole
+from redisq.gateway.access.guard import address_of
+from redisq.gateway.operation import Admitted, Answer, Operation, links
+from redisq.gateway.requests.bodies import JSON, Body, limit_of, parse_json, parsed, whole
 from redisq.gateway.requests.errors import BadRequest, ClientGone, HttpError, reply
-from redisq.gateway.requests.queries import preferred_wait, query
+from redisq.gateway.requests.queries import preferred_wait
+from redisq.gateway.routes.messages import PREFER
 from redisq.gateway.server.unread import LINE, Line
 from redisq.gateway.work.dispatcher import Dispatcher, Handed, Waiter
-from redisq.gateway.work.dispatchers import Dispatchers
 from redisq.gateway.work.waits import LONGEST
 from redisq.model.message import json_ready
 from redisq.operations import deliveries
-from redisq.operations.caller import Caller
 from redisq.operations.deliveries import read_receipt
-from redisq.operations.flow import Flow
-
-T = TypeVar("T")
 
 _MOST = 100  # messages of one claim
 _SMALL = 16 * 1024  # bytes of a body without anything of a message
@@ -66,124 +40,91 @@ _NONCE = re.compile(r"[A-Za-z0-9_-]{12}")
 _TURNS = 4  # of the loop, until what its selector has seen of a closed connection has got here
 
 
-def routes(context: Context, guard: Guard) -> list[Route]:
-    """Return the routes."""
-    claims = _Claims(context, guard)
-    settle = "/{queue:queue}/{id:id}/"
-    return [
-        Route("/{queue:queue}/_claim", claims.claim, methods=["POST"]),
-        Route(settle + "_complete", claims.complete, methods=["POST"]),
-        Route(settle + "_fail", claims.fail, methods=["POST"]),
-        Route(settle + "_renew", claims.renew, methods=["POST"]),
-        Route(settle + "_release", claims.release, methods=["POST"]),
-    ]
+async def claim(request: Admitted) -> Response:
+    """Return messages to a worker, at once or when there are some."""
+    queue, app, guard = request.queue, request.grant.app, request.gateway.guard
+    asked = await _read(request, {"max", "wait", "worker", "claim"})
+    count, wait = _whole(asked, "max", 1, _MOST), _wait(asked)
+    headers: dict[str, str] = {}
+    if wait is None and (wait := preferred_wait(request, LONGEST)) is not None:
+        headers["Preference-Applied"] = f"wait={wait:.0f}"
+    worker, nonce = _text(asked, "worker", _WORKER), _text(asked, "claim", _NONCE)
+    if nonce is not None and worker is None:
+        raise BadRequest("claim goes with worker: whose last claim would it be?")
+    if worker is not None:
+        worker = f"{app or '-'}:{worker}"
+    dispatcher = request.gateway.dispatchers.of(queue)
+    with guard.limits.waiting(app, address_of(request.scope)) if wait else nullcontext():
+        handed = await _handed(request, dispatcher, dispatcher.join(count, wait or 0.0, worker, nonce))
+    try:
+        await guard.again(request, "work", queue)
+    except BaseException:
+        dispatcher.give_back(handed)
+        raise
+    body = {"deliveries": [delivery.to_dict() for delivery in handed.deliveries], "lease": handed.lease}
+    return _Handover(dispatcher, handed, reply(body, headers=headers))
 
 
-class _Claims:
-    """What the routes do."""
+async def _handed(request: Admitted, dispatcher: Dispatcher, waiter: Waiter) -> Handed:
+    """Wait in line. One whose client goes leaves it, and so do all when the gateway stops."""
+    try:
+        handed = await request.gateway.context.waits.run(request.receive, _answer_of(waiter))
+    except BaseException:
+        dispatcher.leave(waiter)
+        raise
+    if handed is None:
+        dispatcher.leave(waiter)
+        return dispatcher.nothing()
+    return handed
 
-    def __init__(self, context: Context, guard: Guard) -> None:
-        self._context = context
-        self._guard = guard
-        self._dispatchers = Dispatchers(context.settings)
-        context.farewells.append(self._dispatchers.close)
 
-    async def claim(self, request: Request) -> Response:
-        """Return messages to a worker, at once or when there are some."""
-        queue = request.path_params["queue"]
-        grant = await self._guard.admit(request, "work", queue)
-        query(request)
-        asked = await _read(
-            await Body(request, _SMALL).whole(), request, {"max", "wait", "worker", "claim"}, empty=True
-        )
-        count, wait = _whole(asked, "max", 1, _MOST), _wait(asked)
-        headers: dict[str, str] = {}
-        if wait is None and (wait := preferred_wait(request, LONGEST)) is not None:
-            headers["Preference-Applied"] = f"wait={wait:.0f}"
-        worker, nonce = _text(asked, "worker", _WORKER), _text(asked, "claim", _NONCE)
-        if nonce is not None and worker is None:
-            raise BadRequest("claim goes with worker: whose last claim would it be?")
-        if worker is not None:
-            worker = f"{grant.app or '-'}:{worker}"
-        dispatcher = self._dispatchers.of(queue)
-        with self._guard.limits.waiting(grant.app, address_of(request.scope)) if wait else nullcontext():
-            handed = await self._wait(request, dispatcher, dispatcher.join(count, wait or 0.0, worker, nonce))
-        try:
-            await self._guard.again(request, "work", queue)
-        except BaseException:
-            dispatcher.give_back(handed)
-            raise
-        body = {"deliveries": [delivery.to_dict() for delivery in handed.deliveries], "lease": handed.lease}
-        return _Handover(dispatcher, handed, reply(body, headers=headers))
+async def complete(request: Admitted) -> Response:
+    """End a message with its result."""
+    queue, id = request.queue, request.id
+    asked = await _object(request, await request.read_message(JSON), {"receipt", "result"})
+    receipt, result = _receipt(asked, id), asked.get("result")
+    try:
+        await async_client.run(request.mq, lambda known: deliveries.complete(known, queue, id, receipt, result, None))
+    except MessageTooLarge:
+        raise
+    except InvalidMessage as error:
+        raise HttpError(422, error.code, f"The result cannot be stored. {error}") from None
+    return Response(status_code=204)
 
-    async def _wait(self, request: Request, dispatcher: Dispatcher, waiter: Waiter) -> Handed:
-        """Wait in line. One whose client goes leaves it, and so do all when the gateway stops."""
-        try:
-            handed = await self._context.waits.run(request.receive, _answer_of(waiter))
-        except BaseException:
-            dispatcher.leave(waiter)
-            raise
-        if handed is None:
-            dispatcher.leave(waiter)
-            return dispatcher.nothing()
-        return handed
 
-    async def complete(self, request: Request) -> Response:
-        """End a message with its result."""
-        queue, id, mq = await self._admit(request)
-        body = Body(request, limit_of(JSON, self._context.settings.max_bytes))
-        if body.length is None or body.length > body.limit:
-            own = (await self._guard.definitions.of(queue)).max_bytes
-            body.limit = limit_of(JSON, own or self._context.settings.max_bytes)
-        asked = await _read(await body.whole(), request, {"receipt", "result"})
-        receipt = _receipt(asked, id)
-        try:
-            await _run(mq, lambda known: deliveries.complete(known, queue, id, receipt, asked.get("result"), None))
-        except MessageTooLarge:
-            raise
-        except InvalidMessage as error:
-            raise HttpError(422, error.code, f"The result cannot be stored. {error}") from None
-        return Response(status_code=204)
+async def fail(request: Admitted) -> Response:
+    """End a delivery with an error."""
+    queue, id = request.queue, request.id
+    asked = await _read(request, {"receipt", "error", "retry_after", "final"})
+    receipt, error, final = _receipt(asked, id), _error(asked), asked.get("final", False)
+    retry_after = asked.get("retry_after")
+    if not isinstance(final, bool):
+        raise BadRequest("final takes true or false.")
+    delay = await async_client.run(
+        request.mq,
+        lambda known: deliveries.fail(known, queue, id, receipt, error, None, retry_after=retry_after, final=final),
+    )
+    return reply({"retry_in": delay})
 
-    async def fail(self, request: Request) -> Response:
-        """End a delivery with an error."""
-        queue, id, mq = await self._admit(request)
-        asked = await self._small(request, {"receipt", "error", "retry_after", "final"})
-        receipt, error, final = _receipt(asked, id), _error(asked), asked.get("final", False)
-        retry_after = asked.get("retry_after")
-        if not isinstance(final, bool):
-            raise BadRequest("final takes true or false.")
-        delay = await _run(
-            mq,
-            lambda known: deliveries.fail(known, queue, id, receipt, error, None, retry_after=retry_after, final=final),
-        )
-        return reply({"retry_in": delay})
 
-    async def renew(self, request: Request) -> Response:
-        """Renew a lease, and show a message's progress."""
-        queue, id, mq = await self._admit(request)
-        body = Body(request, limit_of(JSON, codec.DEFAULT_MAX_BYTES))
-        asked = await _read(await body.whole(), request, {"receipt", "progress"})
-        receipt = _receipt(asked, id)
-        progress = codec.encode(asked["progress"]) if "progress" in asked else b""
-        renewed = await _run(mq, lambda known: deliveries.renew(known, queue, id, receipt, progress, None))
-        return reply({"deadline": json_ready(renewed.deadline), "lease": renewed.lease})
+async def renew(request: Admitted) -> Response:
+    """Renew a lease, and show a message's progress."""
+    queue, id = request.queue, request.id
+    asked = await _read(request, {"receipt", "progress"}, limit_of(JSON, codec.DEFAULT_MAX_BYTES))
+    receipt = _receipt(asked, id)
+    progress = codec.encode(asked["progress"]) if "progress" in asked else b""
+    renewed = await async_client.run(
+        request.mq, lambda known: deliveries.renew(known, queue, id, receipt, progress, None)
+    )
+    return reply({"deadline": json_ready(renewed.deadline), "lease": renewed.lease})
 
-    async def release(self, request: Request) -> Response:
-        """Hand a message back."""
-        queue, id, mq = await self._admit(request)
-        receipt = _receipt(await self._small(request, {"receipt"}), id)
-        await _run(mq, lambda known: deliveries.release(known, queue, id, receipt, None))
-        return Response(status_code=204)
 
-    async def _admit(self, request: Request) -> tuple[str, str, AsyncRedisQ]:
-        queue, id = request.path_params["queue"], request.path_params["id"]
-        grant = await self._guard.admit(request, "work", queue)
-        query(request)
-        return queue, id, self._context.acting_for(grant.app)
-
-    async def _small(self, request: Request, known: set[str]) -> dict[str, Any]:
-        return await _read(await Body(request, _SMALL).whole(), request, known)
+async def release(request: Admitted) -> Response:
+    """Hand a message back."""
+    queue, id = request.queue, request.id
+    receipt = _receipt(await _read(request, {"receipt"}), id)
+    await async_client.run(request.mq, lambda known: deliveries.release(known, queue, id, receipt, None))
+    return Response(status_code=204)
 
 
 class _Handover(Response):
@@ -235,15 +176,15 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def _run(mq: AsyncRedisQ, make: Callable[[Caller], Flow[T]]) -> T:
-    return await async_client.run(mq, make)
+async def _read(request: Admitted, known: set[str], limit: int = _SMALL) -> dict[str, Any]:
+    return await _object(request, await Body(request, limit).whole(), known)
 
 
-async def _read(raw: bytes, request: Request, known: set[str], *, empty: bool = False) -> dict[str, Any]:
+async def _object(request: Admitted, raw: bytes, known: set[str]) -> dict[str, Any]:
     """Read a body that is an object of known fields."""
-    if empty and not raw:
+    if not (raw or request.operation.needs_body):
         return {}
-    type_of(request.scope, JSON)
+    request.type_of_body()
     asked = await parsed(raw, parse_json)
     if not isinstance(asked, dict):
         raise BadRequest("The body must be a JSON object.")
@@ -289,3 +230,42 @@ def _error(asked: dict[str, Any]) -> tuple[str, str]:
         if isinstance(kind, str) and isinstance(text, str):
             return kind, text
     raise BadRequest('error takes an object of two texts: {"type": "...", "message": "..."}.')
+
+
+_FIRST = "$response.body#/deliveries/0"
+_SETTLE = links("complete", "fail", "renew", "release", id=f"{_FIRST}/id", requestBody={"receipt": f"{_FIRST}/receipt"})
+_RECEIPT = {"receipt": "1.Xk3nRw_0aLpQ"}
+_ERROR = {"type": "Timeout", "message": "the bank did not answer"}
+_FAILS = ("message_not_found", "lease_lost")
+
+OPERATIONS = (
+    Operation(
+        "post", "/{queue}/_claim", "work", claim, "claim", "Claim messages to work on",
+        "With `worker` and a `claim` of 12 random characters the same request again gets the same deliveries. `Prefer: "
+        "wait=S` serves in place of `wait`. A client that goes away hands back what it was about to get. Of "
+        "large messages there may be fewer than `max`: they have 16 MiB together at most, a larger one comes alone.",
+        [Answer(200, "The deliveries, if there are any.", "Claimed", headers=["Preference-Applied"], links=_SETTLE)],
+        headers=[PREFER], body={JSON: ("Claim", {"max": 10, "wait": 20})}, needs_body=False,
+    ),
+    Operation(
+        "post", "/{queue}/{id}/_complete", "work", complete, "complete", "Complete a delivery with its result",
+        "A result that cannot be stored ends the message as ERROR, reason `rejected`: 413 or 422.",
+        [Answer(204, "It is complete.")], [*_FAILS, "invalid_result"],
+        body={JSON: ("Completion", {**_RECEIPT, "result": {"total": 5}})},
+    ),
+    Operation(
+        "post", "/{queue}/{id}/_fail", "work", fail, "fail", "Fail a delivery",
+        "With `final` the message has ended; else it is tried again, as long as attempts are left.",
+        [Answer(200, "Seconds to the next attempt, or null.", "Failed", example={"retry_in": 2.5})], _FAILS,
+        body={JSON: ("Failure", {**_RECEIPT, "error": _ERROR})},
+    ),
+    Operation(
+        "post", "/{queue}/{id}/_renew", "work", renew, "renew", "Renew a delivery's lease",
+        "It can show progress, too.", [Answer(200, "When it lapses now.", "Renewed")], _FAILS,
+        body={JSON: ("Renewal", {**_RECEIPT, "progress": 0.5})},
+    ),
+    Operation(
+        "post", "/{queue}/{id}/_release", "work", release, "release", "Hand a delivery back",
+        "No attempt is charged.", [Answer(204, "It waits again.")], _FAILS, body={JSON: ("Release", _RECEIPT)},
+    ),
+)  # fmt: skip

@@ -7,16 +7,13 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from redisq.async_client import AsyncRedisQ
 from redisq.body.jsonlines import is_blank
 from redisq.errors import BatchError, Forbidden, InvalidMessage, InvalidToken, RedisQError, Unavailable
 from redisq.gateway.access.definitions import taking
-from redisq.gateway.access.guard import Guard
-from redisq.gateway.middleware import APPLICATION
+from redisq.gateway.operation import Admitted
 from redisq.gateway.requests.bodies import NDJSON, Body, parse_json, parsed, too_large
 from redisq.gateway.requests.errors import TooManyRequests, described
 
@@ -35,11 +32,8 @@ class Lines(Response):
     goes away is noticed at the next read: what was read until then is in the queue.
     """
 
-    def __init__(self, mq: AsyncRedisQ, guard: Guard, request: Request, queue: str, limit: int) -> None:
-        self._mq = mq
-        self._guard = guard
+    def __init__(self, request: Admitted, limit: int) -> None:
         self._request = request
-        self._queue = queue
         self._limit = limit
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
@@ -109,7 +103,7 @@ class Lines(Response):
         """Wait until its application may send another request."""
         while True:
             try:
-                return await self._guard.limits.admit(self._request.scope[APPLICATION])
+                return await self._request.gateway.guard.limits.admit(self._request.grant.app)
             except TooManyRequests as error:
                 await asyncio.sleep(min(error.retry_after, _LONGEST_PAUSE))
 
@@ -119,12 +113,13 @@ class Lines(Response):
         return await parsed(line, parse_json)
 
     async def _queue_all(self, messages: Sequence[Any]) -> tuple[list[str], Mapping[int, Exception]]:
+        request = self._request
         if not messages:
             return [], {}
         try:
-            await self._guard.again(self._request, "queue", self._queue)
-            with taking(self._queue):
-                return await self._mq.queue_messages(self._queue, messages), {}
+            await request.gateway.guard.again(request, "queue", request.queue)
+            with taking(request.queue):
+                return await request.mq.queue_messages(request.queue, messages), {}
         except BatchError as error:
             return error.ids, error.errors
         except (RedisQError, TooManyRequests) as error:

@@ -13,20 +13,16 @@ from collections.abc import Mapping
 from typing import NoReturn
 from urllib.parse import parse_qsl, unquote_plus
 
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from redisq import tokens
 from redisq.errors import InvalidCredentials, MessageTooLarge
-from redisq.gateway.access.guard import Guard, address_of
-from redisq.gateway.access.limits import Limits
-from redisq.gateway.context import Context
+from redisq.gateway.access.guard import address_of
 from redisq.gateway.middleware import APPLICATION
-from redisq.gateway.requests.bodies import Body, type_of
+from redisq.gateway.operation import Admitted, Answer, Operation
+from redisq.gateway.requests.bodies import Body
 from redisq.gateway.requests.errors import HttpError, reply
 from redisq.gateway.requests.fields import credentials, values
-from redisq.gateway.requests.queries import query
 from redisq.tokens.scopes import Scopes
 from redisq.tokens.token import Credentials
 
@@ -53,20 +49,16 @@ class Refusal(Exception):
         return reply({"error": self.code, "error_description": str(self)}, status, headers)
 
 
-def routes(context: Context, guard: Guard) -> list[Route]:
-    """Return the route."""
-
-    async def token(request: Request) -> Response:
-        """Return an application an access token."""
-        try:
-            return await _issue(context, guard.limits, request)
-        except Refusal as refusal:
-            return refusal.answer()
-
-    return [Route("/_token", token, methods=["POST"])]
+async def token(request: Admitted) -> Response:
+    """Return an application an access token."""
+    try:
+        return await _issue(request)
+    except Refusal as refusal:
+        return refusal.answer()
 
 
-async def _issue(context: Context, limits: Limits, request: Request) -> Response:
+async def _issue(request: Admitted) -> Response:
+    context, limits = request.gateway.context, request.gateway.guard.limits
     address = address_of(request.scope)
     form = await _form(request)
     app_id, secret = _client(request, form)
@@ -91,11 +83,11 @@ async def _issue(context: Context, limits: Limits, request: Request) -> Response
     return reply(told, headers={"Pragma": "no-cache"})
 
 
-async def _form(request: Request) -> dict[str, str]:
+async def _form(request: Admitted) -> dict[str, str]:
     """Read the parameters. One without a value counts as left out; one that is not known here is ignored."""
     try:
-        query(request)
-        type_of(request.scope, FORM)
+        request.read_query()
+        request.type_of_body()
         raw = await Body(request, _MOST_BYTES).whole()
         pairs = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
     except (HttpError, MessageTooLarge) as error:
@@ -108,7 +100,7 @@ async def _form(request: Request) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _client(request: Request, form: Mapping[str, str]) -> tuple[str, str]:
+def _client(request: Admitted, form: Mapping[str, str]) -> tuple[str, str]:
     """Return the client's id and secret, by client_secret_basic or by client_secret_post, never by both."""
     given = values(request.scope, b"authorization")
     if not given:
@@ -167,3 +159,15 @@ def _sign(credentials: Credentials, scopes: Scopes, audience: str, ttl: float, n
 
 def _refuse_size() -> NoReturn:
     raise Refusal("invalid_scope", "A token has no room for so many scopes: ask for fewer, or use a prefix.")
+
+
+OPERATIONS = (
+    Operation(
+        "post", "/_token", "secret", token, "getToken", "Get an access token",
+        "OAuth 2.0 client credentials (RFC 6749, section 4.4): the application's id and secret by HTTP Basic or in the "
+        "form, never in both.",
+        [Answer(200, "The token.", "Token")],
+        body={FORM: ("TokenRequest", {"grant_type": GRANT_TYPE, "scope": "queue:orders get:orders"})},
+        query_later=True,
+    ),
+)  # fmt: skip

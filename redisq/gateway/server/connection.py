@@ -24,8 +24,7 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from redisq.gateway import addresses
-from redisq.gateway.server import heads
+from redisq.gateway.server import addresses, heads
 from redisq.gateway.server.connections import Behind, Connections, Peer
 from redisq.gateway.server.refusals import Refused
 from redisq.gateway.server.response import Cycle

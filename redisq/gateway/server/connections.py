@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
-from redisq.gateway import addresses
+from redisq.gateway.server import addresses
+from redisq.gateway.server.limits import Limits
 from redisq.gateway.server.refusals import Refused
-from redisq.gateway.settings import GatewaySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Peer:
 class Connections(ServerState):
     """What the connections of one server share: its limits, and how many there are in all and of each address."""
 
-    def __init__(self, options: GatewaySettings) -> None:
+    def __init__(self, options: Limits) -> None:
         super().__init__()
         self.options = options
         self.stopping = False

@@ -23,10 +23,10 @@ from uvicorn.config import Config
 from redisq.errors import InvalidSettings, RedisQError
 from redisq.gateway.server.connection import Connection
 from redisq.gateway.server.connections import Connections, Peer
+from redisq.gateway.server.limits import Limits
 from redisq.gateway.server.refusals import Refused
+from redisq.gateway.server.stopping import Stopping
 from redisq.gateway.server.tls import Handshake
-from redisq.gateway.settings import GatewaySettings
-from redisq.gateway.shutdown import Stopping
 from redisq.runtime import loops, process
 
 log = logging.getLogger("redisq.gateway.server")
@@ -37,9 +37,7 @@ _CUT = 2.0  # seconds for requests that were cut to end
 _FILES = 256  # beside connections: to Redis, logs, what Python has open
 
 
-def serve(
-    app: Any, options: GatewaySettings, *, stopping: Stopping, on_ready: Callable[[str], None] | None = None
-) -> int:
+def serve(app: Any, options: Limits, *, stopping: Stopping, on_ready: Callable[[str], None] | None = None) -> int:
     """Serve an ASGI application until `stopping` is set or a signal asks to stop; give the exit code.
 
     It is 0 when all requests that were under way have ended, 1 when some had to be cut. A second signal cuts them
@@ -54,7 +52,7 @@ def serve(
 
 
 @asynccontextmanager
-async def running(app: Any, options: GatewaySettings, stopping: Stopping | None = None) -> AsyncIterator[str]:
+async def running(app: Any, options: Limits, stopping: Stopping | None = None) -> AsyncIterator[str]:
     """Serve an ASGI application on the loop that runs, and give the address; at the end, stop as `serve` does."""
     server = Server(app, options, Stopping() if stopping is None else stopping)
     await server.start()
@@ -77,7 +75,7 @@ async def _serve(server: Server, on_ready: Callable[[str], None] | None) -> int:
 class Server:
     """Listens, hands requests to the application, and looks after the connections."""
 
-    def __init__(self, app: Any, options: GatewaySettings, stopping: Stopping) -> None:
+    def __init__(self, app: Any, options: Limits, stopping: Stopping) -> None:
         self._app = app
         self._options = options
         self.stopping = stopping
@@ -231,6 +229,6 @@ def _make_room(files: int) -> None:
             log.warning("%d open files are allowed, fewer than REDISQ_HTTP_CONNECTIONS needs", most)
 
 
-def _loop_factory(options: GatewaySettings) -> loops.Factory | None:
+def _loop_factory(options: Limits) -> loops.Factory | None:
     """Give uvloop's factory when it is installed, but for TLS, see `Handshake`."""
     return None if options.certificate else loops.fastest()

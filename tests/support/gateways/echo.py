@@ -16,8 +16,8 @@ import sys
 from typing import Any
 
 from redisq.gateway.server.server import serve
+from redisq.gateway.server.stopping import Stopping
 from redisq.gateway.settings import GatewaySettings
-from redisq.gateway.shutdown import Stopping
 
 MOST = 1024 * 1024
 
