@@ -12,13 +12,14 @@ from typing import Any, cast
 import pytest
 
 from redisq.errors import Unavailable
+from redisq.gateway.server import states as serving
 from redisq.runtime.states import Table, follow
 from redisq.store.call import Limits
 from redisq.store.keys import partition_keys
 from redisq.worker import fetcher as fetching
 from redisq.worker.fetcher import Fetcher
 
-TABLES: list[Table[Any]] = [fetching.TRANSITIONS]
+TABLES: list[Table[Any]] = [fetching.TRANSITIONS, serving.TRANSITIONS]
 Way = tuple[StrEnum, StrEnum]
 
 
