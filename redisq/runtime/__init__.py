@@ -1,4 +1,4 @@
-"""The process that redisq runs in: signals and forks, event loops, logs, private files, optional packages.
+"""The process that redisq runs in: signals and forks, event loops, logs, private files, optional packages; and tables of states.
 
 Imports: errors.
 """

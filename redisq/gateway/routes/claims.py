@@ -48,8 +48,9 @@ from redisq.gateway.requests.bodies import JSON, Body, limit_of, parse_json, par
 from redisq.gateway.requests.errors import BadRequest, ClientGone, HttpError, reply
 from redisq.gateway.requests.queries import preferred_wait, query
 from redisq.gateway.server.unread import LINE, Line
-from redisq.gateway.work.dispatcher import Dispatcher, Handed, Waiter
+from redisq.gateway.work.dispatcher import Dispatcher
 from redisq.gateway.work.dispatchers import Dispatchers
+from redisq.gateway.work.waiters import Handed, Waiter
 from redisq.gateway.work.waits import LONGEST
 from redisq.model.message import json_ready
 from redisq.operations import deliveries
