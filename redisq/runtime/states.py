@@ -1,4 +1,8 @@
-"""States with names: a table says which may follow which, and why."""
+"""States with names: a table says which may follow which, and why.
+
+Modules have names of their own for the members, `ONE, OTHER = State`: up to Python 3.11 a member that is looked up in
+its class costs a call.
+"""
 
 from __future__ import annotations
 

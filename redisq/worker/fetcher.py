@@ -36,25 +36,27 @@ class State(StrEnum):
     ENDED = auto()
 
 
-_AT_ANY_TIME = {State.DRAINING: "stopped", State.ENDED: "the burst is over"}
+STARTING, CLAIMING, FULL, LISTENING, PAUSED, DRAINING, ENDED = State
+
+_AT_ANY_TIME = {DRAINING: "stopped", ENDED: "the burst is over"}
 TRANSITIONS: Table[State] = {
-    State.STARTING: {State.CLAIMING: "run", State.DRAINING: "stopped"},
-    State.CLAIMING: {
-        State.CLAIMING: "more is ready, or may be at the end of a burst",
-        State.FULL: "no slot is free, or it is another queue's turn",
-        State.LISTENING: "nothing is ready",
-        State.PAUSED: "no answer",
+    STARTING: {CLAIMING: "run", DRAINING: "stopped"},
+    CLAIMING: {
+        CLAIMING: "more is ready, or may be at the end of a burst",
+        FULL: "no slot is free, or it is another queue's turn",
+        LISTENING: "nothing is ready",
+        PAUSED: "no answer",
         **_AT_ANY_TIME,
     },
-    State.FULL: {State.CLAIMING: "a slot is free", **_AT_ANY_TIME},
-    State.LISTENING: {
-        State.CLAIMING: "a ring, or it is time",
-        State.PAUSED: "the bell cannot be heard",
+    FULL: {CLAIMING: "a slot is free", **_AT_ANY_TIME},
+    LISTENING: {
+        CLAIMING: "a ring, or it is time",
+        PAUSED: "the bell cannot be heard",
         **_AT_ANY_TIME,
     },
-    State.PAUSED: {State.CLAIMING: "it is time", **_AT_ANY_TIME},
-    State.DRAINING: {State.ENDED: "what it was at has ended; a claim's messages were handed back"},
-    State.ENDED: {},
+    PAUSED: {CLAIMING: "it is time", **_AT_ANY_TIME},
+    DRAINING: {ENDED: "what it was at has ended; a claim's messages were handed back"},
+    ENDED: {},
 }
 
 log = logs.logger("redisq.worker")
@@ -90,7 +92,7 @@ class Fetcher:
         self._claimer = Claimer(keys, limits, claims)
         self._bell = Doorbell(link, keys, self._about)
         self._burst: Burst | None = None
-        self.state = State.STARTING
+        self.state = STARTING
         self.failures = 0  # claims in a row without an answer
         self._nonce = new_nonce()
         self._listen_for = 0.0  # seconds, when nothing is ready
@@ -110,16 +112,16 @@ class Fetcher:
         self._burst = self._deliveries.burst = burst
         self._claimer.start()
         steps = {
-            State.CLAIMING: self._claim,
-            State.FULL: self._wait_for_slots,
-            State.LISTENING: self._listen,
-            State.PAUSED: self._pause,
+            CLAIMING: self._claim,
+            FULL: self._wait_for_slots,
+            LISTENING: self._listen,
+            PAUSED: self._pause,
         }
-        state = State.CLAIMING
+        state = CLAIMING
         while not (self._stopped.is_set() or (burst is not None and burst.is_over)):
             self._enter(state)
             state = await steps[state]()
-        self._enter(State.ENDED)
+        self._enter(ENDED)
         self.fetches.not_wanted()
 
     def look(self) -> None:
@@ -129,8 +131,8 @@ class Fetcher:
 
     def stop(self) -> None:
         """Claim no more. A claim under way is awaited."""
-        if self.state not in (State.DRAINING, State.ENDED):
-            self._enter(State.DRAINING)
+        if self.state not in (DRAINING, ENDED):
+            self._enter(DRAINING)
         self._stopped.set()
         self.fetches.not_wanted()
         self.look()
@@ -146,7 +148,7 @@ class Fetcher:
         if count and self._seat is not None and not self.failures:
             count = self._seat.take(count)
         if count == 0:
-            return State.FULL
+            return FULL
         lapsed_by = 0.0 if self.failures else self._lapsed_by()
         asked = 0 if self._burst is None else self._burst.asks(self)
         try:
@@ -155,12 +157,12 @@ class Fetcher:
             return self._went_unanswered(error)
         self._was_answered(claim)
         if claim.wait == 0:
-            return State.CLAIMING
+            return CLAIMING
         burst = self._burst
         if burst is not None and not claim.deliveries and (burst.found_nothing(self, asked) or burst.is_over):
-            return State.CLAIMING
+            return CLAIMING
         self._listen_for = block_for(claim.wait if lapsed_by else self._until_reclaim(claim.wait))
-        return State.LISTENING
+        return LISTENING
 
     async def _wait_for_slots(self) -> State:
         """Wait until it may be possible to claim; meanwhile rings are for other workers."""
@@ -173,22 +175,22 @@ class Fetcher:
         except TimeoutError:
             if self._seat is not None and self._deliveries.is_held_up:
                 self._seat.rest()  # its outcomes are not taken: other queues need not wait for that
-        if self.state is State.FULL:
+        if self.state is FULL:
             self.fetches.succeeded()
         await asyncio.sleep(0)  # let others that return in this turn free their slots, too
-        return State.CLAIMING
+        return CLAIMING
 
     async def _listen(self) -> State:
         """Wait for a ring, or until the next message is due; not when all slots are taken: then a slot is awaited."""
         end = time.monotonic() + self._listen_for
-        while self.state is State.LISTENING and self._deliveries.claimable:
+        while self.state is LISTENING and self._deliveries.claimable:
             left = max(0.0, end - time.monotonic())
             self.fetches.succeeded(left)
             if await self._bell.rings(left if self._seat is None else min(left, _GLANCE)):
-                return State.PAUSED if self._bell.broken else State.CLAIMING
+                return PAUSED if self._bell.broken else CLAIMING
             if time.monotonic() >= end or (self._seat is not None and self._seat.is_crowded_out()):
                 break
-        return State.CLAIMING
+        return CLAIMING
 
     async def _pause(self) -> State:
         try:
@@ -196,7 +198,7 @@ class Fetcher:
                 await self._stopped.wait()
         except TimeoutError:
             pass
-        return State.CLAIMING
+        return CLAIMING
 
     # --- A claim ---
 
@@ -237,4 +239,4 @@ class Fetcher:
         if self._seat is not None:
             self._seat.rest()
         log.warning("queue %s: no claim: %s", self._queue, error, extra=self._about)
-        return State.PAUSED
+        return PAUSED

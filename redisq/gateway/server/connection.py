@@ -28,7 +28,18 @@ from redisq.gateway.server.connections import Behind, Connections, Peer
 from redisq.gateway.server.limits import Clock, Size
 from redisq.gateway.server.refusals import Refused
 from redisq.gateway.server.response import Cycle
-from redisq.gateway.server.states import LEAVING, PARSING, TRANSITIONS, State
+from redisq.gateway.server.states import (
+    BODY,
+    CLOSED,
+    HEAD,
+    IDLE,
+    LEAVING,
+    LINGERING,
+    PARSING,
+    REFUSED,
+    TRANSITIONS,
+    State,
+)
 from redisq.gateway.server.transport import BoundedTransport
 from redisq.gateway.server.unread import Lined
 from redisq.runtime.states import follow
@@ -58,7 +69,7 @@ class Connection(Lined):
         self._options = server_state.options
         self._peer = peer  # None until it is counted
         self._now = self.loop.time()
-        self._state = State.HEAD  # see TRANSITIONS
+        self._state = HEAD  # see TRANSITIONS
         self._clock = Clock(self._options, self._now)
         self._size = Size(self._options)
         self._keep_alive = False  # what the request being read wants
@@ -82,7 +93,7 @@ class Connection(Lined):
             self._peer = self.server_state.enter(output)
         if self._peer is None:
             output.write(Refused(503, "there are too many connections").answer())
-            self._leave(State.CLOSED)
+            self._leave(CLOSED)
             return
         super().connection_made(output)
         self.client = self._peer.client
@@ -94,19 +105,19 @@ class Connection(Lined):
             self.pipeline.clear()
             self.server_state.leave(self._peer)
             self._behind.end_all()
-        if self._state is not State.CLOSED:
-            self._enter(State.CLOSED)
+        if self._state is not CLOSED:
+            self._enter(CLOSED)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless nothing more is parsed."""
         if self._state not in PARSING:
             self._discarded += len(data)
-            if self._state is State.REFUSED or self._discarded > _DISCARDED:
+            if self._state is REFUSED or self._discarded > _DISCARDED:
                 self.flow.pause_reading()
             return
         self._now = self._clock.arrived = self.loop.time()
-        if self._state is State.IDLE:
-            self._enter(State.HEAD)
+        if self._state is IDLE:
+            self._enter(HEAD)
         if self._held:
             self._held += data
         else:
@@ -143,8 +154,8 @@ class Connection(Lined):
     def on_message_begin(self) -> None:
         """Begin a request; one that follows another in the same bytes begins here."""
         super().on_message_begin()
-        if self._state is State.IDLE:
-            self._enter(State.HEAD)
+        if self._state is IDLE:
+            self._enter(HEAD)
             self._size.read = 1  # at least
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -167,7 +178,7 @@ class Connection(Lined):
         self._keep_alive = version != "1.0" and self.parser.should_keep_alive()
         self._take_on()
         self.headers = []  # trailers shall not pass for headers
-        self._enter(State.BODY)
+        self._enter(BODY)
         self._size.payload = self._size.chunks = 0
 
     def _take_on(self) -> None:
@@ -209,7 +220,7 @@ class Connection(Lined):
         if not cycle.response_started and not self.server_state.stopping:
             cycle.keep_alive = self._keep_alive
         super().on_message_complete()
-        self._enter(State.IDLE)
+        self._enter(IDLE)
         if cycle is self._running:
             self._clock.asked = self._now
 
@@ -229,7 +240,7 @@ class Connection(Lined):
         self._behind.end_first()
         if self._output.is_closing():
             return
-        if self._state is not State.REFUSED:
+        if self._state is not REFUSED:
             self.flow.resume_reading()
         self._now = self.loop.time()
         if self.pipeline:
@@ -238,15 +249,15 @@ class Connection(Lined):
             self._start_asgi_task(cycle, app)
         elif self._refused is not None:
             self._dismiss(self._refused)
-        elif self._state is State.IDLE:
+        elif self._state is IDLE:
             self._clock.since = self._now
         if self._held and len(self.pipeline) < _PIPELINE and self._state in PARSING:
             self._go_on()
 
     def refuse(self, refused: Refused) -> None:
         """Parse nothing more; answer what came before, then this. A request whose body is not one is not answered."""
-        in_body, self._refused = self._state is State.BODY, refused
-        self._enter(State.REFUSED)
+        in_body, self._refused = self._state is BODY, refused
+        self._enter(REFUSED)
         if in_body and self._running is self.cycle:
             self._abandon(self.cycle, refused)
             return
@@ -279,18 +290,18 @@ class Connection(Lined):
     def _dismiss(self, refused: Refused) -> None:
         log.debug("refused with %d: %s", refused.status, refused.reason)
         self._output.write(refused.answer())
-        self._leave(State.LINGERING)
+        self._leave(LINGERING)
 
     def _close(self) -> None:
         """Close when all is sent; a client that still sends is listened to for a while, or might not get its answer."""
         if self._state not in LEAVING:
-            self._leave(State.CLOSED if self._state is State.IDLE and not self._held else State.LINGERING)
+            self._leave(CLOSED if self._state is IDLE and not self._held else LINGERING)
 
     def _leave(self, state: State) -> None:
         """End this side when all is sent, and the other one, too, or read on for a while: LINGERING."""
         self._now = self.loop.time()
         self._enter(state)
-        if state is State.CLOSED:
+        if state is CLOSED:
             self._output.close_both()
             return
         self._held.clear()
@@ -319,9 +330,9 @@ class Connection(Lined):
 
     def _wait_no_longer(self) -> None:
         """End the wait for a client; one that has said nothing at all is told nothing."""
-        if self._state is State.IDLE:
+        if self._state is IDLE:
             self._close()
-        elif self._state is State.BODY:
+        elif self._state is BODY:
             self.refuse(Refused(408, "the body came too slowly"))
         elif self._size.read:
             self.refuse(Refused(408, "the head came too slowly"))
@@ -332,7 +343,7 @@ class Connection(Lined):
         """Close what is idle; let what runs be the last one of its connection."""
         if self._running is not None:
             self.cycle.keep_alive = False
-        elif self._state is State.HEAD and self._size.read:
+        elif self._state is HEAD and self._size.read:
             self.refuse(Refused(503, "the server is being stopped"))
         elif self._state in PARSING:
-            self._leave(State.CLOSED)
+            self._leave(CLOSED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redisq.gateway.server import heads
 from redisq.gateway.server.refusals import Refused
-from redisq.gateway.server.states import State
+from redisq.gateway.server.states import BODY, HEAD, IDLE, State
 from redisq.gateway.settings import GatewaySettings
 
 _CHUNK = 16  # bytes around one chunk: its size, two ends of lines, a few zeros
@@ -24,9 +24,9 @@ class Size:
     def check(self, state: State) -> None:
         """Bound a line without an end, extensions of chunks, trailers. Raises: Refused."""
         most = self._options.head_bytes
-        if state is State.HEAD and self.read > most:
+        if state is HEAD and self.read > most:
             raise Refused(431, "the head is too large")
-        if state is State.BODY and self.read - self.payload > most + self.chunks * _CHUNK:
+        if state is BODY and self.read - self.payload > most + self.chunks * _CHUNK:
             raise Refused(400, "there is too much around the chunks")
 
     def check_head(self, target: bytes, headers: heads.Headers) -> None:
@@ -69,12 +69,12 @@ class Clock:
     def client_is_late(self, state: State, size: int, now: float) -> bool:
         """Return whether a head, a body of `size` bytes so far or the next request has been waited for too long."""
         options, spent = self._options, now - self.since
-        if state is State.BODY:
+        if state is BODY:
             late = spent - size / options.slowest_rate > options.body_timeout
             return late or now - self.arrived > options.body_idle_timeout
-        if state is State.HEAD:
+        if state is HEAD:
             return spent > options.head_timeout
-        return state is State.IDLE and self.asked is None and spent > options.keep_alive
+        return state is IDLE and self.asked is None and spent > options.keep_alive
 
     def application_is_late(self, now: float) -> bool:
         """Return whether a request that runs takes too long by its own fault."""

@@ -21,24 +21,26 @@ class State(StrEnum):
     CLOSED = auto()
 
 
+HEAD, BODY, IDLE, REFUSED, LINGERING, CLOSED = State
+
 _AT_ANY_TIME = {
-    State.REFUSED: "it is malformed, too large or too slow, or the server stops",
-    State.LINGERING: "an answer is the last one, or the one running is given up: what still comes is forgotten",
-    State.CLOSED: "nothing is under way and the server stops, or the client is gone",
+    REFUSED: "it is malformed, too large or too slow, or the server stops",
+    LINGERING: "an answer is the last one, or the one running is given up: what still comes is forgotten",
+    CLOSED: "nothing is under way and the server stops, or the client is gone",
 }
 #: A new connection expects a HEAD.
 TRANSITIONS: Table[State] = {
-    State.HEAD: {State.BODY: "the head is complete, the request begins", **_AT_ANY_TIME},
-    State.BODY: {State.IDLE: "the body is complete", **_AT_ANY_TIME},
-    State.IDLE: {State.HEAD: "bytes come", **_AT_ANY_TIME},
-    State.REFUSED: {
-        State.LINGERING: "the requests before it are answered, and so is it",
-        State.CLOSED: "half an answer was sent, or the client is gone",
+    HEAD: {BODY: "the head is complete, the request begins", **_AT_ANY_TIME},
+    BODY: {IDLE: "the body is complete", **_AT_ANY_TIME},
+    IDLE: {HEAD: "bytes come", **_AT_ANY_TIME},
+    REFUSED: {
+        LINGERING: "the requests before it are answered, and so is it",
+        CLOSED: "half an answer was sent, or the client is gone",
     },
-    State.LINGERING: {State.CLOSED: "the client is gone, or its time is over"},
-    State.CLOSED: {},
+    LINGERING: {CLOSED: "the client is gone, or its time is over"},
+    CLOSED: {},
 }
 #: What comes is parsed.
-PARSING = frozenset({State.HEAD, State.BODY, State.IDLE})
+PARSING = frozenset({HEAD, BODY, IDLE})
 #: This side has ended.
-LEAVING = frozenset({State.LINGERING, State.CLOSED})
+LEAVING = frozenset({LINGERING, CLOSED})

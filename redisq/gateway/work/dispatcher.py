@@ -38,19 +38,21 @@ class State(StrEnum):
     RESTING = auto()
 
 
+ASLEEP, LOOKING, LISTENING, DEAF, UNSURE, RESTING = State
+
 TRANSITIONS: Table[State] = {
-    State.ASLEEP: {State.LOOKING: "somebody waits"},
-    State.LOOKING: {
-        State.LISTENING: "nothing is ready, or nobody waits for the moment",
-        State.DEAF: "nothing is ready, and others have the right to listen",
-        State.UNSURE: "nothing is ready, and the bell could not be heard the last time",
-        State.RESTING: "nobody waits",
-        State.ASLEEP: "it broke, or was cut",
+    ASLEEP: {LOOKING: "somebody waits"},
+    LOOKING: {
+        LISTENING: "nothing is ready, or nobody waits for the moment",
+        DEAF: "nothing is ready, and others have the right to listen",
+        UNSURE: "nothing is ready, and the bell could not be heard the last time",
+        RESTING: "nobody waits",
+        ASLEEP: "it broke, or was cut",
     },
-    State.LISTENING: {State.LOOKING: "a ring, somebody who cannot wait, or it is time"},
-    State.DEAF: {State.LOOKING: "somebody came, or it is time"},
-    State.UNSURE: {State.LOOKING: "a ring, somebody came, or it is time"},
-    State.RESTING: {State.ASLEEP: "nobody waits", State.LOOKING: "somebody came"},
+    LISTENING: {LOOKING: "a ring, somebody who cannot wait, or it is time"},
+    DEAF: {LOOKING: "somebody came, or it is time"},
+    UNSURE: {LOOKING: "a ring, somebody came, or it is time"},
+    RESTING: {ASLEEP: "nobody waits", LOOKING: "somebody came"},
 }
 
 log = logging.getLogger("redisq.gateway")
@@ -90,7 +92,7 @@ class Dispatcher:
         self._bell = Doorbell(link, keys, about(worker, keys.queue))
         self._waiters = Waiters(patience)
         self._errands = Errands(keys, limits, link, worker, lambda: self._claimer.lease)
-        self._state = State.ASLEEP
+        self._state = ASLEEP
         self._rang = False  # and nobody has looked since
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
@@ -101,7 +103,7 @@ class Dispatcher:
     @property
     def is_idle(self) -> bool:
         """Whether it neither listens nor has anything to do."""
-        return self._state is State.ASLEEP and not self._errands.tasks
+        return self._state is ASLEEP and not self._errands.tasks
 
     # --- For those who wait ---
 
@@ -114,12 +116,12 @@ class Dispatcher:
             waiter.answer.set_result(self.nothing())
             return waiter
         self._waiters.join(waiter)
-        if self._state is not State.LISTENING or wait <= 0 or nonce is not None:
+        if self._state is not LISTENING or wait <= 0 or nonce is not None:
             self._waiters.kick.set()
         if wait > 0:
             waiter.timer = loop.call_at(waiter.ends, self._expire, waiter)
-        if self._state is State.ASLEEP:
-            self._enter(State.LOOKING)
+        if self._state is ASLEEP:
+            self._enter(LOOKING)
             self._task = asyncio.create_task(self._run())
         return waiter
 
@@ -174,7 +176,7 @@ class Dispatcher:
             )
             self._waiters.refuse_all(RedisQError(f"The gateway could not claim: {type(error).__name__}."))
         finally:
-            self._enter(State.ASLEEP)
+            self._enter(ASLEEP)
             self._task = None
             self._bells.give_back(self)
 
@@ -260,7 +262,7 @@ class Dispatcher:
         if not hears:
             end = min(end, loop.time() + self._bells.pause)
         self._bell.longest = self._longest()
-        self._enter(State.UNSURE if self._bell.broken else State.LISTENING if hears else State.DEAF)
+        self._enter(UNSURE if self._bell.broken else LISTENING if hears else DEAF)
         kick = asyncio.create_task(self._waiters.kick.wait())
         try:
             while not kick.done() and (left := end - loop.time()) > 0:
@@ -275,7 +277,7 @@ class Dispatcher:
                     self._rang = True
                     break
         finally:
-            self._enter(State.LOOKING)
+            self._enter(LOOKING)
             kick.cancel()
             await asyncio.gather(kick, return_exceptions=True)
         if self._bell.broken:
@@ -284,7 +286,7 @@ class Dispatcher:
     async def _rest(self) -> bool:
         """Listen no more. A ring that came, or was on its way, is passed on to another worker. Return whether somebody
         has come meanwhile."""
-        self._enter(State.RESTING)
+        self._enter(RESTING)
         rang = self._rang or self._bell.is_listening
         await self._bell.close()
         self._bells.give_back(self)
@@ -295,7 +297,7 @@ class Dispatcher:
             except RedisQError as error:
                 log.debug("queue %s: leaving: %s", self._keys.queue, error, extra=about(self._worker))
         if self._waiters:
-            self._enter(State.LOOKING)
+            self._enter(LOOKING)
         return bool(self._waiters)
 
     # --- Answers ---
@@ -306,5 +308,5 @@ class Dispatcher:
 
     def _expire(self, waiter: Waiter) -> None:
         """Answer that nothing came in time; when a look is under way, or has to come, after that."""
-        if self._state in (State.LISTENING, State.DEAF):
+        if self._state in (LISTENING, DEAF):
             self._waiters.answer(waiter, self.nothing())
