@@ -25,7 +25,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from redisq.gateway.server import heads
 from redisq.gateway.server.connections import Behind, Connections, Peer
-from redisq.gateway.server.limits import Clock, Size
+from redisq.gateway.server.measure import Clock, Size
 from redisq.gateway.server.refusals import Refused
 from redisq.gateway.server.response import Cycle
 from redisq.gateway.server.states import (

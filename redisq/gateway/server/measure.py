@@ -1,4 +1,6 @@
-"""How much a client may send, and how long it may take. Pure: time is passed in, by the loop's clock."""
+"""How much has come from a client, how long it has taken, and whether that is too much. Pure: time is passed in, by the
+loop's clock.
+"""
 
 from __future__ import annotations
 
