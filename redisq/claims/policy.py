@@ -6,6 +6,8 @@ from redisq.store.call import BATCH
 
 #: An idle worker looks again after this long even when nothing rang: it bounds what a lost ring can cost. Seconds.
 LONGEST_BLOCK = 5.0
+#: A worker that Redis gave no answer claims again after this long at most. Seconds.
+LONGEST_PAUSE = 5.0
 _SHORTEST_BLOCK = 0.001  # so that a queue that is due and cannot be claimed is not asked without end
 _WORTH_A_CALL = 32  # messages of one claim whose own cost counts little
 _LONGEST_SWEEP = 20.0  # seconds
@@ -63,4 +65,4 @@ def sweep_after(wait: float) -> float:
 
 def pause_after(failures: int, chance: float) -> float:
     """Return how long to wait after the n-th failure in a row to reach Redis: full jitter, at most 5 s."""
-    return float(min(5.0, 0.05 * 2 ** min(failures, 10)) * chance)
+    return float(min(LONGEST_PAUSE, 0.05 * 2 ** min(failures, 10)) * chance)

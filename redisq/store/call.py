@@ -20,7 +20,7 @@ from redisq.store.keys import PartitionKeys
 from redisq.store.reply import Outcome, nothing, outcomes
 
 T = TypeVar("T")
-#: In place of a message's terms, when its id was just made and is sent for the first time; no other argument is this text.
+#: In place of a message's terms, when its id was just made and is sent for the first time: no other argument is so.
 FIRST = "n"
 Argument = bytes | str | int
 

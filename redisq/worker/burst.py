@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Member(Protocol):
-    """The consumer of one queue."""
+    """The fetcher of one queue."""
 
     @property
     def is_idle(self) -> bool:

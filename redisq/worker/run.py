@@ -130,8 +130,8 @@ class Run:
     async def _work(self, burst: bool) -> None:
         if self._handlers:
             log.info("working on %s", ", ".join(handler.queue for handler in self._handlers), extra=about(self._name))
-        common = Burst(self._consumers) if burst else None
-        loops = [consumer.run(common) for consumer in self._consumers]
+        common = Burst([consumer.fetcher for consumer in self._consumers]) if burst else None
+        loops = [consumer.fetcher.run(common) for consumer in self._consumers]
         if self._scheduler is not None:
             log.info(
                 "queueing on schedule: %s",
@@ -162,10 +162,10 @@ class Run:
             consumer.stop()
         await self._wait_until_idle(grace)
         for consumer in self._consumers:
-            consumer.cancel_all()
+            consumer.deliveries.cancel_all()
         await self._wait_until_idle(_LAST_WORDS, hurried=True)
         for consumer in self._consumers:
-            consumer.hand_back()
+            consumer.deliveries.hand_back()
         try:
             async with asyncio.timeout(_FAREWELL):
                 await asyncio.shield(claiming)  # a claim under way may still bring messages, to be handed back
@@ -179,7 +179,8 @@ class Run:
 
     async def _wait_until_idle(self, seconds: float, hurried: bool = False) -> None:
         """Wait until no handler runs, `seconds` have passed, or, unless `hurried`, a second signal came."""
-        waits: list[asyncio.Future[Any]] = [asyncio.gather(*(consumer.idle() for consumer in self._consumers))]
+        idle = [consumer.deliveries.idle() for consumer in self._consumers]
+        waits: list[asyncio.Future[Any]] = [asyncio.gather(*idle)]
         if not hurried:
             waits.append(asyncio.ensure_future(self._ending.hurry.wait()))
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -188,7 +189,7 @@ class Run:
         await asyncio.gather(*waits, return_exceptions=True)
 
     def _check_stuck(self) -> None:
-        stuck = sum(consumer.stuck for consumer in self._consumers)
+        stuck = sum(consumer.deliveries.stuck for consumer in self._consumers)
         if stuck >= self._settings.max_stuck and not self._ending.stop.is_set():
             text = "%d handlers overran their timeouts and hold their threads: this process ends to be replaced"
             log.error(text, stuck, extra=about(self._name))
@@ -200,7 +201,7 @@ class Run:
             log.error(text, seconds, extra=about(self._name))
             loop.call_soon_threadsafe(self._ending.give_up)
 
-        fetches = [consumer.fetches for consumer in self._consumers]
+        fetches = [consumer.fetcher.fetches for consumer in self._consumers]
         end_within = self._settings.grace + _LAST_WORDS + _FAREWELL
         kill_after = end_within if may_kill else None
         return Watchdog(self._name, fetches, self._settings.stale_after, on_stale, kill_after, self._ending)

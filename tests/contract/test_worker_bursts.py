@@ -102,7 +102,7 @@ def test_an_outcome_that_is_confirmed_while_a_claim_finds_nothing_ends_a_burst(
     client: RedisQ, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody waits for the next look then: without a limit it would never come."""
-    monkeypatch.setattr("redisq.worker.consumer.block_for", lambda wait: 3600.0)
+    monkeypatch.setattr("redisq.worker.fetcher.block_for", lambda wait: 3600.0)
     client.queue_messages("orders", range(20 * workers))
 
     async def main() -> list[int]:

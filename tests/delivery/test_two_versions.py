@@ -20,8 +20,8 @@ import pytest
 from redisq import RedisQ, Status, UpgradeNeeded, embedded
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE
-from tests.delivery.staff import PATIENCE, Nursery, environment_of
-from tests.proxy import until
+from tests.support.servers.proxy import until
+from tests.support.workers.spawned import PATIENCE, Nursery, environment_of
 
 ARCHIVE = Path(__file__).with_name("before.zip")
 

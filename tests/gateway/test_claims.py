@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 
 from redisq import Status
-from redisq.gateway.work import dispatcher
+from redisq.gateway.work import errands
 from tests.gateway.conftest import QUEUE, Gateway, MakeGateway
 
 RESULT_TOO_LARGE = "x" * 2000
@@ -330,7 +330,7 @@ def test_small_messages_come_together_again_after_large_ones(gateway: Gateway) -
 
 
 def test_who_claims_has_the_queue_swept(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "_SWEEP_AFTER", 0.0)
+    monkeypatch.setattr(errands, "_SWEEP_AFTER", 0.0)
     gateway.mq.queue_message(QUEUE, 1)
     claim(gateway, worker="gone", claim="AAAAAAAAAAAA")
     settings = gateway.context.settings

@@ -6,9 +6,9 @@ import pytest
 
 from redisq.errors import UpgradeNeeded
 from redisq.store.keys import PartitionKeys
-from tests.scripts.cases import CASES
 from tests.scripts.conftest import Orders
-from tests.scripts.workbench import workbench
+from tests.support.queues.calls import CASES
+from tests.support.queues.workbench import workbench
 
 #: those that touch no queue's own keys
 ELSEWHERE = {"register", "registry", "unregister", "application", "applications", "take", "info", "scan"}

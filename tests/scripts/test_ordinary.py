@@ -20,9 +20,9 @@ from redisq.model.delivery import Claim, Receipt
 from redisq.store import scripts
 from redisq.store.call import Call
 from redisq.store.scripts import Script
-from tests.scripts.cases import everything
 from tests.scripts.conftest import RETENTION, YEAR, Orders, new, sweeping_id
-from tests.scripts.frozen import FOREIGN, TYPES, Freezer
+from tests.support.queues.calls import everything
+from tests.support.queues.snapshot import FOREIGN, TYPES, Freezer
 
 SCRIPTS = ("queue", "claim", "complete")
 _MOMENT = 10_000  # milliseconds that may pass between two tries

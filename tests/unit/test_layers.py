@@ -208,6 +208,39 @@ def test_a_module_has_400_lines_at_most(source: Path) -> None:
     assert len(source.read_text("utf-8").splitlines()) <= 400
 
 
+#: The two front doors may have 40 methods.
+FRONT_DOORS = {"RedisQ", "AsyncRedisQ"}
+
+
+def sizes(text: str) -> Iterator[tuple[str, int, int]]:
+    """The classes of a module with their methods, the functions with their lines, and how many each may have."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef):
+            methods = sum(isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) for part in node.body)
+            yield node.name, methods, 40 if node.name in FRONT_DOORS else 25
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno
+            yield node.name, node.end_lineno - node.lineno + 1, 60
+
+
+def too_large(text: str) -> dict[str, int]:
+    return {name: size for name, size, most in sizes(text) if size > most}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=name_of)
+def test_a_class_has_25_methods_at_most_and_a_function_60_lines(source: Path) -> None:
+    assert too_large(source.read_text("utf-8")) == {}
+
+
+def test_what_is_too_large_is_found() -> None:
+    body = "    def a(self): ...\n    async def b(self): ...\n"
+    assert too_large("class Small:\n" + body * 12) == too_large("class RedisQ:\n" + body * 20) == {}
+    assert too_large("class Large:\n" + body * 13) == {"Large": 26}
+    assert too_large("class RedisQ:\n" + body * 21) == {"RedisQ": 42}
+    assert too_large("def short():\n" + "    pass\n" * 59) == {}
+    assert too_large("async def long():\n" + "    pass\n" * 60) == {"long": 61}
+
+
 def test_loggers_are_fenced() -> None:
     """A filter or a handler of the user's may raise; see `redisq.runtime.logs`."""
     plain = re.compile(r"^\w+ = logging\.getLogger\(", re.MULTILINE)

@@ -27,7 +27,8 @@ from redisq.gateway.requests.errors import BadRequest, ClientGone, HttpError, re
 from redisq.gateway.requests.queries import preferred_wait
 from redisq.gateway.routes.messages import PREFER
 from redisq.gateway.server.unread import LINE, Line
-from redisq.gateway.work.dispatcher import Dispatcher, Handed, Waiter
+from redisq.gateway.work.dispatcher import Dispatcher
+from redisq.gateway.work.waiters import Handed, Waiter
 from redisq.gateway.work.waits import LONGEST
 from redisq.model.message import json_ready
 from redisq.operations import deliveries

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from uvicorn._types import HTTPScope
 from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
@@ -80,11 +82,24 @@ class Behind:
         self._crowd = crowd
         self._clients: deque[str] = deque()  # the first request's first
 
-    def begin(self, client: str) -> None:
-        """Count a client's request until it is answered. Raises: Refused."""
-        if not self._crowd.begin(client):
+    def begin(self, scope: HTTPScope, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Believe what the proxy says of a request, and count it under its client until it is answered.
+
+        Raises:
+            Refused: that client has too many under way.
+        """
+        forwarded = [value for name, value in headers if name == b"x-forwarded-for"]
+        proxy, client = scope["client"], ""
+        if forwarded and proxy:
+            client = addresses.client_of(proxy[0], forwarded, self._crowd.options.trusted_proxies)
+            scope["client"] = (client, 0)
+        counted = addresses.neighbourhood(client) if client else ""
+        if not self._crowd.begin(counted):
             raise Refused(503, "there are too many requests under way from this address")
-        self._clients.append(client)
+        self._clients.append(counted)
+        schemes = [value for name, value in headers if name == b"x-forwarded-proto"]
+        if schemes and schemes[-1].lower() in (b"http", b"https"):
+            scope["scheme"] = "https" if schemes[-1].lower() == b"https" else "http"
 
     def end_first(self) -> None:
         """Count the one that was answered no more, if there is any."""

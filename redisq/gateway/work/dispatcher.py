@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 import random
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from enum import StrEnum, auto
 from itertools import accumulate
-from typing import Any
 
 from redisq import store
 from redisq.claims.claimer import Claimer, Request, Taken
@@ -21,43 +17,49 @@ from redisq.claims.policy import block_for, pause_after
 from redisq.claims.suspects import share_of
 from redisq.errors import RedisQError, Unavailable
 from redisq.gateway.work.bells import Bells
+from redisq.gateway.work.errands import Errands
+from redisq.gateway.work.waiters import Handed, Waiter, Waiters
 from redisq.link.aio import AsyncLink
-from redisq.model.delivery import Claimed, Receipt
-from redisq.operations.deliveries import Delivered, open_claimed
-from redisq.store.call import BATCH, Call, Limits, new_nonce
+from redisq.model.delivery import Claimed
+from redisq.operations.deliveries import open_claimed
+from redisq.runtime.states import Table, follow
+from redisq.store.call import BATCH, Limits, new_nonce
 from redisq.store.keys import PartitionKeys
+
+
+class State(StrEnum):
+    """What a dispatcher does."""
+
+    ASLEEP = auto()
+    LOOKING = auto()
+    LISTENING = auto()
+    DEAF = auto()
+    UNSURE = auto()
+    RESTING = auto()
+
+
+ASLEEP, LOOKING, LISTENING, DEAF, UNSURE, RESTING = State
+
+TRANSITIONS: Table[State] = {
+    ASLEEP: {LOOKING: "somebody waits"},
+    LOOKING: {
+        LISTENING: "nothing is ready, or nobody waits for the moment",
+        DEAF: "nothing is ready, and others have the right to listen",
+        UNSURE: "nothing is ready, and the bell could not be heard the last time",
+        RESTING: "nobody waits",
+        ASLEEP: "it broke, or was cut",
+    },
+    LISTENING: {LOOKING: "a ring, somebody who cannot wait, or it is time"},
+    DEAF: {LOOKING: "somebody came, or it is time"},
+    UNSURE: {LOOKING: "a ring, somebody came, or it is time"},
+    RESTING: {ASLEEP: "nobody waits", LOOKING: "somebody came"},
+}
 
 log = logging.getLogger("redisq.gateway")
 
 _LINGER = 1.0  # seconds to go on listening when nobody waits: most workers are back at once
 _LONGEST_PAUSE = 0.5  # seconds between tries in an outage
 _ROOM = 16 * 1024 * 1024  # bytes of messages in one answer; a larger one goes alone
-_SWEEP_AFTER = 15.0  # seconds; workers over HTTP sweep nothing, and may be all that there are
-
-
-@dataclass(frozen=True, slots=True)
-class Handed:
-    """What one claim gave. Whoever cannot pass it on gives it back."""
-
-    deliveries: Sequence[Delivered] = ()
-    receipts: Sequence[Receipt] = ()
-    lease: float = 0.0
-
-
-@dataclass(eq=False, slots=True)
-class Waiter:
-    """One claim of one HTTP worker, until it is answered; cancel `answer` to leave.
-
-    With a `worker` of its own and a `nonce` it may be the repeat of an earlier claim, so it is asked for by itself.
-    """
-
-    count: int
-    joined: float  # by the loop's clock, as is `ends`
-    ends: float
-    worker: str | None
-    nonce: str | None
-    answer: asyncio.Future[Handed] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    timer: asyncio.TimerHandle | None = None
 
 
 class Dispatcher:
@@ -82,28 +84,26 @@ class Dispatcher:
         self._limits = limits
         self._link = link
         self._worker = worker
-        self._patience = patience  # seconds that a claim is tried in an outage
         self._longest = longest  # seconds until it looks even when nothing rang
         self._bells = bells
-        self._deaf = False  # it waits, and does not listen
         self._claimer = Claimer(keys, limits, claims)
         self._claimer.start()
         self._most = BATCH  # messages of one claim, fewer while they are large
-        self._swept_at = time.monotonic()
         self._bell = Doorbell(link, keys, about(worker, keys.queue))
-        self._waiters: OrderedDict[Waiter, None] = OrderedDict()
-        self._repeats: OrderedDict[Waiter, None] = OrderedDict()  # of the waiters, those to ask for by themselves
-        self._kick = asyncio.Event()
-        self._listening = False
+        self._waiters = Waiters(patience)
+        self._errands = Errands(keys, limits, link, worker, lambda: self._claimer.lease)
+        self._state = ASLEEP
         self._rang = False  # and nobody has looked since
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
-        self._errands: set[asyncio.Task[None]] = set()
+
+    def _enter(self, state: State) -> None:
+        self._state = follow(TRANSITIONS, self._state, state)
 
     @property
     def is_idle(self) -> bool:
         """Whether it neither listens nor has anything to do."""
-        return self._task is None and not self._errands
+        return self._state is ASLEEP and not self._errands.tasks
 
     # --- For those who wait ---
 
@@ -115,14 +115,13 @@ class Dispatcher:
         if self._stopped:
             waiter.answer.set_result(self.nothing())
             return waiter
-        self._waiters[waiter] = None
-        if nonce is not None:
-            self._repeats[waiter] = None
-        if not self._listening or self._deaf or wait <= 0 or nonce is not None:
-            self._kick.set()
+        self._waiters.join(waiter)
+        if self._state is not LISTENING or wait <= 0 or nonce is not None:
+            self._waiters.kick.set()
         if wait > 0:
             waiter.timer = loop.call_at(waiter.ends, self._expire, waiter)
-        if self._task is None:
+        if self._state is ASLEEP:
+            self._enter(LOOKING)
             self._task = asyncio.create_task(self._run())
         return waiter
 
@@ -131,19 +130,18 @@ class Dispatcher:
         if waiter.answer.done() and not waiter.answer.cancelled() and waiter.answer.exception() is None:
             self.give_back(waiter.answer.result())
         waiter.answer.cancel()
-        self._forget(waiter)
+        self._waiters.leave(waiter)
 
     def give_back(self, handed: Handed) -> None:
         """Hand back, uncharged, what could not be passed on."""
         if handed.receipts:
-            self._release(handed.receipts)
+            self._errands.release(handed.receipts)
 
     def stop(self) -> None:
         """Claim no more: who waits is answered that nothing came, and what comes yet is handed back."""
         self._stopped = True
-        for waiter in list(self._waiters):
-            self._answer(waiter, self.nothing())
-        self._kick.set()
+        self._waiters.answer_all(self.nothing())
+        self._waiters.kick.set()
 
     async def close(self) -> None:
         """Wait until all that was claimed is handed back; then close the connection."""
@@ -158,41 +156,34 @@ class Dispatcher:
         await self.close()
 
     def _tasks(self) -> list[asyncio.Task[None]]:
-        return [*self._errands, *([self._task] if self._task else [])]
+        return [*self._errands.tasks, *([self._task] if self._task else [])]
 
     # --- The loop ---
 
     async def _run(self) -> None:
         try:
             while True:
-                while (waiter := self._next()) is not None:
+                while (waiter := self._waiters.next()) is not None:
                     await self._look(waiter)
                 if self._bell.is_listening and not self._rang and not self._stopped:
-                    self._kick.clear()
+                    self._waiters.kick.clear()
                     await self._listen(_LINGER)
-                if not self._waiters:
-                    await self._rest()
-                if not self._waiters:
+                if not self._waiters and not await self._rest():
                     return
         except Exception as error:  # a fault of ours: whoever waits may come again
             log.exception(
                 "queue %s: the dispatcher broke", self._keys.queue, extra=about(self._worker, self._keys.queue)
             )
-            for waiter in list(self._waiters):
-                self._refuse(waiter, RedisQError(f"The gateway could not claim: {type(error).__name__}."))
+            self._waiters.refuse_all(RedisQError(f"The gateway could not claim: {type(error).__name__}."))
         finally:
+            self._enter(ASLEEP)
             self._task = None
             self._bells.give_back(self)
 
-    def _next(self) -> Waiter | None:
-        if self._repeats:
-            return self._repeats.popitem(last=False)[0]
-        return next(iter(self._waiters), None)
-
     async def _look(self, waiter: Waiter) -> None:
         """Claim for one of them; when nothing more is ready, listen until there may be."""
-        self._sweep()
-        self._kick.clear()
+        self._errands.sweep()
+        self._waiters.kick.clear()
         self._rang = False
         loop = asyncio.get_running_loop()
         looked_at = loop.time()
@@ -204,12 +195,10 @@ class Dispatcher:
         claim = taken.claim
         if claim.wait == 0:
             if waiter.nonce is not None and not taken.held:
-                self._answer(waiter, self.nothing())  # a repeat, nothing of which it holds any more
+                self._waiters.answer(waiter, self.nothing())  # a repeat, nothing of which it holds any more
             return
-        now = loop.time()
-        for other in [other for other in self._waiters if other.joined <= looked_at and other.ends <= now]:
-            self._answer(other, self.nothing())
-        if self._waiters and not self._repeats:
+        self._waiters.answer_all(self.nothing(), joined_by=looked_at, ended_by=loop.time())
+        if self._waiters and not self._waiters.has_repeats:
             wait = claim.wait if lapsed_by else self._claimer.until_reclaim(claim.wait)
             await self._listen(block_for(wait, self._longest()))
 
@@ -230,28 +219,28 @@ class Dispatcher:
                 return lapsed_by, taken
             except Unavailable as error:
                 failures, since = failures + 1, since or loop.time()
-                self._refuse_overdue(error, since)
+                self._waiters.refuse_overdue(error, since, loop.time())
                 lapsed = loop.time() > since + self._claimer.lease
                 if (waiter.answer.done() and lapsed) or (self._stopped and failures > 1):
                     return 0.0, None
                 await asyncio.sleep(min(_LONGEST_PAUSE, pause_after(failures, random.random())))
             except RedisQError as error:
-                self._refuse(waiter, error)
+                self._waiters.refuse(waiter, error)
                 return 0.0, None
 
     def _hand(self, waiter: Waiter, taken: Taken) -> None:
         held = self._fitting(taken.held)
         opened, unreadable = open_claimed(self._keys.queue, held, taken.deadline)
         if unreadable:
-            self._send(store.deliveries.fail(self._keys, self._limits, unreadable))
+            self._errands.fail(unreadable)
         lost = {failure.receipt.id for failure in unreadable}
         receipts = [claimed.receipt for claimed in held if claimed.receipt.id not in lost]
         if not receipts:
             return
         if waiter.answer.done():
-            self._release(receipts)
+            self._errands.release(receipts)
         else:
-            self._answer(waiter, Handed(opened, receipts, taken.claim.lease))
+            self._waiters.answer(waiter, Handed(opened, receipts, taken.claim.lease))
 
     def _fitting(self, claimed: Sequence[Claimed]) -> Sequence[Claimed]:
         """Return those that one answer has room for, and hand the others back. The next claim is for as many, and then
@@ -260,7 +249,7 @@ class Dispatcher:
         count = max(1, sum(size <= _ROOM for size in sizes))
         if count < len(claimed):
             self._most = count
-            self._release([one.receipt for one in claimed[count:]])
+            self._errands.release([one.receipt for one in claimed[count:]])
         else:
             self._most = min(BATCH, 2 * self._most)
         return claimed[:count]
@@ -269,14 +258,15 @@ class Dispatcher:
         """Wait for a ring, for somebody who cannot wait, or so many seconds."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        kick = asyncio.create_task(self._kick.wait())
-        self._deaf = not self._bells.take(self)
-        if self._deaf:
+        hears = self._bells.take(self)
+        if not hears:
             end = min(end, loop.time() + self._bells.pause)
-        self._listening, self._bell.longest = not self._bell.broken, self._longest()
+        self._bell.longest = self._longest()
+        self._enter(UNSURE if self._bell.broken else LISTENING if hears else DEAF)
+        kick = asyncio.create_task(self._waiters.kick.wait())
         try:
             while not kick.done() and (left := end - loop.time()) > 0:
-                if self._deaf:
+                if not hears:
                     await asyncio.wait((kick,), timeout=left)
                     continue
                 ring = asyncio.create_task(self._bell.rings(left))
@@ -287,14 +277,16 @@ class Dispatcher:
                     self._rang = True
                     break
         finally:
-            self._listening = False
+            self._enter(LOOKING)
             kick.cancel()
             await asyncio.gather(kick, return_exceptions=True)
         if self._bell.broken:
             await asyncio.sleep(min(_LONGEST_PAUSE, pause_after(self._bell.broken, random.random())))
 
-    async def _rest(self) -> None:
-        """Listen no more. A ring that came, or was on its way, is passed on to another worker."""
+    async def _rest(self) -> bool:
+        """Listen no more. A ring that came, or was on its way, is passed on to another worker. Return whether somebody
+        has come meanwhile."""
+        self._enter(RESTING)
         rang = self._rang or self._bell.is_listening
         await self._bell.close()
         self._bells.give_back(self)
@@ -304,6 +296,9 @@ class Dispatcher:
                 await self._link.call(store.deliveries.leave(self._keys, self._limits, self._worker))
             except RedisQError as error:
                 log.debug("queue %s: leaving: %s", self._keys.queue, error, extra=about(self._worker))
+        if self._waiters:
+            self._enter(LOOKING)
+        return bool(self._waiters)
 
     # --- Answers ---
 
@@ -311,65 +306,7 @@ class Dispatcher:
         """Say that nothing came."""
         return Handed(lease=self._claimer.lease)
 
-    def _forget(self, waiter: Waiter) -> None:
-        self._waiters.pop(waiter, None)
-        self._repeats.pop(waiter, None)
-        if waiter.timer is not None:
-            waiter.timer.cancel()
-        if not self._waiters:
-            self._kick.set()
-
-    def _answer(self, waiter: Waiter, handed: Handed) -> None:
-        self._forget(waiter)
-        if not waiter.answer.done():
-            waiter.answer.set_result(handed)
-
-    def _refuse(self, waiter: Waiter, error: RedisQError) -> None:
-        self._forget(waiter)
-        if not waiter.answer.done():
-            waiter.answer.set_exception(copy.copy(error))
-
     def _expire(self, waiter: Waiter) -> None:
-        """Answer that nothing came in time; when a look is under way, after that."""
-        if self._listening:
-            self._answer(waiter, self.nothing())
-
-    def _refuse_overdue(self, error: Unavailable, since: float) -> None:
-        """Refuse those whom an outage has cost their time: what a call is tried for, less when their own wait ends."""
-        now = asyncio.get_running_loop().time()
-        for waiter in list(self._waiters):
-            tried = waiter.joined + self._patience
-            if now >= min(max(since, waiter.joined) + self._patience, max(waiter.ends, tried)):
-                self._refuse(waiter, error)
-
-    # --- What goes back ---
-
-    def _sweep(self) -> None:
-        """Sweep the queue, now and then while somebody claims from it."""
-        now = time.monotonic()
-        if now >= self._swept_at + _SWEEP_AFTER:
-            self._swept_at = now
-            self._send(store.deliveries.sweep(self._keys, self._limits))
-
-    def _release(self, receipts: Sequence[Receipt]) -> None:
-        self._send(store.deliveries.release(self._keys, self._limits, receipts))
-
-    def _send(self, call: Call[Any]) -> None:
-        task = asyncio.create_task(self._insist(call))
-        self._errands.add(task)
-        task.add_done_callback(self._errands.discard)
-
-    async def _insist(self, call: Call[Any]) -> None:
-        """Send a call until it is answered, or so late that the leases have lapsed."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._claimer.lease
-        while loop.time() < end:
-            try:
-                await self._link.call(call)
-                return
-            except Unavailable as error:
-                log.debug("queue %s: not handed back: %s", self._keys.queue, error, extra=about(self._worker))
-                await asyncio.sleep(_LONGEST_PAUSE)
-            except RedisQError as error:
-                log.warning("queue %s: not handed back: %s", self._keys.queue, error, extra=about(self._worker))
-                return
+        """Answer that nothing came in time; when a look is under way, or has to come, after that."""
+        if self._state in (LISTENING, DEAF):
+            self._waiters.answer(waiter, self.nothing())

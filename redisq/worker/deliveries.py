@@ -1,0 +1,242 @@
+"""What a handler works on: each delivery is started in a slot of its own, and settled exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from redisq.body import codec
+from redisq.claims.claimer import Taken
+from redisq.claims.identity import about
+from redisq.claims.policy import beat_after, claimable
+from redisq.claims.suspects import Suspects
+from redisq.errors import InvalidMessage, RedisQError
+from redisq.link.aio import AsyncLink
+from redisq.model.delivery import Claimed
+from redisq.runtime import failpoints, logs
+from redisq.store.call import Limits
+from redisq.store.keys import PartitionKeys
+from redisq.worker.burst import Burst
+from redisq.worker.handlers.delivery import Delivery
+from redisq.worker.handlers.error_text import error_of
+from redisq.worker.handlers.held import Held
+from redisq.worker.handlers.runners import Handler, Runner, Surroundings, TaskRunner, ThreadRunner
+from redisq.worker.handlers.verdicts import Verdict
+from redisq.worker.heartbeat import Heartbeat, Leases
+from redisq.worker.outbox import Outbox
+from redisq.worker.slots import Turns
+
+log = logs.logger("redisq.worker")
+
+
+class Deliveries:
+    """Starts what was claimed in the slots of one handler, and settles each delivery exactly once.
+
+    A delivery is settled by whichever comes first: the handler's return, its timeout, the loss of its lease, or the end
+    of the worker. It holds its lease, renewed by the heartbeat, until Redis has confirmed the outcome.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        keys: PartitionKeys,
+        limits: Limits,
+        link: AsyncLink,
+        worker: str,
+        heartbeat: Heartbeat,
+        suspects: Suspects,
+        turns: Turns | None,
+        surroundings: Surroundings,
+        on_stuck: Callable[[], None],
+    ) -> None:
+        self._handler = handler
+        self._queue = keys.queue
+        self._worker = worker
+        self._heartbeat = heartbeat
+        self._suspects = suspects
+        self._on_stuck = on_stuck
+        self.leases = Leases(keys, limits, set(), self._lost, limits.lease_ms / 1000)
+        heartbeat.watch(self.leases)
+        self._runner: Runner = (TaskRunner if handler.is_async else ThreadRunner)(handler, self, surroundings)
+        self.outbox = Outbox(link, keys, limits, worker, self._confirmed)
+        self._busy: set[Held] = set()  # handler has not returned
+        self._overrun: set[Held] = set()  # plain handlers past their timeout that still hold a thread
+        self._stopped = False  # what comes yet is handed back
+        self.room = asyncio.Event()  # a slot became free, an outcome is confirmed, or somebody wants a look
+        self.seat = turns.seat(handler.priority, handler.concurrency, self._busy, self.room.set) if turns else None
+        self.burst: Burst | None = None  # wants to know when nothing runs
+
+    @property
+    def stuck(self) -> int:
+        """How many slots are held by handlers that overran their timeout."""
+        return len(self._overrun)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no handler runs that may still bring an outcome, and none waits to be sent."""
+        return len(self._busy) == len(self._overrun) and not self.outbox  # the latter are some of the former
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether slots are free, and none may be used before Redis confirms outcomes."""
+        return len(self._busy) < self._handler.concurrency <= len(self.outbox)
+
+    @property
+    def claimable(self) -> int:
+        """For how many messages there is room."""
+        return claimable(self._handler.concurrency, len(self._busy), len(self.outbox))
+
+    # --- What a claim brings ---
+
+    def renew_within(self, lease: float) -> None:
+        """Renew the leases by what a claim said of their length."""
+        if lease != self.leases.lease:
+            self.leases.lease = lease
+            self._heartbeat.wake()
+
+    def start_all(self, taken: Taken) -> int:
+        """Start what a claim gave; return how much room its suspects hold."""
+        claim, beat_at = taken.claim, taken.sent + beat_after(taken.claim.lease)
+        weight = self._suspects.weigh(claim.isolated)
+        weights = {claimed.receipt.id: weight for claimed in claim.deliveries[: claim.suspects]}
+        room = 0
+        for claimed in taken.held:
+            suspicion = weights.get(claimed.receipt.id, 0) if weights else 0
+            room += suspicion
+            self._start(claimed, taken.deadline, beat_at, suspicion)
+        return room
+
+    def _start(self, claimed: Claimed, deadline: datetime, beat_at: float, suspicion: int) -> None:
+        error: InvalidMessage | None = None
+        request: Any = None
+        try:
+            request, _ = codec.decode_request(claimed.body)
+        except InvalidMessage as unreadable:
+            error = unreadable
+        held = Held(self._queue, claimed.receipt, deadline, beat_at, self._heartbeat.wake)
+        held.suspicion = suspicion
+        self.leases.held.add(held)
+        if error is not None:
+            held.settled = True
+            self.outbox.fail(held, error_of(error), cause="unreadable", final=True)
+        elif self._stopped:
+            self._release(held)
+        else:
+            self._busy.add(held)
+            self._runner.start(held, Delivery(request, held))
+            failpoints.reach("worker.started")
+
+    # --- What runners report; see runners.Owner ---
+
+    def ended(self, held: Held, verdict: bytes | Verdict) -> None:
+        if held.settled:
+            return
+        if isinstance(verdict, bytes):
+            held.settled = True
+            self.outbox.complete(held, verdict)
+            return
+        if verdict.cancelled and self._stopped:
+            self._release(held)
+            return
+        held.settled = True
+        self._warn(held, "%s", verdict.said)
+        if verdict.remark:
+            self._warn(held, "%s", verdict.remark)
+        if verdict.raised is not None:
+            where = (held.queue, held.id)
+            log.debug("queue %s message %s", *where, exc_info=verdict.raised, extra=self._about(held))
+        final = verdict.cause == "rejected"
+        self.outbox.fail(held, verdict.error, cause=verdict.cause, final=final, delay=verdict.delay)
+
+    def overran(self, held: Held, *, holds_thread: bool) -> None:
+        if held.settled:
+            return
+        held.settled = held.cancelled = True
+        text = f"The handler did not return within its timeout of {self._handler.timeout:g} s."
+        self._warn(held, "%s", text)
+        self.outbox.fail(held, {"type": "TimeoutError", "message": text})
+        if holds_thread:
+            self._overrun.add(held)
+            self._on_stuck()
+
+    def returned(self, held: Held) -> None:
+        failpoints.reach("worker.finished")
+        if not held.settled:  # a fault of ours: nobody may renew the lease of what nobody works on
+            self._lost(held)
+        self._busy.discard(held)
+        self._overrun.discard(held)
+        self.room.set()
+        if self.seat is not None:
+            self.seat.returned()
+        if self.burst is not None and self.is_idle:  # until then it keeps the burst from ending
+            self.burst.changed()
+
+    # --- What else settles a delivery ---
+
+    def _lost(self, held: Held) -> None:
+        if not held.settled:
+            held.settled = True
+            self._warn(held, "lease lost")
+            self._let_go(held)
+            self._cancel(held)
+
+    def _let_go(self, held: Held) -> None:
+        self.leases.held.discard(held)
+        self._suspects.release(held.suspicion)
+        held.suspicion = 0
+
+    def _cancel(self, held: Held) -> None:
+        held.cancelled = True
+        self._runner.cancel(held)
+
+    def _release(self, held: Held) -> None:
+        held.settled = True
+        self.outbox.release(held)
+
+    def _confirmed(self, held: Held, refusal: RedisQError | None) -> None:
+        self._let_go(held)
+        self.room.set()
+        if refusal is not None:
+            self._warn(held, "outcome refused: %s", refusal)
+        if self.burst is not None and self.is_idle:
+            self.burst.changed()
+
+    def _warn(self, held: Held, text: str, *args: object) -> None:
+        where = (held.queue, held.id, held.attempt)
+        log.warning(f"queue %s message %s attempt %d: {text}", *where, *args, extra=self._about(held))
+
+    def _about(self, held: Held) -> dict[str, object]:
+        return about(self._worker, held.queue, held.id, held.attempt)
+
+    # --- Stopping ---
+
+    def stop(self) -> None:
+        """Hand back what has not started, and what comes from now on."""
+        self._stopped = True
+        for held in self._runner.unstarted():
+            self._busy.discard(held)
+            if not held.settled:
+                self._release(held)
+
+    async def idle(self) -> None:
+        """Wait until no handler runs that may still bring an outcome."""
+        while self._busy - self._overrun:
+            self.room.clear()
+            await self.room.wait()
+
+    def cancel_all(self) -> None:
+        """Cancel the handlers that still run; one that ends now is handed back, or brings its outcome yet."""
+        for held in list(self._busy):
+            self._cancel(held)
+
+    def hand_back(self) -> None:
+        """Hand back what still runs: plain handlers, and async ones that will not be cancelled."""
+        for held in list(self._busy):
+            if not held.settled:
+                self._release(held)
+
+    def close(self) -> None:
+        """End the threads and tasks of handlers."""
+        self._runner.close()
