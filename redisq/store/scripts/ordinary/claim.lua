@@ -1,32 +1,33 @@
--- ordinary: nothing, or one message on its first delivery, in a queue without lease of its own where nothing is scheduled,
--- urgent or lapsed; see ordinary/queue.lua. A first delivery needs no record: the body's head names the stream's entry.
+-- ordinary: nothing, or one message on its first delivery, in a queue without lease of its own where nothing is
+-- scheduled, urgent or lapsed; see ordinary/queue.lua. A first delivery needs no record: the body names its entry.
 local function ordinary()
   local lease, worker, nonce, count, lapsed = ARGV[1], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-  if #ARGV ~= 12 or not string.find(count, '^[1-9]%d?%d?$') or #lease > 15 or not string.find(lease, '^%d+$') then
-    return nil
-  end
+  if #ARGV ~= 12 or not string.find(count, '^[1-9]%d?%d?$') then return nil end
+  if #lease > 15 or not string.find(lease .. ' ' .. lapsed, '^%d+ %d+$') then return nil end
   if worker == '' or nonce == '' or string.find(worker .. nonce, '[^!-+.-:<-~-]') then return nil end
+  local ready = redis.call('XLEN', stream)
+  if ready > 1 and count ~= '1' then return nil end
   local own, last = redis.call('HMGET', config, 'lease', 'paused', 'needs'), redis.call('HGET', workers, worker)
   if own[1] or own[2] or own[3] or last and string.sub(last, 1, #nonce + 1) == nonce .. ' ' then return nil end
   if redis.call('EXISTS', scheduled, urgent) > 0 then return nil end
   local time, first = redis.call('TIME'), tonumber(redis.call('ZRANGE', leases, '0', '0', 'WITHSCORES')[2])
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
   if lapsed == '0' then first = nil elseif first and first <= now then return nil end
-  local entries = redis.call('XRANGE', stream, '-', '+', 'COUNT', count == '1' and '1' or '2')
   local at, ringing = string.format('%d', now), redis.call('LLEN', bell)
-  if #entries == 0 then
+  if ready == 0 then
     if ringing > 0 then redis.call('DEL', bell) end
     return lease .. ' ' .. string.format('%d', first and first - now or -1) .. ' ' .. at .. ' '
   end
-  local entry, id = entries[1][1], entries[1][2][2]
-  local body = not entries[2] and #id == 16 and redis.call('HGET', messages, id)
+  local found = redis.call('XRANGE', stream, '-', '+', 'COUNT', '1')[1]
+  local entry, id = found[1], found[2][2]
+  local body = #id == 16 and redis.call('HGET', messages, id)
   if not body or string.sub(body, 1, #entry + 1) ~= entry .. ' ' or redis.call('HGET', states, id) then return nil end
-  local more, lapses, wait = count == '1' and redis.call('XLEN', stream) > 1, now + lease, 0
+  local lapses, wait = now + lease, 0
   redis.call('XDEL', stream, entry) -- first, so that a full server lets the rest pass
   redis.call('ZADD', leases, string.format('%d', lapses), id)
   redis.call('HSET', states, id, 'I 1 ' .. nonce .. ' - - ' .. at .. ' ' .. worker .. ' - ')
   redis.call('HSET', workers, worker, nonce .. ' ' .. at .. ' ' .. id)
-  if more then
+  if ready > 1 then
     if ringing == 0 then redis.call('RPUSH', bell, '1') end
   else
     if ringing > 0 then redis.call('DEL', bell) end

@@ -2,7 +2,8 @@
 -- ordinary/queue.lua.
 local function ordinary()
   local max_bytes, id, attempt, nonce, result = ARGV[1], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
-  if #ARGV ~= 8 or attempt ~= '1' or #max_bytes > 15 or not string.find(max_bytes, '^%d+$') then return nil end
+  if #ARGV ~= 8 or attempt ~= '1' then return nil end
+  if #max_bytes > 15 or not string.find(table.concat(ARGV, ' ', 1, 4), '^%d+ %d+ %d+ %d+$') then return nil end
   if #id ~= 16 or string.byte(id) < 8 or #result > tonumber(max_bytes) then return nil end -- one call in 32 sweeps, too
   local own, text = redis.call('HMGET', config, 'max_bytes', 'needs'), redis.call('HGET', states, id)
   if own[1] or own[2] or not text then return nil end

@@ -6,7 +6,7 @@ local function ordinary()
   local max_bytes, id, body, terms = ARGV[2], ARGV[6], ARGV[7], ARGV[8]
   if #ARGV ~= 8 or terms ~= '' and terms ~= 'n' or ARGV[1] ~= '0' then return nil end
   if #id ~= 16 or string.byte(id) < 8 then return nil end -- one call in 32 sweeps, too
-  if #max_bytes > 15 or not string.find(max_bytes, '^%d+$') then return nil end
+  if #max_bytes > 15 or not string.find(table.concat(ARGV, ' ', 2, 5), '^%d+ %d+ %d+ %d+$') then return nil end
   if #body < 8 or #body - 8 > tonumber(max_bytes) then return nil end
   local own = redis.call('HMGET', config, 'max_length', 'max_bytes', 'needs')
   if own[1] or own[2] or own[3] or redis.call('HMGET', messages, id)[1] then return nil end
