@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -14,12 +15,17 @@ from redisq.errors import Indeterminate, RedisQError
 from redisq.link.aio import AsyncLink
 from redisq.model.delivery import Claim, Claimed
 from redisq.runtime import failpoints, logs
-from redisq.store.call import BATCH, Limits
+from redisq.store.call import BATCH, Call, Limits
 from redisq.store.keys import PartitionKeys
 from redisq.store.portions import Portion
 
 log = logs.logger("redisq.worker")
 
+#: An offered claim's first lease at most, in seconds: so long a worker that vanished without a word keeps a message.
+FIRST_LEASE = 5.0
+_NONE_YET = 0.001  # seconds since 1970: no lease had lapsed by then, and when the first one does is told
+_ANCHORED = 30.0  # seconds: so long two clocks that are slewed, by 500 ppm at most, keep together well enough
+_ROUNDED = 0.05  # seconds that they, and rounding, may be apart by then
 _TRIES = 8  # of a message that is asked for by itself: a network that loses answers is likelier at first
 
 
@@ -89,6 +95,7 @@ class Claimer:
         self._limits = limits
         self._link = link
         self._server_time = ServerTime()
+        self._anchor = (-math.inf, 0.0)  # when a claim was asked for, and the server's time in its answer
         self.lease = limits.lease_ms / 1000  # seconds; the queue's own, once a claim was answered
         self._held_until = 0.0  # by the monotonic clock
         self._portion = Portion(BATCH)
@@ -122,16 +129,47 @@ class Claimer:
         """
         sent, at = time.monotonic(), datetime.now(UTC)
         claim = await self._claim(request, lapsed_by)
+        self.lease, self._anchor = claim.lease, (sent, claim.time)
+        self._learn(claim, sent)
+        return await self._still_held(claim, sent, at, doubtful=repeated)
+
+    @property
+    def may_offer(self) -> bool:
+        """Whether a claim may be offered: not where a lapse is death, nor when the server's time was asked long ago."""
+        return self._limits.max_lost > 1 and time.monotonic() < self._anchor[0] + _ANCHORED
+
+    def offer(self, request: Request) -> Call[Claim]:
+        """Return a claim that is made later, when the bell rings: `accept` takes what it gave.
+
+        It takes nothing over, as what is known of lapsed leases grows old meanwhile; and its lease is short until the
+        heartbeat renews it, as this worker may be gone by then without anybody knowing.
+        """
+        make = partial(store.deliveries.claim, self._keys, self._limits, request.worker, request.nonce, request.count)
+        return make(lapsed_by=_NONE_YET, room=0, alone=False, first_lease=FIRST_LEASE)
+
+    async def accept(self, claim: Claim, offered: float) -> Taken:
+        """Give what an offered claim gave that is still held; see `take`. It was made at some time since `offered`."""
+        now, at = time.monotonic(), datetime.now(UTC)
+        sent, told = self._anchor
+        made = offered if self._learn(claim, offered) else min(now, sent + claim.time - told) - _ROUNDED
+        made = max(offered, made)
+        return await self._still_held(claim, made, at - timedelta(seconds=now - made), doubtful=False)
+
+    def _learn(self, claim: Claim, sent: float) -> bool:
+        """Learn what the server's time is; return whether it has leapt."""
         now = time.monotonic()
-        if self._server_time.learn(claim.time, patience_with(claim.lease), sent, now):
-            self._held_until = now + hold_after_outage(claim.lease)
+        leapt = self._server_time.learn(claim.time, patience_with(self.lease), sent, now)
+        if leapt:
+            self._held_until = now + hold_after_outage(self.lease)
+        return leapt
+
+    async def _still_held(self, claim: Claim, sent: float, at: datetime, *, doubtful: bool) -> Taken:
         failpoints.reach("worker.claimed")
-        self.lease = claim.lease
         # The answer to a repeat, or one that lay unread while a handler kept the loop, tells of leases that may have
         # lapsed since, and been taken over. Only what can be renewed now may begin.
-        deliveries, doubtful, fresh_for = list(claim.deliveries), repeated, beat_after(claim.lease)
+        deliveries, fresh_for = list(claim.deliveries), beat_after(claim.lease)
         while deliveries and (doubtful or time.monotonic() >= sent + fresh_for):
-            sent, at, doubtful, fresh_for = time.monotonic(), datetime.now(UTC), False, 2 * beat_after(claim.lease)
+            sent, at, doubtful, fresh_for = time.monotonic(), datetime.now(UTC), False, 2 * beat_after(self.lease)
             leases = [(claimed.receipt, b"") for claimed in deliveries]
             outcomes = await self._link.call(store.deliveries.renew(self._keys, self._limits, leases))
             held = zip(deliveries, outcomes, strict=True)

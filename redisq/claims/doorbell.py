@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from redisq.claims.policy import LONGEST_BLOCK
 from redisq.errors import Unavailable
 from redisq.link.aio import AsyncLink
 from redisq.link.listener import Listener
+from redisq.model.delivery import Claim
 from redisq.runtime import logs
+from redisq.store.call import Call
 from redisq.store.keys import PartitionKeys
 
 log = logs.logger("redisq.worker")
@@ -22,7 +25,7 @@ class Doorbell:
         self._listener = Listener(link, keys.bell)
         self._queue = keys.queue
         self._about = about  # for logs
-        self._ring: asyncio.Task[bool] | None = None  # the wait
+        self._ring: asyncio.Task[Any] | None = None  # the wait
         self.longest = LONGEST_BLOCK  # seconds that Redis is asked to wait
         self.broken = 0  # how often in a row it could not be heard
 
@@ -43,13 +46,33 @@ class Doorbell:
         if ring.cancelled():
             return True
         try:
-            rung = ring.result()
+            rung: bool = ring.result()
         except Unavailable as error:
             self.broken += 1
             log.debug("queue %s: the bell cannot be heard: %s", self._queue, error, extra=dict(self._about))
             return True
         self.broken = 0
         return rung
+
+    async def claims(self, seconds: float, call: Call[Claim]) -> Claim | None:
+        """Wait for a ring so long at most, with a claim behind it; give what that gave.
+
+        None: the wait was ended, or no answer came, and the claim may have been made.
+        """
+        listening = self._ring = asyncio.create_task(self._claims(seconds, call))
+        await asyncio.wait((listening,))
+        self._ring = None
+        return None if listening.cancelled() else listening.result()
+
+    async def _claims(self, seconds: float, call: Call[Claim]) -> Claim | None:
+        try:
+            claim = await self._listener.wait_with(seconds, call)
+        except Unavailable as error:
+            self.broken += 1
+            log.debug("queue %s: the bell cannot be heard: %s", self._queue, error, extra=dict(self._about))
+            return None
+        self.broken = 0
+        return claim
 
     def hush(self) -> None:
         """Stop waiting; `rings` returns at once."""

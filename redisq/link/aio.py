@@ -166,8 +166,11 @@ async def _disconnect(idle: list[async_redis.AbstractConnection], *, nowait: boo
             await idle.pop().disconnect(nowait=nowait)
 
 
-async def exchange(connection: async_redis.AbstractConnection, parts: Parts, timeout: float) -> Any:
-    """Send one command; give its reply or Failed. The connection stays connected only when it is fit for the next."""
+async def exchange(connection: async_redis.AbstractConnection, parts: Parts, timeout: float, *more: Parts) -> Any:
+    """Send one command; give its reply or Failed. The connection stays connected only when it is fit for the next.
+
+    The replies to `more`, which goes in the same write, are left to be read.
+    """
     sent = clean = False
     try:
         if not connection.is_connected:
@@ -176,7 +179,8 @@ async def exchange(connection: async_redis.AbstractConnection, parts: Parts, tim
         failpoints.reach("client.before_send")
         sent = True
         async with asyncio.timeout(timeout):
-            await connection.send_packed_command((pack(parts),), check_health=False)
+            packed = pack(parts) if not more else b"".join(map(pack, (parts, *more)))
+            await connection.send_packed_command((packed,), check_health=False)
             failpoints.reach("client.after_send")
             reply = await connection.read_response(disable_decoding=True)
         clean = True
@@ -189,3 +193,22 @@ async def exchange(connection: async_redis.AbstractConnection, parts: Parts, tim
     finally:
         if not clean:
             await connection.disconnect(nowait=True)
+
+
+async def exchange_both(
+    connection: async_redis.AbstractConnection, first: Parts, then: Parts, timeout: float
+) -> tuple[Any, Any]:
+    """Send two commands in one write; give the reply to each or Failed, as `exchange` does."""
+    reply = await exchange(connection, first, timeout, then)
+    if isinstance(reply, Failed) and not connection.is_connected:
+        return reply, reply
+    try:
+        async with asyncio.timeout(timeout):
+            return reply, await connection.read_response(disable_decoding=True)
+    except ResponseError as error:
+        return reply, Failed(error, sent=True)
+    except BaseException as error:
+        await connection.disconnect(nowait=True)
+        if not isinstance(error, RuntimeError | RedisError | OSError):
+            raise
+        return reply, Failed(ConnectionResetError(str(error)) if isinstance(error, RuntimeError) else error, sent=True)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import TypeVar
 
 import redis.asyncio.connection as async_redis
 
 from redisq.errors import Unavailable
-from redisq.link.aio import AsyncLink, exchange
+from redisq.link.aio import AsyncLink, exchange, exchange_both
 from redisq.link.circuit import Circuit, Permit
-from redisq.link.conversation import Failed, report
+from redisq.link.conversation import Failed, Parts, report
 from redisq.link.idle import is_sound
+from redisq.store.call import Call
+
+T = TypeVar("T")
 
 _BLOCK_MARGIN = 3.0  # seconds beyond a blocking read's own timeout, until the connection counts as dead
 _LOOK = 0.05  # seconds between looks whether the circuit is closed; it never probes, so it need not hurry
@@ -32,17 +36,40 @@ class Listener:
         Raises:
             Unavailable: Redis cannot be reached; the next wait tries again.
         """
+        connection, permit = await self._connected(timeout)
+        reply = await exchange(connection, self._blocking(timeout), timeout + _BLOCK_MARGIN)
+        if isinstance(reply, Failed):
+            raise await self._unheard(reply, permit) from reply.error
+        return reply is not None
+
+    async def wait_with(self, timeout: float, call: Call[T]) -> T:
+        """Wait as `wait` does, with a call behind it in the same write: it is made when the bell rings, or time is up.
+
+        Raises:
+            Unavailable: no answer came, or a refusal. The call may have been made.
+        """
+        connection, permit = await self._connected(timeout)
+        then = (b"EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+        for reply in await exchange_both(connection, self._blocking(timeout), then, timeout + _BLOCK_MARGIN):
+            if isinstance(reply, Failed):
+                raise await self._unheard(reply, permit) from reply.error
+        return call.decode(reply)
+
+    def _blocking(self, timeout: float) -> Parts:
+        return b"BLPOP", self._key, f"{timeout:.3f}"
+
+    async def _connected(self, timeout: float) -> tuple[async_redis.AbstractConnection, Permit]:
         endpoint = await self._link.endpoint()
-        server = endpoint.known()
-        permit = await self._permit(server.circuit, timeout)
+        permit = await self._permit(endpoint.known().circuit, timeout)
         if permit is not self._trusted or self._connection is None or not is_sound(self._connection):
             await self.close()
             self._connection, self._trusted = endpoint.async_connection(), permit
-        reply = await exchange(self._connection, (b"BLPOP", self._key, f"{timeout:.3f}"), timeout + _BLOCK_MARGIN)
-        if isinstance(reply, Failed):
-            await self.close()  # a server whose role changes says so, and hangs up
-            raise report(reply, permit, server, time.monotonic()).error from reply.error
-        return reply is not None
+        return self._connection, permit
+
+    async def _unheard(self, failed: Failed, permit: Permit) -> Exception:
+        await self.close()  # a server whose role changes says so, and hangs up
+        server = (await self._link.endpoint()).known()
+        return report(failed, permit, server, time.monotonic()).error
 
     async def _permit(self, circuit: Circuit, timeout: float) -> Permit:
         """Wait until a call's probe has closed the circuit: a wait for the bell would be a slow one."""

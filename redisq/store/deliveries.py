@@ -29,6 +29,7 @@ def claim(
     lapsed_by: float = math.inf,
     room: int = BATCH,
     alone: bool = True,
+    first_lease: float = 0.0,
     skip: int = 0,
 ) -> Call[Claim]:
     """Claim up to `count` (<= BATCH) messages; the same call sent again gets the same deliveries.
@@ -38,10 +39,12 @@ def claim(
     It gives fewer when their bodies come to more than about CLAIM_BYTES together, but one at least.
     `room` is how many suspects more the worker may hold, `alone` whether it holds none; see `redisq.claims.suspects`.
     Of lapsed leases it takes over those that had lapsed by `lapsed_by`, a time of the server's in seconds; 0: none.
+    `first_lease` in seconds is how long the first lease is at most; a renewal makes it the queue's own. 0: no limit.
     """
     defaults = (limits.lease_ms, limits.max_lost, *periods(limits))
     lapsed_ms = round(min(lapsed_by, _FAR_AHEAD) * 1000)
     args: list[Argument] = [*defaults, worker, nonce, count, lapsed_ms, room, int(alone), CLAIM_BYTES]
+    args.append(milliseconds(first_lease))
     if skip:
         args.append(skip)
     return call("claim", keys, tuple(args), partial(_read_claim, nonce))

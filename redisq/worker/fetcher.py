@@ -51,7 +51,8 @@ TRANSITIONS: Table[State] = {
     FULL: {CLAIMING: "a slot is free", **_AT_ANY_TIME},
     LISTENING: {
         CLAIMING: "a ring, or it is time",
-        PAUSED: "the bell cannot be heard",
+        LISTENING: "a message came with the ring, and no more is ready",
+        PAUSED: "no ring can be heard, or no answer",
         **_AT_ANY_TIME,
     },
     PAUSED: {CLAIMING: "it is time", **_AT_ANY_TIME},
@@ -62,6 +63,8 @@ TRANSITIONS: Table[State] = {
 log = logs.logger("redisq.worker")
 
 _GLANCE = 0.1  # seconds between looks whether other queues of this worker hold all its slots
+_LATE = 0.15  # seconds that Redis may end a BLPOP too late (6.2 and 7.0 when idle): what is due is awaited here
+_WORTH_AN_OFFER = 1.0  # seconds of waiting
 _TOO_LONG = 1.0  # seconds for outcomes to be taken by Redis while other queues wait for this one's turn
 
 
@@ -95,7 +98,8 @@ class Fetcher:
         self.state = STARTING
         self.failures = 0  # claims in a row without an answer
         self._nonce = new_nonce()
-        self._listen_for = 0.0  # seconds, when nothing is ready
+        self._in_doubt = False  # an offered claim may have been made: the next one repeats it
+        self._listen_until = 0.0  # by the monotonic clock, while nothing is ready
         self._stopped = asyncio.Event()  # ends a pause
         self.fetches = Fetches()
 
@@ -121,6 +125,8 @@ class Fetcher:
         while not (self._stopped.is_set() or (burst is not None and burst.is_over)):
             self._enter(state)
             state = await steps[state]()
+        if self._in_doubt:
+            await self._hand_back()
         self._enter(ENDED)
         self.fetches.not_wanted()
 
@@ -161,8 +167,7 @@ class Fetcher:
         burst = self._burst
         if burst is not None and not claim.deliveries and (burst.found_nothing(self, asked) or burst.is_over):
             return CLAIMING
-        self._listen_for = block_for(claim.wait if lapsed_by else self._until_reclaim(claim.wait))
-        return LISTENING
+        return self._found_nothing_more(claim, lapsed_by)
 
     async def _wait_for_slots(self) -> State:
         """Wait until it may be possible to claim; meanwhile rings are for other workers."""
@@ -182,15 +187,36 @@ class Fetcher:
 
     async def _listen(self) -> State:
         """Wait for a ring, or until the next message is due; not when all slots are taken: then a slot is awaited."""
-        end = time.monotonic() + self._listen_for
-        while self.state is LISTENING and self._deliveries.claimable:
-            left = max(0.0, end - time.monotonic())
+        while self.state is LISTENING and (count := self._deliveries.claimable):
+            left = max(0.0, self._listen_until - time.monotonic())
             self.fetches.succeeded(left)
+            if left > _WORTH_AN_OFFER and self._may_offer():
+                return await self._offer(count, left - _LATE)
             if await self._bell.rings(left if self._seat is None else min(left, _GLANCE)):
                 return PAUSED if self._bell.broken else CLAIMING
-            if time.monotonic() >= end or (self._seat is not None and self._seat.is_crowded_out()):
+            if time.monotonic() >= self._listen_until or (self._seat is not None and self._seat.is_crowded_out()):
                 break
         return CLAIMING
+
+    def _may_offer(self) -> bool:
+        """Return whether a claim may wait at the server: not of slots that are other queues' too, nor in a burst."""
+        alone = self._seat is None and self._burst is None
+        return alone and self._claimer.may_offer and not self._bell.is_listening
+
+    async def _offer(self, count: int, seconds: float) -> State:
+        """Wait for a ring with a claim behind it, in one write: the message comes with the ring."""
+        offered, self._in_doubt = time.monotonic(), True
+        request = Request(self._worker, self._nonce, count, 0, False)
+        claim = await self._bell.claims(seconds, self._claimer.offer(request))
+        if claim is None:
+            return PAUSED if self._bell.broken else CLAIMING
+        try:
+            taken = await self._claimer.accept(claim, offered)
+        except Unavailable as error:  # what came late could not be renewed
+            return self._went_unanswered(error)
+        self._deliveries.start_all(taken)
+        self._was_answered(claim)
+        return CLAIMING if claim.wait == 0 else self._found_nothing_more(claim, self._lapsed_by())
 
     async def _pause(self) -> State:
         try:
@@ -216,7 +242,8 @@ class Fetcher:
         try:
             request = Request(self._worker, self._nonce, count, room, alone)
             try:
-                taken = await self._claimer.take(request, lapsed_by, repeated=self.failures > 0)
+                repeated = self.failures > 0 or self._in_doubt
+                taken = await self._claimer.take(request, lapsed_by, repeated=repeated)
             finally:
                 self._deliveries.renew_within(self._claimer.lease)
             room -= self._deliveries.start_all(taken)
@@ -228,9 +255,22 @@ class Fetcher:
         self.fetches.succeeded()
         if self.failures:
             self._claimer.hold()
-        self.failures, self._nonce = 0, new_nonce()
+        self.failures, self._in_doubt, self._nonce = 0, False, new_nonce()
         if self._seat is not None:
             self._seat.claimed(len(claim.deliveries), claim.wait == 0)
+
+    def _found_nothing_more(self, claim: Claim, lapsed_by: float) -> State:
+        """Listen until something is due or lapses, or a lost ring would have been long ago."""
+        wait = claim.wait if lapsed_by else self._until_reclaim(claim.wait)
+        self._listen_until = time.monotonic() + block_for(wait)
+        return LISTENING
+
+    async def _hand_back(self) -> None:
+        """Ask for what an offered claim gave, if it was made: being stopped, the worker hands it back."""
+        try:
+            await self._take(1, 0.0)
+        except Unavailable as error:
+            log.debug("queue %s: not handed back: %s", self._queue, error, extra=self._about)
 
     def _went_unanswered(self, error: Unavailable) -> State:
         """Pause. Then the same nonce again: if the lost claim did happen, its deliveries are waiting for us. But no

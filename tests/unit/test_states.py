@@ -100,17 +100,35 @@ class Chance:
         return 0.0
 
     def until_reclaim(self, wait: float | None) -> float:
-        return 1.0
+        return self.random.choice([1.0, 5.0])
+
+    @property
+    def may_offer(self) -> bool:
+        return self.maybe()
+
+    def offer(self, request: Any) -> Any: ...
+
+    async def accept(self, claim: Any, offered: float) -> Any:
+        return await self.take()
 
     async def take(self, *_: Any, **__: Any) -> Any:
         if self.maybe():
             raise Unavailable("away")
-        return SimpleNamespace(claim=SimpleNamespace(deliveries=[], wait=0 if self.maybe() else 1.0))
+        return SimpleNamespace(claim=self.claim())
+
+    def claim(self) -> Any:
+        return SimpleNamespace(deliveries=[], wait=0 if self.maybe() else 1.0)
 
     # the bell
     async def rings(self, seconds: float) -> bool:
         self.broken = self.random.choice([0, 1])
         return self.maybe() or self.broken > 0
+
+    is_listening = False
+
+    async def claims(self, seconds: float, call: Any) -> Any:
+        self.broken = self.random.choice([0, 1])
+        return None if self.maybe() or self.broken else self.claim()
 
     async def cover(self) -> None:
         self.maybe()

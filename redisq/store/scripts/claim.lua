@@ -28,7 +28,9 @@
 -- ARGV[10] room          how many suspects more the worker may hold at once
 -- ARGV[11] alone         1: it holds no suspect now, so it may take one that shares its worker with no other
 -- ARGV[12] bytes         of bodies to hand out, about; what there is beyond that is left for the next claim
--- ARGV[13] skip          may be left out. Of a repeat: how many of the first claim's deliveries to pass over
+-- ARGV[13] first         0, or how long the first lease is at most, in milliseconds: of a claim that waited behind the bell,
+--                        whose worker may be gone. It hands out nothing where one lapse is death
+-- ARGV[14] skip          may be left out. Of a repeat: how many of the first claim's deliveries to pass over
 -- REPLY    {lease in milliseconds; milliseconds until the next message is due or lease lapses, -1 for none, 0 to claim
 --          again at once, -1 - n for a repeat after which n deliveries of the first claim are left; how many of the
 --          deliveries, the first ones, are suspects; 1 when it is one that may share its worker with no other; the time
@@ -41,7 +43,7 @@ local urgent = KEYS[13]
 
 local worker, nonce, count, lapsed_by = ARGV[6], ARGV[7], whole(ARGV[8], 'count', 1, 500), whole(ARGV[9], 'lapsed')
 local room, alone, bytes = whole(ARGV[10], 'room'), whole(ARGV[11], 'alone', 0, 1) == 1, whole(ARGV[12], 'bytes')
-local skip = ARGV[13] and whole(ARGV[13], 'skip') or 0
+local first, skip = whole(ARGV[13], 'first'), ARGV[14] and whole(ARGV[14], 'skip') or 0
 check_name(worker, 'worker')
 check_name(nonce, 'nonce')
 local lease, max_lost, retention, window, dead_retention, paused = limits(
@@ -55,6 +57,14 @@ if last and string.sub(last, 1, #nonce + 1) == nonce .. ' ' then
   return repeat_claim(last, nonce, count, skip, states, messages, reply)
 end
 if paused == 1 then return reply end
+if first > 0 and max_lost <= 1 then -- it may claim at once as others do
+  reply[2] = 0
+  return reply
+end
+if first > 0 then
+  lease = math.min(lease, first)
+  reply[1] = lease
+end
 local claim = {
   now = now, worker = worker, nonce = nonce, count = count, lapsed_by = lapsed_by, room = room, alone = alone,
   bytes = bytes, lease = lease, max_lost = max_lost, reply = reply,

@@ -1,14 +1,18 @@
 -- ordinary: nothing, or one message on its first delivery, in a queue without lease of its own where nothing is
 -- scheduled, urgent or lapsed; see ordinary/queue.lua. A first delivery needs no record: the body names its entry.
 local function ordinary()
-  local lease, worker, nonce, count, lapsed = ARGV[1], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-  if #ARGV ~= 12 or not string.find(count, '^[1-9]%d?%d?$') then return nil end
-  if #lease > 15 or not string.find(lease .. ' ' .. lapsed, '^%d+ %d+$') then return nil end
+  local lease, worker, nonce, count, lapsed, longest = ARGV[1], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[13]
+  if #ARGV ~= 13 or not string.find(count, '^[1-9]%d?%d?$') then return nil end
+  if #lease > 15 or not string.find(lease .. ' ' .. lapsed .. ' ' .. longest, '^%d+ %d+ %d+$') then return nil end
   if worker == '' or nonce == '' or string.find(worker .. nonce, '[^!-+.-:<-~-]') then return nil end
   local ready = redis.call('XLEN', stream)
   if ready > 1 and count ~= '1' then return nil end
-  local own, last = redis.call('HMGET', config, 'lease', 'paused', 'needs'), redis.call('HGET', workers, worker)
-  if own[1] or own[2] or own[3] or last and string.sub(last, 1, #nonce + 1) == nonce .. ' ' then return nil end
+  local own, last = redis.call('HMGET', config, 'lease', 'max_lost', 'paused', 'needs'), redis.call('HGET', workers, worker)
+  if own[1] or own[2] or own[3] or own[4] or last and string.sub(last, 1, #nonce + 1) == nonce .. ' ' then return nil end
+  if longest ~= '0' then
+    if ARGV[2] == '1' then return nil end
+    lease = string.format('%d', math.min(lease, longest))
+  end
   if redis.call('EXISTS', scheduled, urgent) > 0 then return nil end
   local time, first = redis.call('TIME'), tonumber(redis.call('ZRANGE', leases, '0', '0', 'WITHSCORES')[2])
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
