@@ -122,7 +122,7 @@ class Claimer:
         return left if wait is None else min(wait, left)
 
     async def take(self, request: Request, lapsed_by: float, *, repeated: bool) -> Taken:
-        """Make a claim and give what it gave that is still held.
+        """Make a claim and return what it gave that is still held.
 
         Raises:
             Unavailable: no answer came; the same request again gets the same deliveries.
@@ -148,7 +148,7 @@ class Claimer:
         return make(lapsed_by=_NONE_YET, room=0, alone=False, first_lease=FIRST_LEASE)
 
     async def accept(self, claim: Claim, offered: float) -> Taken:
-        """Give what an offered claim gave that is still held; see `take`. It was made at some time since `offered`."""
+        """Return what an offered claim gave that is still held; see `take`. It was made some time after `offered`."""
         now, at = time.monotonic(), datetime.now(UTC)
         sent, told = self._anchor
         made = offered if self._learn(claim, offered) else min(now, sent + claim.time - told) - _ROUNDED

@@ -55,7 +55,7 @@ class Doorbell:
         return rung
 
     async def claims(self, seconds: float, call: Call[Claim]) -> Claim | None:
-        """Wait for a ring so long at most, with a claim behind it; give what that gave.
+        """Wait for a ring so long at most, with a claim behind it; return what that gave.
 
         None: the wait was ended, or no answer came, and the claim may have been made.
         """

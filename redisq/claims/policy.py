@@ -1,4 +1,4 @@
-"""What a worker decides, apart from doing it. Pure: time and chance are passed in."""
+"""How many messages to claim, when to renew and to sweep, how long to pause. Pure: time and chance are passed in."""
 
 from __future__ import annotations
 

@@ -81,13 +81,12 @@ def ended(mq: RedisQ, count: int) -> bool:
 
 def test_who_vanishes_keeps_one_message_for_a_moment_and_holds_up_no_other(crew: Crew, far: Proxy, mq: RedisQ) -> None:
     far.swallow_reply(BELL)  # served, and heard by nobody
-    with crew.working("gone", far.url):
-        with crew.working("here", crew.raw.server.url):
-            first, *others = (mq.queue_message("orders", n) for n in range(3))
-            until(lambda: ended(mq, 2))
-            assert {mq.get_message("orders", id).status for id in others} == {Status.COMPLETE}
-            assert mq.get_message("orders", first).status == Status.INPROGRESS
-            until(lambda: ended(mq, 3))
+    with crew.working("gone", far.url), crew.working("here", crew.raw.server.url):
+        first, *others = (mq.queue_message("orders", n) for n in range(3))
+        until(lambda: ended(mq, 2))
+        assert {mq.get_message("orders", id).status for id in others} == {Status.COMPLETE}
+        assert mq.get_message("orders", first).status == Status.INPROGRESS
+        until(lambda: ended(mq, 3))
     message = mq.get_message("orders", first)
     assert [id for _, id, _ in crew.handled].count(first) == 1
     assert message.attempts <= 2
@@ -131,10 +130,11 @@ def test_where_one_lapse_is_death_no_claim_waits(crew: Crew, far: Proxy, mq: Red
     if own:
         mq.define("orders", max_lost=1)
     far.swallow_reply(BELL)
-    with crew.working("gone", far.url, **({} if own else {"max_lost": 1})):
-        with crew.working("here", crew.raw.server.url, **({} if own else {"max_lost": 1})):
-            ids = [mq.queue_message("orders", n) for n in range(3)]
-            until(lambda: ended(mq, 3), 60)
+    settings = {} if own else {"max_lost": 1}
+    here = crew.raw.server.url
+    with crew.working("gone", far.url, **settings), crew.working("here", here, **settings):
+        ids = [mq.queue_message("orders", n) for n in range(3)]
+        until(lambda: ended(mq, 3), 60)
     assert sorted(id for _, id, _ in crew.handled) == sorted(ids)
     assert {mq.get_message("orders", id).attempts for id in ids} == {1}
 
@@ -142,10 +142,9 @@ def test_where_one_lapse_is_death_no_claim_waits(crew: Crew, far: Proxy, mq: Red
 def test_a_lease_of_the_queues_own_is_short_at_first_too(crew: Crew, far: Proxy, mq: RedisQ) -> None:
     mq.define("orders", lease=600)
     far.swallow_reply(BELL)
-    with crew.working("gone", far.url):
-        with crew.working("here", crew.raw.server.url):
-            id = mq.queue_message("orders", "hello")
-            until(lambda: ended(mq, 1), 60)
+    with crew.working("gone", far.url), crew.working("here", crew.raw.server.url):
+        id = mq.queue_message("orders", "hello")
+        until(lambda: ended(mq, 1), 60)
     assert [one for _, one, _ in crew.handled] == [id]
 
 

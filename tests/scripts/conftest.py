@@ -50,7 +50,7 @@ def sweeping_id() -> bytes:
 
 
 def place(entry: bytes, id: bytes) -> bytes:
-    """A place among the urgent ones, as lib/urgent.lua has it."""
+    """A place among the urgent ones, as lib/priority.lua has it."""
     ms, _, sequence = entry.partition(b"-")
     return b"%015d%015d" % (int(ms), int(sequence)) + id
 

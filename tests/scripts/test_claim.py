@@ -399,6 +399,37 @@ def test_more_lapsed_leases_than_asked_for_are_claimed_at_once(orders: Orders) -
     assert orders.claim(1).wait == 0
 
 
+# --- A claim that waited behind the bell ---
+
+
+@pytest.mark.parametrize("own", [None, "60000", "2000"])
+@pytest.mark.parametrize("several", [False, True])
+def test_the_first_lease_is_no_longer_than_asked_for(orders: Orders, own: str | None, several: bool) -> None:
+    if own is not None:
+        orders.define(lease=own)
+    orders.put(*("ab" if several else "a"))
+    claim = orders.claim(5, first_lease=5.0)
+    lease = 2.0 if own == "2000" else 5.0
+    assert claim.lease == lease
+    for delivery in claim.deliveries:
+        left = orders.redis.zscore(orders.keys.leases, delivery.receipt.id) - orders.now_ms()
+        assert lease * 1000 - 4000 < left <= lease * 1000
+    renewed = orders.renew(*(delivery.receipt for delivery in claim.deliveries))
+    assert renewed == [int(own or 30_000) / 1000] * len(claim.deliveries)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_where_one_lapse_is_death_it_hands_out_nothing(orders: Orders, own: bool) -> None:
+    if own:
+        orders.define(max_lost="1")
+    else:
+        orders.limit(max_lost=1)
+    ids = orders.put("a")
+    claim = orders.claim(5, first_lease=5.0)
+    assert (claim.deliveries, claim.wait) == ([], 0.0)
+    assert [delivery.receipt.id for delivery in orders.claim(5).deliveries] == ids
+
+
 # --- Sweeping ---
 
 

@@ -1,5 +1,5 @@
 -- audit: judge messages in doubt: is each in the one place that it belongs to, at this moment. Mend what is safe to mend.
--- USES clock, arguments, needs, limits, record, bell, finish, tombstone, totals, home, urgent, mend, judge
+-- USES clock, arguments, needs, limits, record, bell, finish, tombstone, totals, home, priority, mend, judge
 --
 -- KEYS[1]  messages    {ns}:1:{orders}:messages
 -- KEYS[2]  states      {ns}:1:{orders}:states

@@ -1,5 +1,5 @@
 -- claim: hand messages to a worker: lapsed leases first, then what is ready, by priority; due messages join the ready ones.
--- USES clock, arguments, needs, limits, totals, record, home, lapse, bell, finish, urgent, tombstone, sweep, remembered
+-- USES clock, arguments, needs, limits, totals, record, home, lapse, bell, finish, priority, tombstone, sweep, remembered
 -- USES prospects, candidates, within, order, deliver
 --
 -- KEYS[1]  stream      {ns}:1:{orders}:stream

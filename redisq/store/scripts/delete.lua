@@ -1,5 +1,5 @@
 -- delete: remove messages, whatever their status. A worker that has one in progress loses its lease.
--- USES clock, arguments, needs, limits, totals, record, urgent, tombstone, sweep
+-- USES clock, arguments, needs, limits, totals, record, priority, tombstone, sweep
 --
 -- KEYS[1]  messages    {ns}:1:{orders}:messages
 -- KEYS[2]  states      {ns}:1:{orders}:states

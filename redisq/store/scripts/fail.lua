@@ -1,5 +1,5 @@
 -- fail: end deliveries whose handler failed: the message waits for its next attempt, or is dead.
--- USES clock, arguments, needs, limits, totals, record, receipts, bell, schedule, finish, tombstone, sweep
+-- USES clock, arguments, needs, limits, totals, record, receipts, bell, next_due, finish, tombstone, sweep
 --
 -- KEYS[1]  leases      {ns}:1:{orders}:leases
 -- KEYS[2]  states      {ns}:1:{orders}:states

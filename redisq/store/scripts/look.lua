@@ -1,5 +1,5 @@
 -- look: list a page of one of a queue's structures: what it tells of where messages are. Changes nothing.
--- USES needs, arguments, record, tombstone, home, urgent
+-- USES needs, arguments, record, tombstone, home, priority
 --
 -- KEYS[1]  messages    {ns}:1:{orders}:messages
 -- KEYS[2]  states      {ns}:1:{orders}:states

@@ -1,5 +1,5 @@
 -- page: list a page of one of a queue's lists of messages, with what is short of each. Changes nothing.
--- USES needs, arguments, urgent
+-- USES needs, arguments, priority
 --
 -- KEYS[1]  stream     {ns}:1:{orders}:stream
 -- KEYS[2]  scheduled  {ns}:1:{orders}:scheduled

@@ -1,5 +1,5 @@
 -- purge: remove messages that wait, ready or scheduled. Those in progress and those that have finished stay.
--- USES clock, arguments, needs, limits, totals, record, urgent, tombstone, sweep
+-- USES clock, arguments, needs, limits, totals, record, priority, tombstone, sweep
 --
 -- KEYS[1]  stream      {ns}:1:{orders}:stream
 -- KEYS[2]  scheduled   {ns}:1:{orders}:scheduled

@@ -1,5 +1,5 @@
 -- queue: accept messages: body and entry, or body and schedule, and a ring of the bell.
--- USES clock, arguments, needs, limits, totals, record, bell, schedule, urgent, tombstone, sweep
+-- USES clock, arguments, needs, limits, totals, record, bell, next_due, priority, tombstone, sweep
 --
 -- KEYS[1]  messages    {ns}:1:{orders}:messages
 -- KEYS[2]  states      {ns}:1:{orders}:states

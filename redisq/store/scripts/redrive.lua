@@ -1,5 +1,5 @@
 -- redrive: queue dead letters anew: the same id, counted from zero, with their history. Their expiry is lifted.
--- USES clock, arguments, needs, limits, totals, record, receipts, bell, urgent, tombstone, sweep
+-- USES clock, arguments, needs, limits, totals, record, receipts, bell, priority, tombstone, sweep
 --
 -- KEYS[1] dead        {ns}:1:{orders}:dead
 -- KEYS[2] states      {ns}:1:{orders}:states

@@ -1,5 +1,5 @@
 -- release: hand messages back, uncharged, for any worker to claim at once.
--- USES clock, arguments, needs, limits, totals, record, receipts, bell, urgent, tombstone, sweep
+-- USES clock, arguments, needs, limits, totals, record, receipts, bell, priority, tombstone, sweep
 --
 -- KEYS[1]  leases      {ns}:1:{orders}:leases
 -- KEYS[2]  states      {ns}:1:{orders}:states

@@ -1,5 +1,5 @@
--- urgent: the ready messages that have a priority, 1 to 9, the larger first. The stream says what is ready, and has their
--- entries, too: this is only the order in which they are claimed before all others. What stands here and is no longer
+-- priority: the urgent messages are the ready ones that have a priority, 1 to 9, the larger first. The stream says what
+-- is ready, and has their entries, too: this is only the order in which they are claimed before all others. What stands here and is no longer
 -- ready, because an older redisq took it from the stream, is passed over by the next claim, and goes.
 --
 -- A member is <milliseconds, 15 digits><sequence, 15 digits><id>, by its entry: those of one score, 9 - priority, are in the
