@@ -120,6 +120,10 @@ WAITS = {
     "waits claim spread": "1,000 waits of workers at 100 queues",
 }
 CALLERS = 64
+#: Idle connections beside; how Redis appends to its file; worker processes at once.
+CROWD = 1_000
+POLICIES = ("everysec", "always")
+PROCESSES = (1, 2, 4, 8)
 TARGETS = (
     Target("drain, async handler", "drain", OURS, 15, ANY_PEER),
     Target("drain, async handler", "drain", OURS, 0.45, RAW),
@@ -131,6 +135,10 @@ TARGETS = (
     Target("queue in bulk", "bulk", THREADS, 5, ANY_PEER),
     Target("queue in bulk, asyncio", "bulk", OURS, 0.6, RAW),
     Target("queue in bulk, asyncio", "bulk", OURS, 5, ANY_PEER),
+    Target("server time of a message queued alone", "queue:cpu", THREADS, 1.3, RAW, at_most=True),
+    Target("server time of a message queued alone, asyncio", "queue:cpu", OURS, 1.3, RAW, at_most=True),
+    Target("server time of a whole life at a trickle", "trickle:cpu", THREADS, 1.4, ANY_PEER, at_most=True),
+    Target("server time of a whole life at a trickle, asyncio", "trickle:cpu", OURS, 1.4, ANY_PEER, at_most=True),
     Target("idle latency, p50", "latency:p50", OURS, 1.1, ANY_PEER, at_most=True),
     Target("idle latency, p99", "latency:p99", OURS, 1.1, ANY_PEER, at_most=True),
     Target("latency at half the maximum rate, p99", "load:p99", OURS, 0.020, at_most=True),
@@ -164,6 +172,11 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:,.2f} ms"
 
 
+def microseconds(seconds: float) -> str:
+    """Write a time."""
+    return f"{seconds * 1e6:,.0f} us"
+
+
 def megabytes(number: float) -> str:
     """Write bytes."""
     return f"{number / 1e6:,.1f} MB"
@@ -173,6 +186,7 @@ def megabytes(number: float) -> str:
 WRITTEN: dict[str, Callable[[float], str]] = {
     "latency:p50": milliseconds,
     "latency:p99": milliseconds,
+    **dict.fromkeys(("queue:cpu", "drain:cpu", "trickle:cpu"), microseconds),
     "load:p50": milliseconds,
     "load:p99": milliseconds,
     "waiting": "{:,.0f} B".format,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from redisq import Credentials
+from redisq import Credentials, RedisQ, Settings
 from tests.benchmarks.driver import WARM_UP
 from tests.benchmarks.figures import CALLERS, Samples
 from tests.benchmarks.handled import EXPECTED, REPORT
@@ -27,6 +27,8 @@ _PATIENCE = 300.0  # seconds for one driver or worker to get done
 _LOOK = 0.02
 _SETTLE = 1.0  # seconds for a worker to become idle
 _FAREWELL = 10.0  # seconds from SIGTERM to SIGKILL
+_QUEUE = "bench"  # that of the adapters
+_OWN = 3  # commands of a look at what a server did
 _SPACING = 0.01  # seconds between messages that shall find the worker idle
 
 
@@ -105,18 +107,54 @@ class Bench:
             self._queue("bulk", candidate, "bulk")
 
     def latency(self, candidate: Candidate) -> None:
-        """Queue messages that find the worker idle, and see when their handlers begin; then watch it idling."""
+        """Queue messages that find the worker idle, and see when their handlers begin; then watch it idling.
+
+        The server's time of a trickle is that of a message's whole life, less what an idle server and worker take.
+        """
         name, count = candidate.adapter.name, max(100, self._count // 20)
         self._server.empty()
         with self._working(candidate, count + WARM_UP) as worker:
+            began, before = time.monotonic(), self._server.totals()
             self._drive(candidate, "spaced", count, _SPACING, worker)
             self._samples.add_latencies("latency", name, worker.told()["latencies"])
+            busy, seconds = self._server.totals() - before, time.monotonic() - began
             time.sleep(_SETTLE)
-            commands = self._server.commands()
+            before = self._server.totals()
             time.sleep(self._watch)
-            self._samples.add("idle", name, (self._server.commands() - commands) / self._watch)
+            idle = self._server.totals() - before
+            self._samples.add("idle", name, (idle.commands - _OWN) / self._watch)
+            self._samples.add("trickle:cpu", name, (busy.cpu - idle.cpu / self._watch * seconds) / (count + WARM_UP))
 
     # --- redisq alone ---
+
+    def durable(self, candidate: Candidate, policy: str) -> None:
+        """Queue one by one, then work off, while Redis appends each write to its file by this policy."""
+        self._server.empty()
+        with self._server.appending(policy):
+            queued = self._queue(f"queue:{policy}", candidate, "one")
+            self._work_off(f"drain:{policy}", candidate, queued)
+
+    def crowd(self, candidate: Candidate, number: int) -> None:
+        """Queue one by one, then work off, while so many other connections are open and idle."""
+        self._server.empty()
+        with self._server.crowded(number):
+            queued = self._queue(f"queue:{number} idle", candidate, "one")
+            self._work_off(f"drain:{number} idle", candidate, queued)
+
+    def processes(self, candidate: Candidate, number: int) -> None:
+        """Have so many worker processes handle what was queued in bulk, from the first start to the last end."""
+        self._server.empty()
+        queued = self._drive(candidate, "bulk", self._count)["queued"]
+        with self._working(candidate, 0, "--processes", str(number)), self._looking() as mq:
+            while not (before := mq.stats(_QUEUE).completed):
+                time.sleep(_LOOK)
+            began, end = time.monotonic(), time.monotonic() + _PATIENCE
+            while (done := mq.stats(_QUEUE).completed) < queued:
+                if time.monotonic() > end:
+                    raise NotThere(f"{number} worker processes got not done within {_PATIENCE:.0f} s")
+                time.sleep(_LOOK / 10)
+            seconds = time.monotonic() - began
+        self._samples.add(f"processes:{number}", candidate.adapter.name, (done - before) / seconds)
 
     def load(self, candidate: Candidate) -> None:
         """Find how much one producer and one worker get done at the same time; then see latencies at half of that."""
@@ -133,6 +171,10 @@ class Bench:
         self._work_off(f"drain:{number}", candidate, queued, BENCH_CONCURRENCY=str(number))
 
     # --- How ---
+
+    def _looking(self) -> RedisQ:
+        application, secret = (self._environment[name] for name in ("REDISQ_APP_ID", "REDISQ_APP_SECRET"))
+        return RedisQ(settings=Settings(url=self._server.url, app_id=application, app_secret=secret))
 
     def _queue(self, measure: str, candidate: Candidate, way: str, number: float = 0) -> int:
         """Queue, take the rate and the costs down, and give how many are in the queue."""
@@ -181,7 +223,7 @@ class Bench:
         return told
 
     @contextmanager
-    def _working(self, candidate: Candidate, expected: int, **environment: str) -> Iterator[Worker]:
+    def _working(self, candidate: Candidate, expected: int, *options: str, **environment: str) -> Iterator[Worker]:
         """Run one worker process that reports once it has handled so many."""
         report = self._folder / f"{candidate.adapter.name}.json"
         for path in (report, report.with_suffix(".ready")):
@@ -189,7 +231,7 @@ class Bench:
         program, *arguments = shlex.split(candidate.adapter.worker.format(url=self._server.url))
         with report.with_suffix(".log").open("w") as log:
             process = subprocess.Popen(
-                [candidate.programs / program, *arguments],
+                [candidate.programs / program, *arguments, *options],
                 env={**self._environment, REPORT: str(report), EXPECTED: str(expected), **environment},
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,

@@ -9,7 +9,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.figures import CALLERS, TARGETS, WAITS, Figures, Samples, Target, Verdict, written
+from tests.benchmarks.figures import (
+    CALLERS,
+    CROWD,
+    POLICIES,
+    PROCESSES,
+    TARGETS,
+    WAITS,
+    Figures,
+    Samples,
+    Target,
+    Verdict,
+    written,
+)
 from tests.benchmarks.growth import BYTES, SERVER_TIME
 from tests.benchmarks.peers import ADAPTERS, OURS, RAW, THREADS
 
@@ -20,6 +32,9 @@ _COLUMNS = {
     "drain": "drain",
     "latency:p50": "p50",
     "latency:p99": "p99",
+    "queue:cpu": "Redis/queued",
+    "drain:cpu": "/drained",
+    "trickle:cpu": "/trickle",
     "waiting": "waiting",
     "kept": "kept",
     "idle": "idle",
@@ -51,6 +66,11 @@ _ALONE = {
     "maximum": f"{CALLERS} callers and one worker at the same time",
     "load:p50": "latency at half of that, p50",
     "load:p99": "latency at half of that, p99",
+    **{f"queue:{policy}": f"queue one by one, appendfsync {policy}" for policy in POLICIES},
+    **{f"drain:{policy}": f"one worker, appendfsync {policy}" for policy in POLICIES},
+    f"queue:{CROWD} idle": f"queue one by one beside {CROWD:,} idle connections",
+    f"drain:{CROWD} idle": f"one worker beside {CROWD:,} idle connections",
+    **{f"processes:{number}": f"{number} worker processes" for number in PROCESSES},
     "http": f"POST /{{queue}} over HTTP, {CALLERS} connections",
     "http:p50": "its latency, p50",
     "http:p99": "its latency, p99",

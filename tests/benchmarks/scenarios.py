@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tests.benchmarks import gateway, growth, startup
-from tests.benchmarks.figures import Samples
+from tests.benchmarks.figures import CROWD, POLICIES, PROCESSES, Samples
 from tests.benchmarks.measure import Bench, Candidate
-from tests.benchmarks.peers import OURS, Adapter, NotThere, environment
+from tests.benchmarks.peers import OURS, THREADS, Adapter, NotThere, environment
 from tests.benchmarks.server import Server
 
 SCENARIOS = {
@@ -18,6 +19,9 @@ SCENARIOS = {
     "bulk": "queue many in each call",
     "latency": "from queueing to the handler's start on an idle worker, and its commands when idle",
     "load": "redisq: the same at half the rate that producer and worker reach together",
+    "durable": "redisq: queue one by one and drain, with appendfsync everysec and always",
+    "crowd": "redisq: queue one by one and drain beside 1,000 idle connections",
+    "processes": "redisq: drain with 1, 2, 4 and 8 worker processes",
     "concurrency": "redisq: throughput over callers at once, and over the worker's slots",
     "growth": "redisq: server time and memory per message, over the number that wait",
     "gateway": "redisq: queueing over HTTP beside an endpoint that only parses JSON; what long waits cost",
@@ -101,6 +105,14 @@ class Run:
                 yield step
         if name == OURS and "load" in chosen:
             yield bench.load
+        if name in (OURS, THREADS) and "durable" in chosen:
+            for policy in POLICIES:
+                yield partial(bench.durable, policy=policy)
+        if name in (OURS, THREADS) and "crowd" in chosen:
+            yield partial(bench.crowd, number=CROWD)
+        if name == OURS and "processes" in chosen:
+            for number in PROCESSES:
+                yield partial(bench.processes, number=number)
         if name == OURS and "concurrency" in chosen:
             for number in self.plan.concurrencies:
                 yield lambda candidate, number=number: bench.callers(candidate, number)  # type: ignore[misc]

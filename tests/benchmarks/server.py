@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import resource
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 
@@ -96,6 +99,29 @@ class Server:
             if time.monotonic() > end:
                 raise TimeoutError("clients that have ended are still connected")
             time.sleep(0.01)
+
+    @contextmanager
+    def appending(self, policy: str) -> Iterator[None]:
+        """Have it append each write to a file meanwhile, which it brings to the disk by this `appendfsync`."""
+        self.redis.config_set("appendfsync", policy)
+        self.redis.config_set("appendonly", "yes")
+        while self.info("persistence")["aof_rewrite_in_progress"]:
+            time.sleep(0.01)
+        try:
+            yield
+        finally:
+            self.redis.config_set("appendonly", "no")
+
+    @contextmanager
+    def crowded(self, number: int) -> Iterator[None]:
+        """Have so many idle connections open meanwhile."""
+        address = urlsplit(self.url)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, number + 1_000)), hard))
+        with ExitStack() as stack:
+            for _ in range(number):
+                stack.enter_context(socket.create_connection((address.hostname, address.port)))
+            yield
 
     def empty(self) -> None:
         """Remove everything, and wait until its memory is free."""
