@@ -167,7 +167,7 @@ class Fetcher:
         burst = self._burst
         if burst is not None and not claim.deliveries and (burst.found_nothing(self, asked) or burst.is_over):
             return CLAIMING
-        return self._found_nothing_more(claim, lapsed_by)
+        return self._found_nothing_more(claim.wait if lapsed_by else self._until_reclaim(claim.wait))
 
     async def _wait_for_slots(self) -> State:
         """Wait until it may be possible to claim; meanwhile rings are for other workers."""
@@ -216,7 +216,7 @@ class Fetcher:
             return self._went_unanswered(error)
         self._deliveries.start_all(taken)
         self._was_answered(claim)
-        return CLAIMING if claim.wait == 0 else self._found_nothing_more(claim, self._lapsed_by())
+        return CLAIMING if claim.wait == 0 else self._found_nothing_more(claim.wait)  # which tells of leases, too
 
     async def _pause(self) -> State:
         try:
@@ -259,9 +259,8 @@ class Fetcher:
         if self._seat is not None:
             self._seat.claimed(len(claim.deliveries), claim.wait == 0)
 
-    def _found_nothing_more(self, claim: Claim, lapsed_by: float) -> State:
+    def _found_nothing_more(self, wait: float | None) -> State:
         """Listen until something is due or lapses, or a lost ring would have been long ago."""
-        wait = claim.wait if lapsed_by else self._until_reclaim(claim.wait)
         self._listen_until = time.monotonic() + block_for(wait)
         return LISTENING
 
