@@ -135,8 +135,8 @@ class Claimer:
 
     @property
     def may_offer(self) -> bool:
-        """Whether a claim may be offered: not where a lapse is death, nor when the server's time was asked long ago."""
-        return self._limits.max_lost > 1 and time.monotonic() < self._anchor[0] + _ANCHORED
+        """Whether a claim may be offered: not where a second lapse is death, nor long after an ordinary claim."""
+        return self._limits.max_lost > 2 and time.monotonic() < self._anchor[0] + _ANCHORED
 
     def offer(self, request: Request) -> Call[Claim]:
         """Return a claim that is made later, when the bell rings: `accept` takes what it gave.
@@ -151,9 +151,11 @@ class Claimer:
         """Return what an offered claim gave that is still held; see `take`. It was made some time after `offered`."""
         now, at = time.monotonic(), datetime.now(UTC)
         sent, told = self._anchor
-        made = offered if self._learn(claim, offered) else min(now, sent + claim.time - told) - _ROUNDED
-        made = max(offered, made)
-        return await self._still_held(claim, made, at - timedelta(seconds=now - made), doubtful=False)
+        made = max(offered, min(now, sent + claim.time - told) - _ROUNDED)
+        leapt = self._learn(claim, offered)  # as after this machine has slept, when its own clock tells nothing either
+        if claim.lease < FIRST_LEASE:  # the queue's own was made so short
+            self.lease = claim.lease
+        return await self._still_held(claim, made, at - timedelta(seconds=now - made), doubtful=leapt)
 
     def _learn(self, claim: Claim, sent: float) -> bool:
         """Learn what the server's time is; return whether it has leapt."""

@@ -15,6 +15,8 @@ from redisq.runtime import logs
 from redisq.store.call import Call
 from redisq.store.keys import PartitionKeys
 
+_OVERDUE = 0.5  # seconds that Redis may take beyond its time for a wait, and our way to it
+
 log = logs.logger("redisq.worker")
 
 
@@ -57,10 +59,12 @@ class Doorbell:
     async def claims(self, seconds: float, call: Call[Claim]) -> Claim | None:
         """Wait for a ring so long at most, with a claim behind it; return what that gave.
 
-        None: the wait was ended, or no answer came, and the claim may have been made.
+        None: the wait was ended, or no answer came in time by our own clock, and the claim may have been made.
         """
         listening = self._ring = asyncio.create_task(self._claims(seconds, call))
-        await asyncio.wait((listening,))
+        await asyncio.wait((listening,), timeout=seconds + _OVERDUE)
+        if not listening.done():
+            await self.cover()
         self._ring = None
         return None if listening.cancelled() else listening.result()
 

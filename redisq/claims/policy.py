@@ -8,6 +8,8 @@ from redisq.store.call import BATCH
 LONGEST_BLOCK = 5.0
 #: A worker that Redis gave no answer claims again after this long at most. Seconds.
 LONGEST_PAUSE = 5.0
+#: A lease that is short at first is renewed after this long, if its handler still runs. Seconds.
+FIRST_BEAT = 0.2
 _SHORTEST_BLOCK = 0.001  # so that a queue that is due and cannot be claimed is not asked without end
 _WORTH_A_CALL = 32  # messages of one claim whose own cost counts little
 _LONGEST_SWEEP = 20.0  # seconds

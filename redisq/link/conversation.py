@@ -87,7 +87,7 @@ def converse(
     """
     script, in_doubt, cut, pause = call.script, False, 0, FIRST_PAUSE
     end = (clock() if tried is None else tried.since) + deadline
-    arguments = (len(call.keys), *call.keys, *(call.args if tried is None else call.again()))
+    arguments = (len(call.keys), *call.keys, *call.args)
     head: tuple[bytes, bytes] = (b"EVALSHA", script.sha)
     if tried is not None and isinstance(tried.outcome, Failed):
         _hear(tried.outcome, tried.command.permit, server, clock)
@@ -104,7 +104,6 @@ def converse(
         if not isinstance(reply, Failed):
             answer = call.decode(reply)
             return _doubted(answer) if in_doubt else answer
-        arguments = (len(call.keys), *call.keys, *call.again())
         if head[0] == b"EVALSHA" and word_of(reply.error) == "NOSCRIPT":
             head = (b"EVAL", script.text)  # for all of this call: the script cache may be flushed at any moment
             continue

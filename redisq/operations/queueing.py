@@ -49,8 +49,7 @@ def queue_message(
             schema.check(message, len(body))
         elif schema is not None:  # what was encoded, as the message may be changed meanwhile
             yield Aside(partial(_check, schema, body))
-        first = chosen.get("id") is None and chosen.get("idempotency_key") is None
-        (outcome,) = yield store.messages.put(where, caller.limits, new, first=first)
+        (outcome,) = yield store.messages.put(where, caller.limits, new)
         return name, settled(outcome)
     except Indeterminate as error:
         raise Indeterminate(str(error), id=name) from error

@@ -20,8 +20,6 @@ from redisq.store.keys import PartitionKeys
 from redisq.store.reply import Outcome, nothing, outcomes
 
 T = TypeVar("T")
-#: In place of a message's terms, when its id was just made and is sent for the first time: no other argument is so.
-FIRST = "n"
 Argument = bytes | str | int
 
 #: Messages per call at most: Lua's unpack and the server's latency bound it, and every script's loops.
@@ -49,10 +47,6 @@ class Call(NamedTuple, Generic[T]):
     size: int = 0
     most: int = BATCH
     parts: int = 0
-
-    def again(self) -> Sequence[Argument]:
-        """Return the arguments for a repeat, in which no id is FIRST sent."""
-        return ["" if arg is FIRST else arg for arg in self.args] if self.size else self.args
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from redisq.body import codec
 from redisq.errors import InvalidMessage, MessageNotFound, RedisQError
 from redisq.model.message import Message, Status
 from redisq.store import scripts
-from redisq.store.call import FIRST, Argument, Call, Limits, call, done, milliseconds, periods
+from redisq.store.call import Argument, Call, Limits, call, done, milliseconds, periods
 from redisq.store.keys import PartitionKeys, id_text
 from redisq.store.record import Record, Stored, body_of, instant
 from redisq.store.reply import Outcome, outcomes
@@ -43,16 +43,9 @@ def queue(keys: PartitionKeys, limits: Limits, messages: Iterable[NewMessage | P
     return call("queue", keys, _queue_args(limits, messages), done, head=5, size=3)
 
 
-def put(keys: PartitionKeys, limits: Limits, message: NewMessage, *, first: bool = False) -> Call[list[Outcome[bool]]]:
-    """Queue one message, as `queue` does. The only outcome says whether it is new: False for a repeat.
-
-    `first` says that its id was just made, so that nothing need be remembered of it. A repeat of the call says so no
-    more.
-    """
-    args = _queue_args(limits, (message,))
-    if first and not args[-1]:
-        args[-1] = FIRST
-    return call("queue", keys, args, _READ_PUT, head=5, size=3)
+def put(keys: PartitionKeys, limits: Limits, message: NewMessage) -> Call[list[Outcome[bool]]]:
+    """Queue one message, as `queue` does. The only outcome says whether it is new: False for a repeat."""
+    return call("queue", keys, _queue_args(limits, (message,)), _READ_PUT, head=5, size=3)
 
 
 def _queue_args(limits: Limits, messages: Iterable[NewMessage | Plain]) -> list[Argument]:

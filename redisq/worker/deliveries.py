@@ -10,7 +10,7 @@ from typing import Any
 from redisq.body import codec
 from redisq.claims.claimer import Taken
 from redisq.claims.identity import about
-from redisq.claims.policy import beat_after, claimable
+from redisq.claims.policy import FIRST_BEAT, beat_after, claimable
 from redisq.claims.suspects import Suspects
 from redisq.errors import InvalidMessage, RedisQError
 from redisq.link.aio import AsyncLink
@@ -96,19 +96,19 @@ class Deliveries:
             self.leases.lease = lease
             self._heartbeat.wake()
 
-    def start_all(self, taken: Taken) -> int:
-        """Start what a claim gave; return how much room its suspects hold."""
-        claim, beat_at = taken.claim, taken.sent + beat_after(taken.claim.lease)
+    def start_all(self, taken: Taken, *, offered: bool = False) -> int:
+        """Start what a claim gave, an `offered` one with a short lease; return how much room its suspects hold."""
+        claim, beat_at = taken.claim, taken.sent + (FIRST_BEAT if offered else beat_after(taken.claim.lease))
         weight = self._suspects.weigh(claim.isolated)
         weights = {claimed.receipt.id: weight for claimed in claim.deliveries[: claim.suspects]}
         room = 0
         for claimed in taken.held:
             suspicion = weights.get(claimed.receipt.id, 0) if weights else 0
             room += suspicion
-            self._start(claimed, taken.deadline, beat_at, suspicion)
+            self._start(claimed, taken.deadline, beat_at, suspicion, offered)
         return room
 
-    def _start(self, claimed: Claimed, deadline: datetime, beat_at: float, suspicion: int) -> None:
+    def _start(self, claimed: Claimed, deadline: datetime, beat_at: float, suspicion: int, offered: bool) -> None:
         error: InvalidMessage | None = None
         request: Any = None
         try:
@@ -116,7 +116,7 @@ class Deliveries:
         except InvalidMessage as unreadable:
             error = unreadable
         held = Held(self._queue, claimed.receipt, deadline, beat_at, self._heartbeat.wake)
-        held.suspicion = suspicion
+        held.suspicion, held.is_pressing = suspicion, offered
         self.leases.held.add(held)
         if error is not None:
             held.settled = True

@@ -214,7 +214,8 @@ class Fetcher:
             taken = await self._claimer.accept(claim, offered)
         except Unavailable as error:  # what came late could not be renewed
             return self._went_unanswered(error)
-        self._deliveries.start_all(taken)
+        self._deliveries.renew_within(self._claimer.lease)
+        self._deliveries.start_all(taken, offered=True)
         self._was_answered(claim)
         return CLAIMING if claim.wait == 0 else self._found_nothing_more(claim.wait)  # which tells of leases, too
 

@@ -25,6 +25,7 @@ from redisq.worker.handlers.held import Held
 log = logs.logger("redisq.worker")
 
 _LONGEST_SLEEP = 1.0
+_PRESSING = 1.5  # seconds that a renewal waits for its answer when a lease is short yet: another try has to be in time
 _RETRY = 0.5  # seconds until a failed renewal is tried again
 
 
@@ -48,6 +49,8 @@ class Heartbeat(threading.Thread):
     def __init__(self, settings: Settings, worker: str, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name="redisq-heartbeat", daemon=True)
         self._link = Link(settings.model_copy(update={"retry_deadline": _RETRY}))
+        timeout = min(settings.command_timeout, _PRESSING)
+        self._hasty = Link(settings.model_copy(update={"retry_deadline": 0.0, "command_timeout": timeout}))
         self._worker = worker
         self._loop = loop
         self._all: list[Leases] = []
@@ -90,6 +93,7 @@ class Heartbeat(threading.Thread):
                 self._wake.wait(max(0.01, min(_LONGEST_SLEEP, nearest)))
         finally:
             self._link.close()
+            self._hasty.close()
 
     def _connect(self) -> None:
         try:
@@ -121,7 +125,8 @@ class Heartbeat(threading.Thread):
         progress = [held.progress for held in due]
         batch = [(held.receipt, value) for held, value in zip(due, progress, strict=True)]
         try:
-            outcomes = self._link.call(store.deliveries.renew(leases.keys, leases.limits, batch))
+            link = self._hasty if any(held.is_pressing for held in due) else self._link
+            outcomes = link.call(store.deliveries.renew(leases.keys, leases.limits, batch))
         except RedisQError as error:
             queue = leases.keys.queue
             log.warning("queue %s: leases not renewed: %s", queue, error, extra=about(self._worker, queue))
@@ -136,5 +141,6 @@ class Heartbeat(threading.Thread):
             elif not isinstance(outcome, RedisQError):
                 held.beat_at = sent + beat_after(outcome)
                 held.deadline = at + timedelta(seconds=outcome)
+                held.is_pressing = False
             if held.progress is shown:
                 held.progress = b""

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.benchmarks import driver, scenarios
-from tests.benchmarks.figures import Samples
+from tests.benchmarks.figures import POLICIES, PROCESSES, Samples
 from tests.benchmarks.handled import READY, Tally
 from tests.benchmarks.measure import Bench, Candidate, Worker
 from tests.benchmarks.peers import ADAPTERS, OURS, RAW, Adapter, NotThere
@@ -188,14 +188,14 @@ def test_only_chosen_scenarios_are_measured(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: list[str]
 ) -> None:
     asked: list[str] = []
-    for name in ("drain", "callers", "bulk", "latency", "load", "slots"):
-        monkeypatch.setattr(Bench, name, lambda bench, candidate, *number, name=name: asked.append(name))
+    for name in ("drain", "callers", "bulk", "latency", "load", "durable", "crowd", "processes", "slots"):
+        monkeypatch.setattr(Bench, name, lambda bench, candidate, *number, name=name, **how: asked.append(name))
     monkeypatch.setattr(scenarios.growth, "measure", lambda *_: asked.append("growth"))
     monkeypatch.setattr(scenarios.gateway, "measure", lambda *_: asked.append("gateway"))
     monkeypatch.setattr(scenarios.startup, "measure", lambda *_: asked.append("startup"))
     plan = Plan(scenarios=chosen, messages=10, rounds=1, backlog=1_000, watch=0.1, concurrencies=[1], waits=4)
     Run(plan, run.server, tmp_path, print, Samples()).measure(candidates(OURS))
     sweep = ["callers", "slots"] if "concurrency" in chosen else []
-    assert asked == [name for name in chosen if name not in ("concurrency", *LATER)] + sweep + [
-        name for name in LATER if name in chosen
-    ]
+    times = {"durable": len(POLICIES), "processes": len(PROCESSES)}
+    first = [name for name in chosen if name not in ("concurrency", *LATER) for _ in range(times.get(name, 1))]
+    assert asked == first + sweep + [name for name in LATER if name in chosen]

@@ -28,6 +28,7 @@ def samples() -> Samples:
                 made.add(measure, name, 1000 * number * rank)
                 for cost in COSTS:
                     made.add(f"{measure}:{cost}", name, number * rank * 1e-6)
+            made.add("trickle:cpu", name, number * rank * 1e-6)
             for measure in ("waiting", "kept", "idle"):
                 made.add(measure, name, number * rank)
             made.add_latencies("latency", name, [rank * number * 1e-3 + step * 1e-5 for step in range(100)])
@@ -59,7 +60,20 @@ def rows(text: str, first: str) -> list[list[str]]:
 def test_tables(samples: Samples) -> None:
     text = shown(samples)
     (huey,) = rows(text, "huey ")
-    assert huey == ["8,000/s", "8,000/s", "8,000/s", "8,000/s", "8.49 ms", "8.98 ms", "8 B", "8 B", "8.0/s"]
+    assert huey == [
+        "8,000/s",
+        "8,000/s",
+        "8,000/s",
+        "8,000/s",
+        "8.49 ms",
+        "8.98 ms",
+        "8 us",
+        "8 us",
+        "8 us",
+        "8 B",
+        "8 B",
+        "8.0/s",
+    ]
     (cost,) = rows(text, "queue one by one, raw")
     assert cost == ["6.0 us", "6.0 us", "6.0 us", "0.0", "0 B", "0 B"]
     (claim,) = rows(text, "claim 50")
@@ -77,7 +91,7 @@ def test_what_was_not_measured_is_left_out() -> None:
     for cost in COSTS:
         some.add(f"drain:{cost}", OURS, 1)
     text = shown(some)
-    assert rows(text, "redisq, asyncio") == [["5/s"]]
+    assert rows(text, "redisq, asyncio") == [["5/s", "1,000,000 us"]]
     assert "Targets" not in text
 
 

@@ -544,7 +544,7 @@ def test_the_own_token_is_made_once_and_again_before_it_expires(mq: Any, monkeyp
 #: operation -> the keys it reads whatever the queue holds; it may leave out what a message that is not there would
 #: need, or one that is delayed or has a priority
 TOUCHES = {
-    "queue_message": ("messages", "stream", "counters", "config"),
+    "queue_message": ("messages", "states", "stream", "counters", "config"),
     "queue_messages": tuple(key for key in scripts.load("queue").keys if key not in ("scheduled", "urgent")),
     "get_message": ("messages", "states"),
     "delete_message": tuple(key for key in scripts.load("delete").keys if key != "urgent"),

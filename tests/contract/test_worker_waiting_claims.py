@@ -15,7 +15,7 @@ import pytest
 
 from redisq import Delivery, RedisQ, Status, Worker
 from tests.conftest import Raw, settings_for
-from tests.support.servers.proxy import Proxy, until
+from tests.support.servers.proxy import Proxy, script, until
 
 BELL = b"BLPOP"
 
@@ -148,9 +148,11 @@ def test_a_lease_of_the_queues_own_is_short_at_first_too(crew: Crew, far: Proxy,
     assert [one for _, one, _ in crew.handled] == [id]
 
 
-def test_a_handler_that_takes_long_keeps_its_message(crew: Crew, mq: RedisQ) -> None:
-    """The heartbeat makes the first lease the queue's own."""
-    worker = Worker(settings=crew.raw.settings)
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_handler_that_takes_long_keeps_its_message(crew: Crew, far: Proxy, mq: RedisQ, lost: int) -> None:
+    """The heartbeat makes the first lease the queue's own, also when its first renewal is answered to nobody."""
+    worker = Worker(settings=settings_for(far.url, crew.raw.settings.namespace))
+    far.swallow_reply(script("renew"), times=lost)
     begun = threading.Event()
 
     @worker.handler("orders")

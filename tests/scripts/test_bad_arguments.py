@@ -22,7 +22,7 @@ from tests.support.queues.workbench import Trial, Workbench, items_of, names_of,
 #: arguments, by the names that headers give them
 NUMBERS = {
     *("max_length", "max_bytes", "max_attempts", "max_lost", "lease", "retention", "window", "dead"),
-    *("backoff_base", "backoff_cap", "count", "limit", "memory", "bytes", "lapsed", "room", "delay_ms"),
+    *("backoff_base", "backoff_cap", "count", "limit", "memory", "bytes", "lapsed", "room", "first", "delay_ms"),
     *("jitter", "value", "partitions", "from", "skip", "min_age", "max_age", "slices", "slice"),
     *("interval", "burst", "tokens"),
     *("alone", "letters", "bodies", "fix", "most"),

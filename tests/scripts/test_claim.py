@@ -419,11 +419,12 @@ def test_the_first_lease_is_no_longer_than_asked_for(orders: Orders, own: str | 
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_where_one_lapse_is_death_it_hands_out_nothing(orders: Orders, own: bool) -> None:
+@pytest.mark.parametrize("most", [1, 2])
+def test_where_a_second_lapse_is_death_it_hands_out_nothing(orders: Orders, own: bool, most: int) -> None:
     if own:
-        orders.define(max_lost="1")
+        orders.define(max_lost=str(most))
     else:
-        orders.limit(max_lost=1)
+        orders.limit(max_lost=most)
     ids = orders.put("a")
     claim = orders.claim(5, first_lease=5.0)
     assert (claim.deliveries, claim.wait) == ([], 0.0)

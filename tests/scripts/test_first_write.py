@@ -130,9 +130,8 @@ def test_what_frees_memory_passes_a_full_server(orders_real: Orders, prepare: Ca
     assert writes(watch(orders_real, prepare(orders_real)))[0][0] in FREEING
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_one_message_is_refused_by_a_full_server(orders_real: Orders, first: bool) -> None:
-    call = store.messages.put(orders_real.keys, orders_real.limits, new("a"), first=first)
+def test_one_message_is_refused_by_a_full_server(orders_real: Orders) -> None:
+    call = store.messages.put(orders_real.keys, orders_real.limits, new("a"))
     assert writes(watch(orders_real, call))[0][0] in ALLOCATING
 
 

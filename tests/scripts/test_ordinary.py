@@ -96,7 +96,7 @@ def calls_of(name: str, orders: Orders, chance: random.Random, receipts: list[Re
         known = [*orders.ready(), *orders.finished(), *(receipt.id for receipt in receipts)]
         id = chance.choice(known) if known and chance.random() < 0.4 else chance.choice([sweeping_id(), None])
         message = new(chance.choice(["ready", "x" * 30, 1]), id)
-        return store.messages.put(keys, limits, message, first=id is None and chance.random() < 0.5)
+        return store.messages.put(keys, limits, message)
     if name == "claim":
         worker, nonce = chance.choice(["w-1", "w-2"]), "abcdefghijkl"
         last = orders.redis.hget(keys.workers, "w-1")
@@ -185,21 +185,18 @@ def test_a_key_of_another_type_leaves_no_half_written_state(orders_real: Orders,
         freezer.assert_same(freezer.freeze(), before, key_name)
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_a_repeat_of_a_new_id_is_known_by_its_body(orders: Orders, first: bool) -> None:
+@pytest.mark.parametrize("end", ["delete", "sweep"])
+def test_a_first_sending_that_comes_late_is_known_when_the_message_is_gone(orders: Orders, end: str) -> None:
     message = new("a")
-    assert orders.run(store.messages.put(orders.keys, orders.limits, message, first=True)) == [True]
-    assert orders.run(store.messages.put(orders.keys, orders.limits, message, first=first)) == [False]
-    assert orders.ready() == [message.id]
-
-
-def test_who_calls_again_says_so() -> None:
-    from redisq.store.keys import partition_keys
-    from tests.scripts.conftest import LIMITS
-
-    call = store.messages.put(partition_keys("ns", "orders"), LIMITS, new("a"), first=True)
-    assert call.args[-1] == "n"
-    assert call.again() == [*call.args[:-1], ""]
+    assert orders.queue(message) == [None]
+    if end == "delete":
+        orders.delete(message.id)
+    else:
+        orders.limit(retention_ms=0)
+        orders.complete(orders.claim().deliveries[0].receipt)
+        orders.sweep()
+    assert orders.run(store.messages.put(orders.keys, orders.limits, message)) == [False]
+    assert orders.ready() == []
 
 
 def test_everything_there_is_takes_the_rules(orders: Orders) -> None:

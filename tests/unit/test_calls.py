@@ -99,9 +99,12 @@ def test_arguments_of_claim() -> None:
         500,
         1,
         store.deliveries.CLAIM_BYTES,
+        0,
     )
     careful = store.deliveries.claim(KEYS, LIMITS, "w-1", "n-1", 10, lapsed_by=1.5, room=2, alone=False)
-    assert careful.args == (*head, 1500, 2, 0, store.deliveries.CLAIM_BYTES)
+    assert careful.args == (*head, 1500, 2, 0, store.deliveries.CLAIM_BYTES, 0)
+    short = store.deliveries.claim(KEYS, LIMITS, "w-1", "n-1", 10, first_lease=5.0)
+    assert short.args[-1] == 5000
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ class Chance:
 
     def renew_within(self, lease: float) -> None: ...
 
-    def start_all(self, taken: Any) -> int:
+    def start_all(self, taken: Any, *, offered: bool = False) -> int:
         return 0
 
     # the claimer

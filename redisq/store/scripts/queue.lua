@@ -18,8 +18,7 @@
 -- ARGV[4]  window        default for the queue's own deduplication window, in milliseconds
 -- ARGV[5]  dead          default for the queue's own retention of dead letters, in milliseconds
 -- ARGV[6+] id, body, terms   per message. The body begins with its digest, of 8 bytes. The terms are empty, as is usual, or
---          `<delay in ms> <expires in ms> <priority, 0 to 9>`; one that expires in 0 ms never does. `n` is as if
---          empty: the client has just made this id, and sends it for the first time
+--          `<delay in ms> <expires in ms> <priority, 0 to 9>`; one that expires in 0 ms never does
 -- REPLY    per message 'OK': it is in the queue now; 'SAME': it was queued before, with the same body. No list, but the
 --          bare word, where there is one message
 -- ERROR    MESSAGE_CONFLICT   this id has another body
@@ -43,7 +42,7 @@ local stale = {messages = {}, tombstones = {}}
 local room = max_length > 0 and max_length - ready - redis.call('ZCARD', scheduled) or math.huge
 local head -- milliseconds until the first scheduled one is due, where it matters
 for i = 6, #ARGV, 3 do
-  if #ARGV[i + 2] > 1 then
+  if ARGV[i + 2] ~= '' then
     head = next_due(scheduled, now)
     redis.call('ZCARD', urgent)
     break
@@ -77,7 +76,7 @@ end
 local function judge(i, body, text)
   local id, new = ARGV[i], ARGV[i + 1]
   if #new < 8 then refuse('body') end
-  if #ARGV[i + 2] > 1 then terms_of(ARGV[i + 2]) end
+  if ARGV[i + 2] ~= '' then terms_of(ARGV[i + 2]) end
   local before = seen[id] or (body or text) and known(id, body, text)
   if before then return before == string.sub(new, 1, 8) and 'SAME' or {'MESSAGE_CONFLICT'} end
   if #new - 8 > max_bytes then return {'MESSAGE_TOO_LARGE', string.format('%d', max_bytes)} end
@@ -107,7 +106,7 @@ for i = 1, #accepted do
   local at = accepted[i]
   local id, new, terms, entry = ARGV[at], ARGV[at + 1], ARGV[at + 2], nil
   local delay, expires, priority = 0, 0, 0
-  if #terms > 1 then delay, expires, priority = terms_of(terms) end
+  if terms ~= '' then delay, expires, priority = terms_of(terms) end
   if delay == 0 then
     entry = make_ready(stream, urgent, id, priority)
     wake = wake or ready == 0

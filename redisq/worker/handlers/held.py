@@ -22,6 +22,7 @@ class Held:
     deadline: datetime  # of the lease, by this machine's clock
     beat_at: float  # when it is renewed next, by the monotonic clock
     wake: Callable[[], None]  # the heartbeat
+    is_pressing: bool = False  # its lease is short until it was renewed once
     progress: bytes = b""  # encoded, to be shown with the next renewal
     cancelled: bool = False  # the handler works in vain
     reported: bool = False  # the thread that ran its handler has said what came of it

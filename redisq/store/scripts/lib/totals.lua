@@ -3,7 +3,7 @@
 local function broken_totals(counters, names)
   local values, broken = redis.call('HMGET', counters, unpack(names)), {}
   for i = 1, #names do
-    broken[names[i]] = values[i] and not is_whole(values[i])
+    broken[names[i]] = values[i] and not (is_whole(values[i]) and string.find(values[i], '^[1-9]')) and values[i] ~= '0'
   end
   return broken
 end

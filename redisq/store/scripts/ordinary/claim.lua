@@ -10,7 +10,7 @@ local function ordinary()
   local own, last = redis.call('HMGET', config, 'lease', 'max_lost', 'paused', 'needs'), redis.call('HGET', workers, worker)
   if own[1] or own[2] or own[3] or own[4] or last and string.sub(last, 1, #nonce + 1) == nonce .. ' ' then return nil end
   if longest ~= '0' then
-    if ARGV[2] == '1' then return nil end
+    if not string.find(ARGV[2], '^%d+$') or tonumber(ARGV[2]) <= 2 then return nil end
     lease = string.format('%d', math.min(lease, longest))
   end
   if redis.call('EXISTS', scheduled, urgent) > 0 then return nil end

@@ -10,7 +10,7 @@ local function ordinary()
   local holder, at = string.match(text, '^I 1 (%S+) %- %- (%d+) %S+ %- $')
   if holder ~= nonce or #at > 15 then return nil end
   local total = redis.call('HGET', counters, 'completed')
-  if total and (#total > 15 or not string.find(total, '^%d+$')) then return nil end
+  if total and (#total > 15 or not string.find(total, '^[1-9]%d*$')) then return nil end
   redis.call('XLEN', finished)
   redis.call('ZCARD', leases)
   redis.call('ZREM', leases, id) -- first, so that a full server lets the rest pass

@@ -3,14 +3,14 @@
 -- A call that is nearly always the same does here what the rules behind it would do, in half the time: shared functions
 -- are only made further down. Nothing is given, and nothing was written, where those rules have to decide.
 local function ordinary()
-  local max_bytes, id, body, terms = ARGV[2], ARGV[6], ARGV[7], ARGV[8]
-  if #ARGV ~= 8 or terms ~= '' and terms ~= 'n' or ARGV[1] ~= '0' then return nil end
+  local max_bytes, id, body = ARGV[2], ARGV[6], ARGV[7]
+  if #ARGV ~= 8 or ARGV[8] ~= '' or ARGV[1] ~= '0' then return nil end
   if #id ~= 16 or string.byte(id) < 8 then return nil end -- one call in 32 sweeps, too
   if #max_bytes > 15 or not string.find(table.concat(ARGV, ' ', 2, 5), '^%d+ %d+ %d+ %d+$') then return nil end
   if #body < 8 or #body - 8 > tonumber(max_bytes) then return nil end
   local own = redis.call('HMGET', config, 'max_length', 'max_bytes', 'needs')
-  if own[1] or own[2] or own[3] or redis.call('HMGET', messages, id)[1] then return nil end
-  if terms == '' and redis.call('HGET', states, id) then return nil end
+  if own[1] or own[2] or own[3] then return nil end
+  if redis.call('HMGET', messages, id)[1] or redis.call('HGET', states, id) then return nil end
   local rings = redis.call('XLEN', stream) == 0 and redis.call('LLEN', bell) == 0
   local total = redis.pcall('HINCRBY', counters, 'queued', '1')
   if type(total) ~= 'number' then return nil end -- it was none, or there is no room
