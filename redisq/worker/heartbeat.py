@@ -133,6 +133,7 @@ class Heartbeat(threading.Thread):
             leases.failed_at = time.monotonic()
             for held in due:
                 held.beat_at = sent + _RETRY
+                held.is_pressing = False  # the next try is on the connection that was there before anything was claimed
             return
         for held, shown, outcome in zip(due, progress, outcomes, strict=True):
             if isinstance(outcome, LeaseLost):
