@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 from redisq.claims.policy import LONGEST_BLOCK
 from redisq.errors import Unavailable
@@ -14,6 +15,8 @@ from redisq.model.delivery import Claim
 from redisq.runtime import logs
 from redisq.store.call import Call
 from redisq.store.keys import PartitionKeys
+
+T = TypeVar("T")
 
 _OVERDUE = 0.5  # seconds that Redis may take beyond its time for a wait, and our way to it
 
@@ -39,44 +42,34 @@ class Doorbell:
     async def rings(self, seconds: float) -> bool:
         """Return whether it rings within so many seconds, by our own clock. Also True when it cannot be heard: look."""
         if self._ring is None:
-            self._ring = asyncio.create_task(self._listener.wait(self.longest))
+            self._ring = asyncio.create_task(self._heard(partial(self._listener.wait, self.longest)))
         # Redis ends a BLPOP up to 100 ms late (6.2 and 7.0, idle); the wait for the ring goes on.
         await asyncio.wait((self._ring,), timeout=seconds)
         if not self._ring.done():
             return False
         ring, self._ring = self._ring, None
-        if ring.cancelled():
-            return True
-        try:
-            rung: bool = ring.result()
-        except Unavailable as error:
-            self.broken += 1
-            log.debug("queue %s: the bell cannot be heard: %s", self._queue, error, extra=dict(self._about))
-            return True
-        self.broken = 0
-        return rung
+        return ring.cancelled() or ring.result() is not False
 
     async def claims(self, seconds: float, call: Call[Claim]) -> Claim | None:
         """Wait for a ring so long at most, with a claim behind it; return what that gave.
 
         None: the wait was ended, or no answer came in time by our own clock, and the claim may have been made.
         """
-        listening = self._ring = asyncio.create_task(self._claims(seconds, call))
-        await asyncio.wait((listening,), timeout=seconds + _OVERDUE)
-        if not listening.done():
-            await self.cover()
-        self._ring = None
-        return None if listening.cancelled() else listening.result()
+        ring = self._ring = asyncio.create_task(self._heard(partial(self._listener.wait_with, seconds, call)))
+        await asyncio.wait((ring,), timeout=seconds + _OVERDUE)
+        await self.cover()
+        return None if ring.cancelled() else ring.result()
 
-    async def _claims(self, seconds: float, call: Call[Claim]) -> Claim | None:
+    async def _heard(self, wait: Callable[[], Awaitable[T]]) -> T | None:
+        """Return what a wait for the bell brought, None when it cannot be heard."""
         try:
-            claim = await self._listener.wait_with(seconds, call)
+            found = await wait()
         except Unavailable as error:
             self.broken += 1
             log.debug("queue %s: the bell cannot be heard: %s", self._queue, error, extra=dict(self._about))
             return None
         self.broken = 0
-        return claim
+        return found
 
     def hush(self) -> None:
         """Stop waiting; `rings` returns at once."""

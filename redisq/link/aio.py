@@ -17,7 +17,6 @@ from redisq.link.conversation import (
     Command,
     Conversation,
     Failed,
-    Parts,
     Tried,
     busy,
     converse,
@@ -113,7 +112,7 @@ class AsyncLink:
             while idle and not is_sound(idle[-1]):
                 await idle.pop().disconnect(nowait=True)  # the server closed it meanwhile
             connection = idle.pop() if idle else endpoint.async_connection()
-            reply = await exchange(connection, command.parts, endpoint.timeout)
+            reply = await exchange(connection, pack(command.parts), endpoint.timeout)
             if connection.is_connected:
                 idle.append(connection)
             elif not (isinstance(reply, Failed) and not reply.sent and is_starved(reply.error)):
@@ -166,11 +165,8 @@ async def _disconnect(idle: list[async_redis.AbstractConnection], *, nowait: boo
             await idle.pop().disconnect(nowait=nowait)
 
 
-async def exchange(connection: async_redis.AbstractConnection, parts: Parts, timeout: float, *more: Parts) -> Any:
-    """Send one command; give its reply or Failed. The connection stays connected only when it is fit for the next.
-
-    The replies to `more`, which goes in the same write, are left to be read.
-    """
+async def exchange(connection: async_redis.AbstractConnection, packed: bytes, timeout: float) -> Any:
+    """Send one command; give its reply or Failed. The connection stays connected only when it is fit for the next."""
     sent = clean = False
     try:
         if not connection.is_connected:
@@ -179,7 +175,6 @@ async def exchange(connection: async_redis.AbstractConnection, parts: Parts, tim
         failpoints.reach("client.before_send")
         sent = True
         async with asyncio.timeout(timeout):
-            packed = pack(parts) if not more else b"".join(map(pack, (parts, *more)))
             await connection.send_packed_command((packed,), check_health=False)
             failpoints.reach("client.after_send")
             reply = await connection.read_response(disable_decoding=True)
@@ -195,11 +190,9 @@ async def exchange(connection: async_redis.AbstractConnection, parts: Parts, tim
             await connection.disconnect(nowait=True)
 
 
-async def exchange_both(
-    connection: async_redis.AbstractConnection, first: Parts, then: Parts, timeout: float
-) -> tuple[Any, Any]:
+async def exchange_both(connection: async_redis.AbstractConnection, packed: bytes, timeout: float) -> tuple[Any, Any]:
     """Send two commands in one write; give the reply to each or Failed, as `exchange` does."""
-    reply = await exchange(connection, first, timeout, then)
+    reply = await exchange(connection, packed, timeout)
     if isinstance(reply, Failed) and not connection.is_connected:
         return reply, reply
     try:

@@ -11,8 +11,9 @@ import redis.asyncio.connection as async_redis
 from redisq.errors import Unavailable
 from redisq.link.aio import AsyncLink, exchange, exchange_both
 from redisq.link.circuit import Circuit, Permit
-from redisq.link.conversation import Failed, Parts, report
+from redisq.link.conversation import Failed, report
 from redisq.link.idle import is_sound
+from redisq.link.packing import pack
 from redisq.store.call import Call
 
 T = TypeVar("T")
@@ -49,14 +50,14 @@ class Listener:
             Unavailable: no answer came, or a refusal. The call may have been made.
         """
         connection, permit = await self._connected(timeout)
-        then = (b"EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
-        for reply in await exchange_both(connection, self._blocking(timeout), then, timeout + _BLOCK_MARGIN):
+        then = pack((b"EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args))
+        for reply in await exchange_both(connection, self._blocking(timeout) + then, timeout + _BLOCK_MARGIN):
             if isinstance(reply, Failed):
                 raise await self._unheard(reply, permit) from reply.error
         return call.decode(reply)
 
-    def _blocking(self, timeout: float) -> Parts:
-        return b"BLPOP", self._key, f"{timeout:.3f}"
+    def _blocking(self, timeout: float) -> bytes:
+        return pack((b"BLPOP", self._key, f"{timeout:.3f}"))
 
     async def _connected(self, timeout: float) -> tuple[async_redis.AbstractConnection, Permit]:
         endpoint = await self._link.endpoint()

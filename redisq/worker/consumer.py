@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from redisq import store
 from redisq.claims.suspects import Suspects
@@ -12,9 +11,6 @@ from redisq.store.call import Limits
 from redisq.store.keys import PartitionKeys
 from redisq.worker.deliveries import Deliveries
 from redisq.worker.fetcher import Fetcher
-from redisq.worker.handlers.runners import Handler, Surroundings
-from redisq.worker.heartbeat import Heartbeat
-from redisq.worker.slots import Turns
 from redisq.worker.sweeper import sweep
 
 
@@ -26,27 +22,21 @@ class Consumer:
 
     def __init__(
         self,
-        handler: Handler,
+        deliveries: Deliveries,
         keys: PartitionKeys,
         limits: Limits,
         link: AsyncLink,
         claims: AsyncLink,
         worker: str,
-        heartbeat: Heartbeat,
         suspects: Suspects,
-        turns: Turns | None,
-        surroundings: Surroundings,
-        on_stuck: Callable[[], None],
     ) -> None:
         self._keys = keys
         self._limits = limits
         self._link = link
         self._worker = worker
-        self.deliveries = Deliveries(
-            handler, keys, limits, link, worker, heartbeat, suspects, turns, surroundings, on_stuck
-        )
-        self._outbox = self.deliveries.outbox
-        self.fetcher = Fetcher(self.deliveries, keys, limits, link, claims, worker, suspects)
+        self.deliveries = deliveries
+        self._outbox = deliveries.outbox
+        self.fetcher = Fetcher(deliveries, keys, limits, link, claims, worker, suspects)
         work = (self._outbox.run(), sweep(keys, limits, link, worker))
         self._helpers = [asyncio.create_task(helper) for helper in work]
 

@@ -22,6 +22,7 @@ from redisq.store import keys
 from redisq.tokens.scopes import is_queue
 from redisq.worker.burst import Burst
 from redisq.worker.consumer import Consumer
+from redisq.worker.deliveries import Deliveries
 from redisq.worker.ending import Ending
 from redisq.worker.handlers.loop_watch import LoopWatch
 from redisq.worker.handlers.runners import Handler, Surroundings
@@ -89,23 +90,16 @@ class Run:
     def _make_consumers(
         self, link: AsyncLink, claims: AsyncLink, heartbeat: Heartbeat, surroundings: Surroundings
     ) -> list[Consumer]:
-        suspects = Suspects(sum(handler.concurrency for handler in self._handlers))
-        return [
-            Consumer(
-                handler,
-                self._caller.keys_of(handler.queue),
-                limits_of(self._settings.model_copy(update=handler.policy)),
-                link,
-                claims,
-                self._name,
-                heartbeat,
-                suspects,
-                self._turns,
-                surroundings,
-                self._check_stuck,
+        suspects, name = Suspects(sum(handler.concurrency for handler in self._handlers)), self._name
+        turns, made = self._turns, []
+        for handler in self._handlers:
+            where = self._caller.keys_of(handler.queue)
+            limits = limits_of(self._settings.model_copy(update=handler.policy))
+            deliveries = Deliveries(
+                handler, where, limits, link, name, heartbeat, suspects, turns, surroundings, self._check_stuck
             )
-            for handler in self._handlers
-        ]
+            made.append(Consumer(deliveries, where, limits, link, claims, name, suspects))
+        return made
 
     async def _look_around(self, link: AsyncLink) -> None:
         """Warn of handlers whose queue does not exist: so look slips in its name, the namespace and the server."""

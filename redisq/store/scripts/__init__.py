@@ -20,7 +20,7 @@ from importlib.resources.abc import Traversable
 _ORDINARY = "-- ORDINARY\n"
 _USES = re.compile(r"^-- USES (.+)$", re.MULTILINE)
 _KEY = re.compile(r"^-- KEYS\[\d+\] +(\w+)", re.MULTILINE)
-_COMMAND = re.compile(r"redis\.call\('(\w+)'")
+_COMMAND = re.compile(r"redis\.p?call\('(\w+)'")
 
 
 @dataclass(frozen=True, slots=True)
