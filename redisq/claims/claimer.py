@@ -38,6 +38,7 @@ class Request:
     count: int
     room: int
     alone: bool
+    only_repeat: bool = False  # nothing new is claimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +191,9 @@ class Claimer:
         )
         while True:
             count = min(request.count, self._portion.most)
+            skip = parts.at if parts.at or request.only_repeat else None
             try:
-                claim = await self._link.call(make(count, room=request.room, alone=request.alone, skip=parts.at))
+                claim = await self._link.call(make(count, room=request.room, alone=request.alone, skip=skip))
             except Indeterminate:
                 parts.lost += 1
                 raise

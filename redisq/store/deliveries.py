@@ -30,11 +30,11 @@ def claim(
     room: int = BATCH,
     alone: bool = True,
     first_lease: float = 0.0,
-    skip: int = 0,
+    skip: int | None = None,
 ) -> Call[Claim]:
     """Claim up to `count` (<= BATCH) messages; the same call sent again gets the same deliveries.
 
-    A repeat with a smaller `count` gets so many of them, those after the first `skip`.
+    A repeat with a smaller `count` gets so many, those after the first `skip`; with that nothing new is claimed.
 
     It gives fewer when their bodies come to more than about CLAIM_BYTES together, but one at least.
     `room` is how many suspects more the worker may hold, `alone` whether it holds none; see `redisq.claims.suspects`.
@@ -45,7 +45,7 @@ def claim(
     lapsed_ms = round(min(lapsed_by, _FAR_AHEAD) * 1000)
     args: list[Argument] = [*defaults, worker, nonce, count, lapsed_ms, room, int(alone), CLAIM_BYTES]
     args.append(milliseconds(first_lease))
-    if skip:
+    if skip is not None:
         args.append(skip)
     return call("claim", keys, tuple(args), partial(_read_claim, nonce))
 

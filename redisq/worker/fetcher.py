@@ -17,7 +17,7 @@ from redisq.link.aio import AsyncLink
 from redisq.model.delivery import Claim
 from redisq.runtime import logs
 from redisq.runtime.states import Table, follow
-from redisq.store.call import Limits, new_nonce
+from redisq.store.call import BATCH, Limits, new_nonce
 from redisq.store.keys import PartitionKeys
 from redisq.worker.burst import Burst
 from redisq.worker.deliveries import Deliveries
@@ -237,11 +237,11 @@ class Fetcher:
         self._claimer.hold(self._deliveries.leases.failed_at)
         return self._claimer.until_reclaim(wait)
 
-    async def _take(self, count: int, lapsed_by: float) -> Claim:
+    async def _take(self, count: int, lapsed_by: float, *, only_repeat: bool = False) -> Claim:
         """Make a claim, and start what it gives."""
         room, alone = self._suspects.reserve()
         try:
-            request = Request(self._worker, self._nonce, count, room, alone)
+            request = Request(self._worker, self._nonce, count, room, alone, only_repeat)
             try:
                 repeated = self.failures > 0 or self._in_doubt
                 taken = await self._claimer.take(request, lapsed_by, repeated=repeated)
@@ -268,7 +268,7 @@ class Fetcher:
     async def _hand_back(self) -> None:
         """Ask for what an offered claim gave, if it was made: being stopped, the worker hands it back."""
         try:
-            await self._take(1, 0.0)
+            await self._take(BATCH, 0.0, only_repeat=True)
         except Unavailable as error:
             log.debug("queue %s: not handed back: %s", self._queue, error, extra=self._about)
 

@@ -117,6 +117,18 @@ def test_a_worker_that_stops_hands_back_what_was_on_its_way(crew: Crew, far: Pro
         until(lambda: ended(mq, 1))
 
 
+def test_a_worker_that_stops_claims_nothing_new(crew: Crew, mq: RedisQ) -> None:
+    """Whether its waiting claim was made is not known: it asks for what that gave, and for nothing else."""
+    mq.define("orders", paused=True)
+    with crew.working("one", crew.raw.server.url):
+        ids = mq.queue_messages("orders", range(3))
+        crew.raw.redis.hdel(crew.raw.keys.config, "paused")  # and nobody is woken, as by `define`
+    assert crew.handled == []
+    for id in ids:
+        message = mq.get_message("orders", id)
+        assert (message.status, message.attempts, message.history) == (Status.PENDING, 0, ())
+
+
 def test_without_the_script_it_claims_as_before(crew: Crew, mq: RedisQ) -> None:
     with crew.working("one", crew.raw.server.url):
         crew.raw.redis.script_flush()

@@ -431,6 +431,17 @@ def test_where_a_second_lapse_is_death_it_hands_out_nothing(orders: Orders, own:
     assert [delivery.receipt.id for delivery in orders.claim(5).deliveries] == ids
 
 
+def test_with_skip_only_a_repeat_is_answered(orders: Orders) -> None:
+    ids = orders.put("a", "b")
+    with orders.unchanged():
+        assert orders.claim(5, nonce="n-1", skip=0).deliveries == []
+    assert len(orders.claim(1, nonce="n-1").deliveries) == 1
+    with orders.unchanged():
+        again = orders.claim(5, nonce="n-1", skip=0)
+        assert [delivery.receipt.id for delivery in again.deliveries] == ids[:1]
+        assert orders.claim(5, nonce="n-1", skip=1).deliveries == []
+
+
 # --- Sweeping ---
 
 
