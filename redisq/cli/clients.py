@@ -32,9 +32,9 @@ def check_exists(mq: RedisQ, queue: str, token: str | None, op: str = "admin") -
         QueueNotFound: it does not; the text names some that do.
     """
     from redisq import client
-    from redisq.operations import existence
+    from redisq.operations import queues
 
-    client.run(mq, lambda caller: existence.check(caller, queue, op, token))
+    client.run(mq, lambda caller: queues.check_exists(caller, queue, op, token))
 
 
 def exists(mq: RedisQ, queue: str, token: str | None) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from redisq import Definition, InvalidMessage, QueueNotFound, RedisQError, Unavailable
 from redisq.model.message import Status
-from redisq.operations import existence
+from redisq.operations import queues
 from redisq.store import keys
 from tests.scripts.conftest import Orders
 
@@ -64,11 +64,11 @@ def test_entries_of_the_registry_that_are_no_queues_are_passed_over(mq: Any, raw
     raw.redis.hset(registry, mapping=dict.fromkeys(STRANGE, 1))
     assert mq.queues() == []
     with pytest.raises(QueueNotFound, match=r"^There is no queue order\. There is no queue yet\.$"):
-        mq._run(existence.stats(mq._caller, "order", None))
+        mq._run(queues.stats_of_existing(mq._caller, "order", None))
     mq.queue_message(QUEUE, 1)
     assert mq.queues() == [QUEUE]
     with pytest.raises(QueueNotFound, match=r"^There is no queue order\. Did you mean orders\?$"):
-        mq._run(existence.stats(mq._caller, "order", None))
+        mq._run(queues.stats_of_existing(mq._caller, "order", None))
     found = {finding.code: finding.count for finding in mq.doctor_server()}
     assert found["entry-strange"] == len(STRANGE)  # who is to remove them is told
 

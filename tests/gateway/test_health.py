@@ -14,7 +14,7 @@ from redisq import tokens
 from redisq.gateway.access import closed
 from redisq.gateway.metrics import Meters
 from redisq.operations import applications
-from redisq.store.keys import apps_key, queues_key
+from redisq.store.keys import apps_key, partition_keys, queues_key
 from redisq.tokens.scopes import Scopes
 from tests.conftest import settings_for
 from tests.gateway.conftest import QUEUE, Gateway, MakeGateway, Office
@@ -130,3 +130,23 @@ def test_records_of_applications_are_counted(office: Office, raw_redis: Any) -> 
     assert 'redisq_applications{state="strayed"} 1.0' in meters
     assert 'redisq_applications{state="replayed"} 0.0' in meters
     assert 'redisq_applications{state="overtaken"} 0.0' in meters
+
+
+def test_metrics_pass_over_a_queue_that_needs_a_newer_gateway(
+    make_gateway: MakeGateway, real_server: Any, namespace: str
+) -> None:
+    gateway = make_gateway(settings_for(real_server.url, namespace), metrics_allow="127.0.0.1")
+    for queue in ("mails", "orders"):
+        gateway.mq.queue_message(queue, "hello")
+    with redis.Redis.from_url(real_server.url, protocol=2) as raw:
+        raw.hset(partition_keys(namespace, "orders").config, "needs", "groups@9.1.0")
+    found = samples(gateway.call("GET", "/_metrics", token=None))
+    assert found["redisq_up",] == 1
+    assert found["redisq_queue_ready", "mails"] == 1
+    assert ("redisq_queue_ready", "orders") not in found
+    refused = gateway.call("POST", "/orders", json="hello")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "upgrade_needed")
+    assert refused.headers["Retry-After"]
+    claim = gateway.call("POST", "/orders/_claim", headers={"Prefer": "wait=25"})
+    assert (claim.status_code, claim.json()["error"]["code"]) == (503, "upgrade_needed")
+    assert gateway.call("POST", "/mails", json="hello").status_code == 201

@@ -11,9 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from redisq import Credentials, Status, embedded
 from redisq.gateway.page.session import COOKIE
+from redisq.store.keys import partition_keys
 from tests.conftest import settings_for
 from tests.gateway.conftest import QUEUE, Gateway, MakeGateway
 from tests.scripts.conftest import Orders
@@ -623,3 +625,22 @@ def test_nothing_comes_from_elsewhere(browser: Browser) -> None:
     style = browser.get("/_ui/static/page.css").text
     assert "url(" not in style
     assert "@import" not in style
+
+
+def test_a_queue_that_needs_a_newer_gateway_is_left_out_and_says_why(
+    make_gateway: MakeGateway, real_server: Any, namespace: str
+) -> None:
+    gateway = make_gateway(settings_for(real_server.url, namespace))
+    browser = Browser(gateway)
+    browser.sign_in(gateway.token())
+    for queue in ("mails", "orders"):
+        gateway.mq.queue_message(queue, "hello")
+    with redis.Redis.from_url(real_server.url, protocol=2) as raw:
+        raw.hset(partition_keys(namespace, "orders").config, "needs", "groups@9.1.0")
+    listed = browser.get("/_ui")
+    assert listed.status_code == 200
+    assert "mails" in listed.text
+    assert "orders" not in listed.text
+    refused = browser.get("/_ui/queues/orders")
+    assert refused.status_code == 503
+    assert "needs a newer gateway" in refused.text

@@ -350,3 +350,22 @@ def test_a_queue_that_does_not_exist_is_said_not_to(shell: Shell) -> None:
     token = shell.text("token", "create", "--op", "admin", "--queue", "orde")
     assert shell.error("queues", "pause", "orde", "--token", token) == "There is no queue orde."
     assert shell.text("queues", "list").split() == ["order-secrets", "orders"]
+
+
+def test_stats_tell_of_the_other_queues_when_one_needs_a_newer_redisq(
+    shell: Shell, producer: RedisQ, namespace: str, system_server: Any
+) -> None:
+    if system_server.kind == "fakeredis":
+        pytest.skip("fakeredis garbles what a script refuses by an error")
+    for queue in ("mails", "orders"):
+        producer.queue_message(queue, "hello")
+    with redis.Redis.from_url(system_server.url, protocol=2) as raw:
+        raw.hset(partition_keys(namespace, "orders").config, "needs", "groups@9.1.0")
+    done = shell.run("stats", "--json")
+    assert [row["queue"] for row in json.loads(done.stdout)["queues"]] == ["mails"]
+    assert done.stderr == (
+        "redisq: orders: The queue needs groups, which takes redisq 9.1.0 or later: nothing was changed.\n"
+    )
+    done = shell.run("stats", "orders")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "redisq: The queue needs groups, which takes redisq 9.1.0 or later" in done.stderr

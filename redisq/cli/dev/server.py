@@ -16,7 +16,7 @@ from redisq.cli.dev.folder import Folder
 from redisq.cli.dev.state import Journal, Queue
 from redisq.embedded.folder import STATE_FILE
 from redisq.embedded.server import EmbeddedServer
-from redisq.errors import RedisQError
+from redisq.errors import RedisQError, UpgradeNeeded
 from redisq.model.queue import QueueStats
 from redisq.operations import applications
 from redisq.settings import Settings
@@ -118,7 +118,10 @@ class Looks:
         if not self._enrolled:
             await _enrol(self._client)
             self._enrolled = True
-        found = {name: await self._client.stats(name) for name in await self._client.queues()}
+        found: dict[str, QueueStats] = {}
+        for name in await self._client.queues():
+            with contextlib.suppress(UpgradeNeeded):  # that one is for a newer redisq
+                found[name] = await self._client.stats(name)
         now = time.monotonic()
         queues = [Queue.of(stats, self._rate(stats, now)) for stats in found.values()]
         self._before, self._at = found, now

@@ -22,6 +22,7 @@ from redisq.errors import (
     SchemaViolation,
     TokenExpired,
     Unavailable,
+    UpgradeNeeded,
 )
 from redisq.gateway.document.schemas import ID
 from redisq.gateway.operation import Operation
@@ -106,6 +107,7 @@ EXAMPLES: dict[str, Exception] = {
     "too_many_requests": TooManyRequests(1.0),
     "internal_error": RedisQError(),
     "unavailable": Unavailable(),
+    "upgrade_needed": UpgradeNeeded("groups", "1.4.0"),
     "indeterminate": Indeterminate(id=ID),
 }
 
@@ -121,7 +123,7 @@ def failures_of(operation: Operation) -> dict[str, Any]:
         return _oauth_responses()
     codes = ["bad_request", "internal_error", *_TOKEN * bool(operation.op), *_BODY * bool(operation.body)]
     codes += ["indeterminate"] * (operation.op is not None and operation.right != "metrics")
-    return _responses([*codes, *["not_found"] * ("{queue}" in operation.path), *operation.fails])
+    return _responses([*codes, *["not_found", "upgrade_needed"] * ("{queue}" in operation.path), *operation.fails])
 
 
 def _responses(codes: Iterable[str]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from redisq.errors import BatchError, MessageNotFound
 from redisq.gateway.context import Context
 from redisq.gateway.page.responses import Pages, View
 from redisq.gateway.page.session import ROOT, Visitor, form_of
-from redisq.operations import existence
+from redisq.operations import queues
 
 Do = Callable[[AsyncRedisQ, str, str], Awaitable[int]]
 
@@ -125,7 +125,7 @@ class Actions:
         mq = self._context.acting_for(visitor.application)
         if not id:
             may = partial(visitor.allows, "stats")
-            await async_client.run(mq, lambda known: existence.check(known, queue, action.op, None, may))
+            await async_client.run(mq, lambda known: queues.check_exists(known, queue, action.op, None, may))
         if request.method != "POST":
             if id:
                 await _check_exists(mq, queue, id)

@@ -24,6 +24,7 @@ from redisq.errors import (
     RedisQError,
     TokenExpired,
     Unavailable,
+    UpgradeNeeded,
 )
 from redisq.gateway.page import formats
 from redisq.gateway.page.session import NOTICE, ROOT, BadForm, Sessions, Visitor
@@ -80,6 +81,10 @@ _TROUBLES: tuple[tuple[type[RedisQError], Trouble], ...] = (
         ),
     ),
     (InvalidQueueName, Trouble(404, "There is no such queue", f"{InvalidQueueName.__doc__}")),
+    (
+        UpgradeNeeded,
+        Trouble(503, "This gateway is too old", "The queue needs a newer gateway than this one. Nothing was changed."),
+    ),
     (
         Unavailable,
         Trouble(

@@ -19,7 +19,7 @@ from redisq.gateway.page.session import ROOT, Visitor
 from redisq.model.listing import Page
 from redisq.model.message import Message, Status
 from redisq.model.queue import QueueStats
-from redisq.operations import existence
+from redisq.operations import queues
 from redisq.store.keys import known_id
 
 _QUEUES = 50  # on one page; so many are asked about at once
@@ -88,7 +88,7 @@ class Views:
         span = request.query_params.get("range", "5")
         span = span if span in _RANGES else "5"
         may = partial(visitor.allows, "stats")  # of now: something may just have been done
-        stats = await async_client.run(self._mq, lambda known: existence.stats(known, queue, None, may))
+        stats = await async_client.run(self._mq, lambda known: queues.stats_of_existing(known, queue, None, may))
         await self._history.look([queue])
         chosen = request.query_params.get("list", "")
         chosen = chosen if chosen in _LISTS else _fullest(stats)

@@ -17,7 +17,7 @@ from redisq.gateway.requests.errors import BadRequest, reply, spelled
 from redisq.gateway.requests.queries import number, seconds, word
 from redisq.model.bounds import check_definition
 from redisq.model.queue import Definition
-from redisq.operations import dead_letters, existence
+from redisq.operations import dead_letters, queues
 from redisq.operations.dead_letters import REASONS, Selection
 from redisq.settings import Settings
 
@@ -36,7 +36,8 @@ _FOR_THE_OPERATOR = {
 async def stats(request: Admitted) -> Response:
     """Count what a queue holds."""
     queue, may = request.queue, request.may_know
-    return reply((await async_client.run(request.mq, lambda known: existence.stats(known, queue, None, may))).to_dict())
+    found = await async_client.run(request.mq, lambda known: queues.stats_of_existing(known, queue, None, may))
+    return reply(found.to_dict())
 
 
 async def names(request: Admitted) -> Response:
@@ -154,7 +155,7 @@ async def _existing(request: Admitted) -> AsyncRedisQ:
         QueueNotFound: there is no such queue.
     """
     mq, op, may = request.mq, request.operation.op or "", request.may_know
-    await async_client.run(mq, lambda known: existence.check(known, request.queue, op, None, may))
+    await async_client.run(mq, lambda known: queues.check_exists(known, request.queue, op, None, may))
     return mq
 
 

@@ -15,7 +15,7 @@ from redisq.claims.doorbell import Doorbell
 from redisq.claims.identity import about
 from redisq.claims.policy import block_for, pause_after
 from redisq.claims.suspects import share_of
-from redisq.errors import RedisQError, Unavailable
+from redisq.errors import RedisQError, Unavailable, UpgradeNeeded
 from redisq.gateway.work.bells import Bells
 from redisq.gateway.work.errands import Errands
 from redisq.gateway.work.waiters import Handed, Waiter, Waiters
@@ -217,6 +217,9 @@ class Dispatcher:
                 if failures:
                     self._claimer.hold()
                 return lapsed_by, taken
+            except UpgradeNeeded as error:  # waiting does not help
+                self._waiters.refuse(waiter, error)
+                return 0.0, None
             except Unavailable as error:
                 failures, since = failures + 1, since or loop.time()
                 self._waiters.refuse_overdue(error, since, loop.time())
