@@ -201,6 +201,7 @@ class Claimer:
             parts.given.append(claim)
             parts.at, parts.lost = parts.at + count, 0
             if not claim.rest:
+                self._parts = _Parts("")  # the same request again is asked from its beginning
                 return parts.whole()
 
     async def _ask_for_less(self, parts: _Parts, asked: int) -> None:
