@@ -119,6 +119,14 @@ WAITS = {
     "waits claim": "1,000 waits of workers",
     "waits claim spread": "1,000 waits of workers at 100 queues",
 }
+#: The parts of a call that queues one message.
+CALL = {
+    "call token": "of a queueing in Python: its token",
+    "call options": "its id and options",
+    "call body": "its body and digest",
+    "call call": "its call",
+    "call pack": "packing the command",
+}
 CALLERS = 64
 #: Idle connections beside; how Redis appends to its file; worker processes at once.
 CROWD = 1_000
@@ -177,6 +185,11 @@ def microseconds(seconds: float) -> str:
     return f"{seconds * 1e6:,.0f} us"
 
 
+def tenths(seconds: float) -> str:
+    """Write a short time."""
+    return f"{seconds * 1e6:,.1f} us"
+
+
 def megabytes(number: float) -> str:
     """Write bytes."""
     return f"{number / 1e6:,.1f} MB"
@@ -202,6 +215,7 @@ WRITTEN: dict[str, Callable[[float], str]] = {
     **dict.fromkeys(WAITS, "{:,.1f}/s".format),
     **{f"{measure}:calls": "{:,.1f}/s".format for measure in WAITS},
     **{f"{measure}:memory": megabytes for measure in WAITS},
+    **dict.fromkeys(CALL, tenths),
     "import": milliseconds,
     "import client": milliseconds,
     "help": milliseconds,

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.figures import (
+    CALL,
     CALLERS,
     CROWD,
     POLICIES,
@@ -80,6 +81,7 @@ _ALONE = {
     "http parse bare": "the same without ids, headers, metrics and log",
     "http:bare": "POST /{queue} beside that",
     **{f"{measure}:calls": f"{title}, scripts called" for measure, title in WAITS.items()},
+    **CALL,
     "import": "CPU of `import redisq`",
     "import client": "CPU of `from redisq import RedisQ`",
     "help": "CPU of `redisq --help`",
@@ -160,8 +162,10 @@ def _alone(figures: Figures) -> Table:
     """Show what is measured of redisq alone."""
     table = _table("redisq alone", "", "")
     for measure, title in _ALONE.items():
-        if OURS in figures.get(measure, {}):
-            table.add_row(title, written(measure, figures[measure][OURS]))
+        for name in (OURS, THREADS):
+            if name in figures.get(measure, {}):
+                kind = ", threads" if name == THREADS and measure not in CALL else ""
+                table.add_row(title + kind, written(measure, figures[measure][name]))
     return table
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tests.benchmarks import gateway, growth, startup
+from tests.benchmarks import calling, gateway, growth, startup
 from tests.benchmarks.figures import CROWD, POLICIES, PROCESSES, Samples
 from tests.benchmarks.measure import Bench, Candidate
 from tests.benchmarks.peers import OURS, THREADS, Adapter, NotThere, environment
@@ -25,6 +25,7 @@ SCENARIOS = {
     "concurrency": "redisq: throughput over callers at once, and over the worker's slots",
     "growth": "redisq: server time and memory per message, over the number that wait",
     "gateway": "redisq: queueing over HTTP beside an endpoint that only parses JSON; what long waits cost",
+    "calling": "redisq: what a call that queues one message costs in Python, by its parts",
     "startup": "redisq: processor time of an import, and of --help",
 }
 POWERS = [2**power for power in range(8)]
@@ -79,6 +80,9 @@ class Run:
             plan = self.plan
             self.say(f"gateway: {plan.rounds} rounds, {plan.waits:,} waits")
             gateway.measure(self.server, self.folder, self.samples, plan.messages, plan.rounds, plan.watch, plan.waits)
+        if "calling" in self.plan.scenarios:
+            self.say("calling")
+            calling.measure(self.server, self.samples, self.plan.rounds)
         if "startup" in self.plan.scenarios:
             self.say("startup")
             startup.measure(self.samples, self.plan.rounds)

@@ -131,7 +131,7 @@ def test_a_worker_is_ended(tmp_path: Path) -> None:
     assert process.returncode < 0
 
 
-LATER = ("growth", "gateway", "startup")
+LATER = ("growth", "gateway", "calling", "startup")
 PLAN = Plan(scenarios=["drain"], messages=10, rounds=2, backlog=1_000, watch=0.1, concurrencies=[1], waits=4)
 
 
@@ -192,6 +192,7 @@ def test_only_chosen_scenarios_are_measured(
         monkeypatch.setattr(Bench, name, lambda bench, candidate, *number, name=name, **how: asked.append(name))
     monkeypatch.setattr(scenarios.growth, "measure", lambda *_: asked.append("growth"))
     monkeypatch.setattr(scenarios.gateway, "measure", lambda *_: asked.append("gateway"))
+    monkeypatch.setattr(scenarios.calling, "measure", lambda *_: asked.append("calling"))
     monkeypatch.setattr(scenarios.startup, "measure", lambda *_: asked.append("startup"))
     plan = Plan(scenarios=chosen, messages=10, rounds=1, backlog=1_000, watch=0.1, concurrencies=[1], waits=4)
     Run(plan, run.server, tmp_path, print, Samples()).measure(candidates(OURS))
