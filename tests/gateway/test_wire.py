@@ -25,6 +25,7 @@ from redisq.gateway.requests.errors import TooManyRequests
 from redisq.gateway.server.addresses import client_of, networks
 from tests.conftest import CREDENTIALS, settings_for
 from tests.gateway.conftest import MASTER, QUEUE, Gateway, Served
+from tests.support.servers.proxy import until
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -534,6 +535,8 @@ def test_a_line_of_the_log_cannot_be_forged(served: Served, wire: Wire, form: st
     log.setLevel(logging.INFO)
     odd = ["X-Request-Id: a b\tc", "X-Request-Id: a%20b", "X-Request-Id: \x1b[2J".replace("\x1b", "\xe2\x80\xa8")]
     try:
+        wire.send(request(served, "GET", "/_begin"))  # a line of an earlier test's may still be on its way
+        assert wire.answer()[0] == 404
         for number, path in enumerate(FORGED):
             wire.send(request(served, "GET", path, odd[number % 3], "User-Agent: a 200\tforged").encode("latin-1"))
             assert wire.answer()[0] == 404
@@ -541,10 +544,15 @@ def test_a_line_of_the_log_cannot_be_forged(served: Served, wire: Wire, form: st
         wire.answer()
         wire.send(request(served, "GET", "/" + TOKEN.replace(".", "%2E").replace("r", "%72")))
         wire.answer()
+        wire.send(request(served, "GET", "/_end"))
+        assert wire.answer()[0] == 404
+        until(lambda: "GET /_end 404" in written.getvalue())
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
-    lines = written.getvalue().splitlines()  # at whatever ends a line
+    told = written.getvalue().splitlines()  # at whatever ends a line
+    begin, end = (next(i for i, line in enumerate(told) if f"GET /_{name} 404" in line) for name in ("begin", "end"))
+    lines = told[begin + 1 : end]
     assert len(lines) == len(FORGED) + 2
     for path, line in zip([*FORGED, "(not shown)", "(not shown)"], lines, strict=True):
         assert line.isascii()
