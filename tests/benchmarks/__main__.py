@@ -87,6 +87,10 @@ def plan_of(options: argparse.Namespace) -> Plan:
     return Plan(scenarios=options.only, **values)
 
 
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
 def run(options: argparse.Namespace) -> None:
     """Measure, print tables, write the document and the plots, and name their files."""
     plan, console = plan_of(options), Console(highlight=False, width=None if sys.stdout.isatty() else 160)
@@ -94,8 +98,14 @@ def run(options: argparse.Namespace) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="redisq-bench-")))
         redis = stack.enter_context(server.running(options.server))
-        run = Run(plan, redis, folder, lambda text: print(f"{time.strftime('%H:%M:%S')} {text}", flush=True))
-        candidates = run.prepare(chosen(options.peers), options.out / "peers")
+        run = Run(
+            plan,
+            redis,
+            folder,
+            lambda text: print(f"{time.strftime('%H:%M:%S')} {text}", flush=True),
+            options.out / "peers",
+        )
+        candidates = run.prepare(chosen(options.peers))
         about = {
             "began": began.isoformat(timespec="seconds"),
             "machine": where,

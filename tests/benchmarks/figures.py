@@ -203,6 +203,7 @@ WRITTEN: dict[str, Callable[[float], str]] = {
     "load:p50": milliseconds,
     "load:p99": milliseconds,
     "waiting": "{:,.0f} B".format,
+    "disk": "{:,.0f} B".format,
     "kept": "{:,.0f} B".format,
     "idle": "{:,.1f}/s".format,
     "growth": "{:.2f} x".format,

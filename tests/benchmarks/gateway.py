@@ -27,8 +27,8 @@ from redisq.tokens.applications import MasterKey
 from redisq.tokens.scopes import Scopes
 from tests.benchmarks.adapters import MESSAGE
 from tests.benchmarks.figures import CALLERS, Samples
-from tests.benchmarks.measure import ROOT
 from tests.benchmarks.peers import OURS, NotThere, last_line
+from tests.benchmarks.programs import ROOT
 from tests.benchmarks.server import Server
 
 HTTP = "http"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import redisq
-from tests.benchmarks.measure import ROOT, Candidate
 from tests.benchmarks.peers import versions
+from tests.benchmarks.programs import ROOT, Candidate
 from tests.benchmarks.server import Server
 
 

@@ -19,7 +19,7 @@ class Adapter:
     """A queue to measure: a module of `adapters`, the command of one worker process, and what pip installs for it.
 
     What installs nothing runs in our own Python. `ways` are those of `driver` that it has beside queueing one by one.
-    `share` is how many of the messages are enough of a slow one.
+    `share` is how many of the messages are enough of a slow one. `broker` is the program of a server that is no Redis.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Adapter:
     packages: tuple[str, ...] = ()
     ways: frozenset[str] = frozenset()
     share: float = 1.0
+    broker: str = ""
 
     @property
     def is_peer(self) -> bool:
@@ -88,11 +89,38 @@ ADAPTERS = {
         ),
     )
 }
+_RABBITMQ = ("aio-pika", "uvloop")
+#: Anchors from outside Redis; what each has on its disk when it confirms is in its title.
+BROKERS = {
+    adapter.name: adapter
+    for adapter in (
+        Adapter(
+            "jetstream",
+            "NATS JetStream, file (no fsync)",
+            f"python -m {_HERE}.jetstream",
+            ("nats-py", "uvloop"),
+            _AT_ONCE,
+            broker="nats-server",
+        ),
+        *(
+            Adapter(
+                f"rabbitmq_{kind}",
+                f"RabbitMQ, {kind} ({kept})",
+                f"python -m {_HERE}.rabbitmq_{kind}",
+                _RABBITMQ,
+                _AT_ONCE,
+                share=0.2,
+                broker="rabbitmq-server",
+            )
+            for kind, kept in (("classic", "fsync"), ("quorum", "fsync, log"))
+        ),
+    )
+}
 PEERS = [name for name, adapter in ADAPTERS.items() if adapter.is_peer]
 
 
 def chosen(peers: list[str]) -> list[Adapter]:
-    """Give what to measure: redisq, and `peers`, which may name the floor; in the table's order."""
+    """Give what to measure on Redis: redisq, and `peers`, which may name the floor; in the table's order."""
     return [adapter for name, adapter in ADAPTERS.items() if name in (OURS, THREADS, *peers)]
 
 

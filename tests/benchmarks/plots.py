@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFor
 
 from tests.benchmarks.figures import CALLERS, Figures, Samples, percentile
 from tests.benchmarks.growth import BYTES, SERVER_TIME
-from tests.benchmarks.peers import ADAPTERS, OURS, PEERS, RAW, THREADS
+from tests.benchmarks.peers import ADAPTERS, BROKERS, OURS, PEERS, RAW, THREADS
 
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -26,6 +26,7 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # letters are text, not outlines
     "svg.hashsalt": "redisq",  # the same figures make the same file
 }
+_TITLES = {name: adapter.title for name, adapter in {**ADAPTERS, **BROKERS}.items()}
 _COLOURS = {OURS: "#1d5fbf", THREADS: "#79a9e8", RAW: "#30343b"}
 _OTHERS = ("#d1495b", "#edae49", "#66a182", "#8d6a9f", "#c97b4a", "#5aa0a8", "#a3a948", "#b0b0b0")
 _THROUGHPUT = {
@@ -70,7 +71,7 @@ def _panels(count: int, width: float, heights: Sequence[float]) -> tuple[Figure,
 
 
 def _colour(name: str) -> str:
-    return _COLOURS.get(name) or _OTHERS[PEERS.index(name) % len(_OTHERS)]
+    return _COLOURS.get(name) or _OTHERS[[*PEERS, *BROKERS].index(name) % len(_OTHERS)]
 
 
 def _short(number: float, _: object = None) -> str:
@@ -104,7 +105,7 @@ def _throughput(figures: Figures) -> Figure | None:
         names = [name for name, _ in found]
         values = [value for _, value in found]
         drawn = panel.barh(
-            [ADAPTERS[name].title for name in names],
+            [_TITLES[name] for name in names],
             values,
             color=[_COLOURS.get(name, "#c3c8cf") for name in names],
             height=0.7,
@@ -133,7 +134,7 @@ def _latency(samples: Samples) -> Figure | None:
             curve = [percentile(seconds, 100 * point / _POINTS) * 1e3 for point in range(1, _POINTS + 1)]
             shares = [point / _POINTS for point in range(1, _POINTS + 1)]
             wide = 2.2 if name in _COLOURS else 1.2
-            panel.plot(curve, shares, color=_colour(name), linewidth=wide, label=ADAPTERS[name].title)
+            panel.plot(curve, shares, color=_colour(name), linewidth=wide, label=_TITLES[name])
         _logarithmic(panel, "x")
         panel.set_title(kinds[measure])
         panel.set_xlabel("milliseconds, logarithmic")

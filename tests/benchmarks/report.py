@@ -24,7 +24,7 @@ from tests.benchmarks.figures import (
     written,
 )
 from tests.benchmarks.growth import BYTES, SERVER_TIME
-from tests.benchmarks.peers import ADAPTERS, OURS, RAW, THREADS
+from tests.benchmarks.peers import ADAPTERS, BROKERS, OURS, RAW, THREADS
 
 _COLUMNS = {
     "queue": "queue",
@@ -37,6 +37,7 @@ _COLUMNS = {
     "drain:cpu": "/drained",
     "trickle:cpu": "/trickle",
     "waiting": "waiting",
+    "disk": "on disk",
     "kept": "kept",
     "idle": "idle",
 }
@@ -149,7 +150,7 @@ def _side_by_side(figures: Figures) -> Table:
     """Show everybody's figures: messages per second, times from queueing to the handler, bytes, commands."""
     measures = [measure for measure in _COLUMNS if figures.get(measure)]
     table = _table("Side by side", "", *(_COLUMNS[measure] for measure in measures))
-    for name, adapter in ADAPTERS.items():
+    for name, adapter in {**ADAPTERS, **BROKERS}.items():
         cells = [figures[measure].get(name) for measure in measures]
         if any(cell is not None for cell in cells):
             shown = zip(measures, cells, strict=True)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tests.benchmarks import calling, gateway, growth, startup
+from tests.benchmarks import brokers, calling, gateway, growth, startup
 from tests.benchmarks.figures import CROWD, POLICIES, PROCESSES, Samples
-from tests.benchmarks.measure import Bench, Candidate
-from tests.benchmarks.peers import OURS, THREADS, Adapter, NotThere, environment
+from tests.benchmarks.measure import Bench
+from tests.benchmarks.peers import BROKERS, OURS, THREADS, Adapter, NotThere, environment
+from tests.benchmarks.programs import Candidate
 from tests.benchmarks.server import Server
 
 SCENARIOS = {
@@ -18,6 +19,7 @@ SCENARIOS = {
     "callers": "queue from 64 callers at once, with asyncio",
     "bulk": "queue many in each call",
     "latency": "from queueing to the handler's start on an idle worker, and its commands when idle",
+    "brokers": "queueing, drain and latency of NATS JetStream and RabbitMQ, where they are installed",
     "load": "redisq: the same at half the rate that producer and worker reach together",
     "durable": "redisq: queue one by one and drain, with appendfsync everysec and always",
     "crowd": "redisq: queue one by one and drain beside 1,000 idle connections",
@@ -52,15 +54,16 @@ class Run:
     server: Server
     folder: Path
     say: Callable[[str], None]
+    home: Path = Path("build/bench/peers")  # of environments
     samples: Samples = field(default_factory=Samples)
     left_out: dict[str, str] = field(default_factory=dict)
 
-    def prepare(self, adapters: Sequence[Adapter], home: Path) -> list[Candidate]:
+    def prepare(self, adapters: Sequence[Adapter]) -> list[Candidate]:
         """Make the environments, and give what can be measured."""
         found = []
         for adapter in adapters:
             try:
-                found.append(Candidate(adapter, environment(adapter, home)))
+                found.append(Candidate(adapter, environment(adapter, self.home)))
             except NotThere as error:
                 self._leave_out(adapter, error)
         return found
@@ -73,6 +76,8 @@ class Run:
                 if candidate.adapter.name not in self.left_out:
                     self.say(f"round {number} of {self.plan.rounds}: {candidate.adapter.title}")
                     self._measure(bench, candidate)
+        if "brokers" in self.plan.scenarios:
+            self._measure_brokers()
         if "growth" in self.plan.scenarios:
             self.say(f"growth: up to {self.plan.backlog:,} waiting messages")
             growth.measure(self.server, self.samples, self.plan.backlog)
@@ -96,6 +101,18 @@ class Run:
             if not adapter.is_peer:
                 raise
             self._leave_out(adapter, error)
+
+    def _measure_brokers(self) -> None:
+        """Measure each beside its own server, which does not run while others are measured."""
+        for adapter in BROKERS.values():
+            try:
+                with brokers.running(adapter.name, self.folder) as broker:
+                    candidate = Candidate(adapter, environment(adapter, self.home))
+                    for number in range(1, self.plan.rounds + 1):
+                        self.say(f"round {number} of {self.plan.rounds}: {adapter.title}")
+                        brokers.measure(candidate, broker, self.folder, self.samples, self.plan.messages)
+            except NotThere as error:
+                self._leave_out(adapter, error)
 
     def _steps(self, bench: Bench, name: str) -> Iterator[Callable[[Candidate], None]]:
         chosen = self.plan.scenarios

@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 from tests.benchmarks.figures import Samples
-from tests.benchmarks.measure import ROOT
 from tests.benchmarks.peers import OURS
+from tests.benchmarks.programs import ROOT
 
 PROGRAMS = {
     "import": ["-c", "import redisq"],

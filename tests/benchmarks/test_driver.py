@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from tests.benchmarks import driver, scenarios
-from tests.benchmarks.figures import POLICIES, PROCESSES, Samples
+from tests.benchmarks.figures import POLICIES, PROCESSES
 from tests.benchmarks.handled import READY, Tally
-from tests.benchmarks.measure import Bench, Candidate, Worker
+from tests.benchmarks.measure import Bench
 from tests.benchmarks.peers import ADAPTERS, OURS, RAW, Adapter, NotThere
+from tests.benchmarks.programs import Candidate, Worker
 from tests.benchmarks.scenarios import SCENARIOS, Plan, Run
 
 
@@ -131,7 +132,7 @@ def test_a_worker_is_ended(tmp_path: Path) -> None:
     assert process.returncode < 0
 
 
-LATER = ("growth", "gateway", "calling", "startup")
+LATER = ("brokers", "growth", "gateway", "calling", "startup")
 PLAN = Plan(scenarios=["drain"], messages=10, rounds=2, backlog=1_000, watch=0.1, concurrencies=[1], waits=4)
 
 
@@ -178,8 +179,8 @@ def test_what_cannot_be_installed_is_left_out(run: Run, monkeypatch: pytest.Monk
         return home
 
     monkeypatch.setattr(scenarios, "environment", environment)
-    found = run.prepare([ADAPTERS[OURS], ADAPTERS["rq"]], Path("home"))
-    assert found == [Candidate(ADAPTERS[OURS], Path("home"))]
+    found = run.prepare([ADAPTERS[OURS], ADAPTERS["rq"]])
+    assert found == [Candidate(ADAPTERS[OURS], run.home)]
     assert run.left_out == {"rq": "pip: no such version"}
 
 
@@ -190,12 +191,13 @@ def test_only_chosen_scenarios_are_measured(
     asked: list[str] = []
     for name in ("drain", "callers", "bulk", "latency", "load", "durable", "crowd", "processes", "slots"):
         monkeypatch.setattr(Bench, name, lambda bench, candidate, *number, name=name, **how: asked.append(name))
+    monkeypatch.setattr(Run, "_measure_brokers", lambda _: asked.append("brokers"))
     monkeypatch.setattr(scenarios.growth, "measure", lambda *_: asked.append("growth"))
     monkeypatch.setattr(scenarios.gateway, "measure", lambda *_: asked.append("gateway"))
     monkeypatch.setattr(scenarios.calling, "measure", lambda *_: asked.append("calling"))
     monkeypatch.setattr(scenarios.startup, "measure", lambda *_: asked.append("startup"))
     plan = Plan(scenarios=chosen, messages=10, rounds=1, backlog=1_000, watch=0.1, concurrencies=[1], waits=4)
-    Run(plan, run.server, tmp_path, print, Samples()).measure(candidates(OURS))
+    Run(plan, run.server, tmp_path, print).measure(candidates(OURS))
     sweep = ["callers", "slots"] if "concurrency" in chosen else []
     times = {"durable": len(POLICIES), "processes": len(PROCESSES)}
     first = [name for name in chosen if name not in ("concurrency", *LATER) for _ in range(times.get(name, 1))]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.benchmarks import brokers
 from tests.benchmarks.__main__ import FULL, arguments, plan_of
 from tests.benchmarks.figures import TARGETS
-from tests.benchmarks.measure import ROOT
-from tests.benchmarks.peers import PEERS, RAW
+from tests.benchmarks.peers import BROKERS, PEERS, RAW, NotThere
+from tests.benchmarks.programs import ROOT
 from tests.benchmarks.scenarios import SCENARIOS
 from tests.conftest import REAL
 
@@ -31,7 +34,8 @@ def run(*options: str | Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.skipif(REAL is None, reason="fakeredis is too slow to be measured")
 def test_it_runs_through_and_writes_its_files(tmp_path: Path) -> None:
     options = ["--quick", "--messages", "300", "--rounds", "1", "--peers", "raw", "--backlog", "2000"]
-    done = run(*options, "--out", tmp_path)
+    scenarios = ",".join(name for name in SCENARIOS if name != "brokers")  # which install what they are reached with
+    done = run(*options, "--only", scenarios, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("*.json")
     document = json.loads(path.read_text())
@@ -54,6 +58,25 @@ def test_what_cannot_be_measured_is_told_in_one_line(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("not measured: ")
     assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", BROKERS)
+def test_a_broker_that_is_not_installed_is_left_out(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda program, path=None: None)
+    with pytest.raises(NotThere, match=f"{BROKERS[name].broker} is not installed"), brokers.running(name, tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.full
+@pytest.mark.skipif(shutil.which("nats-server") is None, reason="nats-server is not installed")
+def test_a_broker_ends_with_its_measurement_and_leaves_nothing(tmp_path: Path) -> None:
+    with brokers.running("jetstream", tmp_path) as broker:
+        port = int(broker.url.rpartition(":")[2])
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=5)
     assert list(tmp_path.iterdir()) == []
 
 
