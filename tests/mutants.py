@@ -58,9 +58,11 @@ class Mutant:
 
 
 def mutants_of(file: Path) -> Iterator[Mutant]:
-    """Give all mutants of a file, comments and what is said to the caller left out."""
+    """Give all mutants of a file, comments, heads of functions and what is said to the caller left out."""
     for number, line in enumerate((ROOT / file).read_text("utf-8").splitlines()):
         code = re.sub(r"\s*--.*", "", line)
+        if re.match(r"\s*local function", code):  # another parameter's name gives the same, or what is outside
+            continue
         for changed in changes(code):
             mutant = Mutant(file, number, code, changed)
             if not any(re.search(pattern, str(mutant)) for pattern in HARMLESS):

@@ -185,6 +185,24 @@ def test_a_key_of_another_type_leaves_no_half_written_state(orders_real: Orders,
         freezer.assert_same(freezer.freeze(), before, key_name)
 
 
+@pytest.mark.parametrize(("count", "is_taken"), [(500, True), (501, False), (999, False)])
+def test_a_claim_of_too_many_is_refused_beside_one_message_too(orders: Orders, count: int, is_taken: bool) -> None:
+    orders.put("ready")
+    call = store.deliveries.claim(orders.keys, orders.limits, "w", "abcdefghijkl", count)
+    if is_taken:
+        assert len(orders.run(call).deliveries) == 1
+    else:
+        with orders.unchanged(), pytest.raises(RedisQError):
+            orders.run(call)
+
+
+def test_a_total_that_has_grown_beyond_all_bounds_is_begun_anew(orders: Orders) -> None:
+    for total, then in ((999_999_999_999_998, 999_999_999_999_999), (999_999_999_999_999, 1)):
+        orders.redis.hset(orders.keys.counters, "queued", total)
+        assert orders.queue(new()) == [None]
+        assert int(orders.redis.hget(orders.keys.counters, "queued")) == then
+
+
 @pytest.mark.parametrize("end", ["delete", "sweep"])
 def test_a_first_sending_that_comes_late_is_known_when_the_message_is_gone(orders: Orders, end: str) -> None:
     message = new("a")

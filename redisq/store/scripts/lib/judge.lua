@@ -69,7 +69,7 @@ local function judge_place(audit, id, at, text, body, record, buried)
     if not place or not redis.call('ZSCORE', audit.urgent, place) or belongs and entry == at then return nil end
     return 'urgent-stray', function() redis.call('ZREM', audit.urgent, place) end
   elseif belongs and is_entry(audit.stream, entry, id) and not redis.call('ZSCORE', audit.urgent, place_of(entry, id)) then
-    return 'urgent-missing', function() redis.call('ZADD', audit.urgent, 9 - priority, place_of(entry, id)) end
+    return 'urgent-missing', function() be_urgent(audit.urgent, entry, id, priority) end
   end
 end
 

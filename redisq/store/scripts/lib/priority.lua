@@ -1,6 +1,6 @@
 -- priority: the urgent messages are the ready ones that have a priority, 1 to 9, the larger first. The stream says what
--- is ready, and has their entries, too: this is only the order in which they are claimed before all others. What stands here and is no longer
--- ready, because an older redisq took it from the stream, is passed over by the next claim, and goes.
+-- is ready, and has their entries, too: this is only the order in which they are claimed before all others. What stands
+-- here and is no longer ready, because an older redisq took it from the stream, is passed over by the next claim, and goes.
 --
 -- A member is <milliseconds, 15 digits><sequence, 15 digits><id>, by its entry: those of one score, 9 - priority, are in the
 -- order of the stream. The priority stands in the head of the body, where there is one: <entry>;<expires>;<priority>.
@@ -20,8 +20,12 @@ local function read_place(place)
   return string.format('%d-%d', ms, sequence), string.sub(place, 31)
 end
 
+local function be_urgent(urgent, entry, id, priority)
+  redis.call('ZADD', urgent, 9 - priority, place_of(entry, id))
+end
+
 local function make_ready(stream, urgent, id, priority)
   local entry = redis.call('XADD', stream, '*', 'id', id)
-  if priority > 0 then redis.call('ZADD', urgent, 9 - priority, place_of(entry, id)) end
+  if priority > 0 then be_urgent(urgent, entry, id, priority) end
   return entry
 end

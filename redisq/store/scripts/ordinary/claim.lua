@@ -2,7 +2,7 @@
 -- scheduled, urgent or lapsed; see ordinary/queue.lua. A first delivery needs no record: the body names its entry.
 local function ordinary()
   local lease, worker, nonce, count, lapsed, longest = ARGV[1], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[13]
-  if #ARGV ~= 13 or not string.find(count, '^[1-9]%d?%d?$') then return nil end
+  if #ARGV ~= 13 or not string.find(count, '^[1-9]%d?%d?$') or #count == 3 and count > '500' then return nil end
   if #lease > 15 or not string.find(lease .. ' ' .. lapsed .. ' ' .. longest, '^%d+ %d+ %d+$') then return nil end
   if worker == '' or nonce == '' or string.find(worker .. nonce, '[^!-+.-:<-~-]') then return nil end
   local ready = redis.call('XLEN', stream)
