@@ -173,6 +173,14 @@ def test_entries_that_are_none_break_nothing(orders: Orders, entry: str) -> None
     assert problems(orders) == {}
 
 
+def test_what_is_ended_for_want_of_a_body_is_held_by_nobody(orders: Orders) -> None:
+    (held,) = orders.deliver("held")
+    orders.redis.hdel(orders.keys.messages, held.id)
+    text = orders.redis.hget(orders.keys.states, held.id)
+    assert audit(orders, "states", (held.id, text), fix=True).problems == [(held.id, "body-missing", True)]
+    assert orders.leased() == []
+
+
 @pytest.mark.parametrize("score", ["inf", "-inf", "1e300", "-5"])
 def test_scores_that_are_no_times_break_nothing(orders: Orders, score: str) -> None:
     dead, held = orders.deliver("dead", "held")

@@ -91,6 +91,21 @@ def test_a_worker_takes_no_more_suspects_than_it_has_room_for(orders: Orders) ->
     assert set(ids(orders.claim(worker="w-3", room=3))) == left
 
 
+def test_a_claim_gives_as_many_suspects_as_it_asks_for(orders: Orders) -> None:
+    held = orders.deliver(*range(3))
+    orders.lapse(*(receipt.id for receipt in held))
+    assert len(orders.claim(3, worker="w-2", room=10).deliveries) == 3
+
+
+def test_an_urgent_one_that_a_lapsed_one_left_no_room_for_keeps_its_place(orders: Orders) -> None:
+    (held,) = orders.deliver("held")
+    orders.lapse(held.id)
+    orders.put("plain")
+    (urgent,) = orders.put("urgent", priority=5)
+    assert ids(orders.claim(1, worker="w-2")) == [held.id]
+    assert ids(orders.claim(1, worker="w-3")) == [urgent]
+
+
 def test_all_the_lapsed_among_many_held_are_taken_in_one_claim(orders: Orders) -> None:
     held = [receipt for _ in range(10) for receipt in orders.deliver(*range(500))]
     lapsed = [receipt.id for receipt in held[1::100]]
