@@ -77,6 +77,11 @@ class RedisQ:
         first, and of those that have the same the one that has been ready longest. It stays with the message, through
         retries, too. Ordinary ones wait for as long as there are others. A repeat does not change it.
 
+        `headers` are texts beside the body, under names of a-z, 0-9 and -, for what is about the message and not in it,
+        as a tenant or a trace: at most 64, of 8 KiB together. They count towards the queue's max_bytes, and stay with
+        the message, through retries, too; a handler has them as `delivery.headers`. The same body with other headers
+        is the same message: those that came first stay.
+
         Raises:
             InvalidQueueName, InvalidMessage, MessageTooLarge: nothing was sent, or nothing was changed.
             SchemaViolation: it does not fit the queue's schema, as that was up to 5 s ago; nothing was changed.

@@ -15,6 +15,8 @@ A request travels in an envelope. Headers cost nothing where there are none:
     01 <request>                                  01 is the version
     01 c1 <length, 2 bytes> <headers> <request>   c1 begins no msgpack value
 
+They do not tell one message from another: an envelope has the digest of the same one without headers.
+
 An error names the place, `$.items[3].price`, and what is wrong there. It never shows a value.
 """
 
@@ -155,14 +157,20 @@ def decode_request(data: bytes) -> tuple[Any, dict[str, str]]:
             f" {ENVELOPE_VERSION} is known here. Upgrade redisq."
         )
     if len(data) > 1 and data[1] == _HEADERS_FOLLOW:
-        end = 4 + int.from_bytes(data[2:4], "big")
+        end = _end_of_headers(data)
         return decode(data[end:]), _decode_headers(data[4:end])
     return decode(data[1:]), {}
 
 
 def digest(body: bytes) -> bytes:
-    """Fingerprint an envelope in 8 bytes; the order of a map's keys counts, and so do the headers."""
+    """Fingerprint an envelope in 8 bytes: the order of a map's keys counts, headers do not."""
+    if len(body) > 1 and body[1] == _HEADERS_FOLLOW:
+        body = body[:1] + body[_end_of_headers(body) :]
     return blake2b(body, digest_size=8).digest()
+
+
+def _end_of_headers(envelope: bytes) -> int:
+    return 4 + int.from_bytes(envelope[2:4], "big")
 
 
 def _encode_headers(headers: Mapping[str, str]) -> bytes:

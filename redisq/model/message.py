@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -41,8 +41,8 @@ class Message:
     `request` is what was queued, `result` what the handler returned. `error` is None or a dict of `type`, `message` and
     `reason`: why the message ended as ERROR, or why its last attempt failed while it waits for the next. `progress` is
     what the handler last reported while it runs. `history` holds what was out of the ordinary, oldest first, the last
-    20; it is empty for a message that simply completes. `priority` is 0 to 9, the larger first. Times are aware and in
-    UTC, by the Redis server's clock.
+    20; it is empty for a message that simply completes. `priority` is 0 to 9, the larger first; `headers` are texts
+    that were queued beside the request. Times are aware and in UTC, by the Redis server's clock.
     """
 
     id: str
@@ -59,6 +59,7 @@ class Message:
     finished_at: datetime | None = None
     expires_at: datetime | None = None
     priority: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
     history: tuple[Transition, ...] = ()
 
     @property

@@ -5,6 +5,7 @@ Types count: text is no number, True is none, and neither is a timedelta: times 
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import AsyncIterable, Iterable, Mapping
 from datetime import datetime
@@ -16,6 +17,9 @@ from redisq.store import keys
 #: Seconds. Beyond a year a slip of units is likelier than intent.
 LONGEST = 31_536_000
 HIGHEST = 9  # as in AMQP's brokers and JMS, where the larger number goes first, too
+_MOST_HEADERS = 64
+_HEADER_BYTES = 8192  # of all names and values, in UTF-8
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 _LONGEST_KEY = 512  # characters
 _SHORTEST_LIFE = 0.001  # seconds: scripts count in milliseconds, and 0 of them is for ever
 
@@ -29,15 +33,17 @@ class Options(TypedDict, total=False):
     at: datetime | None
     expires_in: float | None
     priority: int
+    headers: Mapping[str, str] | None
 
 
 class Terms(NamedTuple):
-    """The same, checked, as `NewMessage` has it: the 16 bytes of the id, delay and life in seconds, the priority."""
+    """The same, checked: the 16 bytes of the id, delay and life in seconds, the priority, the headers."""
 
     id: bytes
     delay: float
     expires_in: float | None
     priority: int
+    headers: Mapping[str, str] | None
 
 
 def checked(options: Options, application: str, queue: str, now: float) -> Terms:
@@ -48,7 +54,7 @@ def checked(options: Options, application: str, queue: str, now: float) -> Terms
         TypeError: there is no such option.
     """
     if not options:  # as is usual
-        return Terms(keys.new_id(), 0.0, None, 0)
+        return Terms(keys.new_id(), 0.0, None, 0, None)
     if unknown := options.keys() - Options.__annotations__.keys():
         raise TypeError(f"queue_message() got an unexpected keyword argument {min(unknown)!r}")
     return Terms(
@@ -56,6 +62,7 @@ def checked(options: Options, application: str, queue: str, now: float) -> Terms
         delay_of(options.get("delay", 0.0), options.get("at"), now),
         life_of(options.get("expires_in")),
         priority_of(options.get("priority", 0)),
+        headers_of(options.get("headers")),
     )
 
 
@@ -101,6 +108,30 @@ def priority_of(priority: object) -> int:
     if isinstance(priority, int) and not isinstance(priority, bool) and 0 <= priority <= HIGHEST:
         return priority
     raise InvalidMessage(f"priority= takes a whole number from 0, as is usual, to {HIGHEST}, the most urgent")
+
+
+def headers_of(headers: object) -> dict[str, str] | None:
+    """Return a message's headers, their names in lower case; None where there are none.
+
+    Raises:
+        InvalidMessage: they are not valid.
+    """
+    if headers is None:
+        return None
+    if not isinstance(headers, Mapping) or len(headers) > _MOST_HEADERS:
+        raise InvalidMessage(f'headers= takes a dict of at most {_MOST_HEADERS} names and texts: {{"tenant": "a"}}')
+    found: dict[str, str] = {}
+    for name, text in headers.items():
+        if type(name) is not str or not _HEADER_NAME.fullmatch(name):
+            raise InvalidMessage("headers= takes names of a to z, 0 to 9 and -, like tenant or trace-id")
+        if type(text) is not str or not text.isprintable():
+            raise InvalidMessage(f"headers= takes printable text of one line, which that of {name[:64]} is not")
+        if name.lower() in found:
+            raise InvalidMessage(f"headers= has {name[:64].lower()} twice: capitals do not count")
+        found[name.lower()] = text
+    if sum(len(name) + len(text.encode()) for name, text in found.items()) > _HEADER_BYTES:
+        raise InvalidMessage(f"headers= takes at most {_HEADER_BYTES:,} bytes, names and texts together")
+    return found
 
 
 def id_of(id: object, idempotency_key: object, application: str, queue: str) -> bytes:

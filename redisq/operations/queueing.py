@@ -40,8 +40,8 @@ def queue_message(
     """
     where = caller.keys_of(queue)
     caller.authorise("queue", queue, token)
-    id, delay, expires_in, priority = options.checked(chosen, caller.application, queue, time.time())
-    body = codec.encode_request(message, MAX_BYTES_CEILING)
+    id, delay, expires_in, priority, headers = options.checked(chosen, caller.application, queue, time.time())
+    body = codec.encode_request(message, MAX_BYTES_CEILING, headers)
     new, name = NewMessage(id, codec.digest(body), body, delay, expires_in, priority), keys.id_text(id)
     try:
         schema = yield from caller.prepare(queue, len(body))

@@ -99,7 +99,7 @@ def read_message(
         raise MessageNotFound
     told: dict[str, Any] = {"request": None}
     if stored is not None:
-        told["request"], _ = codec.decode_request(body_of(stored))
+        told["request"], told["headers"] = codec.decode_request(body_of(stored))
         head = Stored.of(stored)
         told.update(queued_at=instant(head.entry), expires_at=head.expires_at, priority=head.priority)
     if state is None:

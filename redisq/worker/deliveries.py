@@ -111,8 +111,9 @@ class Deliveries:
     def _start(self, claimed: Claimed, deadline: datetime, beat_at: float, suspicion: int, offered: bool) -> None:
         error: InvalidMessage | None = None
         request: Any = None
+        headers: dict[str, str] = {}
         try:
-            request, _ = codec.decode_request(claimed.body)
+            request, headers = codec.decode_request(claimed.body)
         except InvalidMessage as unreadable:
             error = unreadable
         held = Held(self._queue, claimed.receipt, deadline, beat_at, self._heartbeat.wake)
@@ -125,7 +126,7 @@ class Deliveries:
             self._release(held)
         else:
             self._busy.add(held)
-            self._runner.start(held, Delivery(request, held))
+            self._runner.start(held, Delivery(request, held, headers))
             failpoints.reach("worker.started")
 
     # --- What runners report; see runners.Owner ---

@@ -64,6 +64,7 @@ def test_a_message_that_was_got_in_time_does_not_expire(mq: Any, hand: Any) -> N
         {"delay": 1, "at": datetime(2026, 12, 24, tzinfo=UTC)},
         {"expires_in": 0},
         *({"priority": priority} for priority in (-1, 10, 1.0, "5", True, 2**64, [5], None, "", False, 0.0)),
+        *({"headers": headers} for headers in ({"a b": "c"}, {"a": 1}, {"a": "\n"}, {"a": "x" * 9000}, [], "a=b")),
         {"idempotency_key": ""},
         {"idempotency_key": "k", "id": "05749898-74a0-47e1-b10d-5acf29d040c4"},
     ],

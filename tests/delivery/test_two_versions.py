@@ -10,6 +10,7 @@ import json
 import signal
 import subprocess
 import sys
+import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,6 +41,8 @@ with RedisQ() as mq:
     elif done == "get":
         found = [mq.get_message("tasks", id, wait=60) for id in json.load(sys.stdin)]
         print(json.dumps([[one.status, one.result, len(one.history)] for one in found]))
+    elif done == "again":
+        print(json.dumps(mq.queue_message("tasks", {"n": 1}, id=sys.argv[3])))
     else:
         try:
             mq.queue_message("tasks", {})
@@ -109,6 +112,21 @@ def test_both_work_on_one_queue(crews: tuple[Raw, Nursery, Nursery], before: str
     assert {id for id, count in starts.items() if count != 1} <= in_dead_hands(old, new)
     for pid, crew in alive.items():
         assert crew.end(pid, signal.SIGTERM) == 0
+
+
+def test_headers_are_passed_over_by_the_version_before(crews: tuple[Raw, Nursery, Nursery], before: str) -> None:
+    raw, old, _ = crews
+    with RedisQ(settings=raw.settings) as mq:
+        id = mq.queue_message(QUEUE, {"n": 1}, headers={"tenant": "a"})
+        assert client(raw, before, "again", "0", id) == id  # the same message to it, too
+        plain = client(raw, before, "again", "0", str(uuid.uuid4()))
+        assert mq.queue_message(QUEUE, {"n": 1}, id=plain, headers={"tenant": "a"}) == plain
+        pid = old.start()
+        assert [mq.get_message(QUEUE, one, wait=PATIENCE).status for one in (id, plain)] == [Status.COMPLETE] * 2
+        assert [mq.get_message(QUEUE, one).headers for one in (id, plain)] == [{"tenant": "a"}, {}]
+        assert mq.doctor(QUEUE) == []
+    assert client(raw, before, "get", "0", reads=[id, plain]) == [[Status.COMPLETE, 1, 0]] * 2
+    assert old.end(pid, signal.SIGTERM) == 0
 
 
 def in_dead_hands(*crews: Nursery) -> set[str]:

@@ -251,6 +251,67 @@ def test_an_idempotency_key_makes_the_id(gateway: Gateway) -> None:
     assert gateway.call("POST", "/orders", message=1, headers=twice).status_code == 400
 
 
+# --- Headers ---
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_headers_go_with_the_message(gateway: Gateway, method: str) -> None:
+    path = "/orders" if method == "POST" else f"/orders/{uuid.uuid4()}"
+    given = {"Redisq-Header-Tenant": "a=b", "redisq-header-x-1": "", "traceparent": TRACE, "tracestate": "x=1"}
+    id = gateway.call(method, path, message={"n": 1}, headers=given).json()["id"]
+    found = gateway.call("GET", f"/orders/{id}").json()
+    assert (found["request"], found["headers"]) == ({"n": 1}, {"tenant": "a=b", "x-1": "", "traceparent": TRACE})
+    assert gateway.mq.get_message(QUEUE, id).headers == found["headers"]
+
+
+def test_a_repeat_under_another_trace_is_the_same_message(gateway: Gateway) -> None:
+    ids = {
+        gateway.call("POST", "/orders", message=1, headers={"Idempotency-Key": "k", **trace}).json()["id"]
+        for trace in ({"traceparent": TRACE}, {"traceparent": TRACE.replace("4", "5")}, {})
+    }
+    (id,) = ids
+    assert gateway.mq.get_message(QUEUE, id).headers == {"traceparent": TRACE}
+
+
+@pytest.mark.parametrize(
+    "trace", [[("traceparent", "x")], [("traceparent", TRACE)] * 2, [("traceparent", TRACE + "\xe9")]], ids=str
+)
+def test_a_malformed_trace_counts_as_none(gateway: Gateway, trace: list[tuple[str, str]]) -> None:
+    headers = [(name.encode(), text.encode("latin-1")) for name, text in trace]
+    id = gateway.call("POST", "/orders", message=1, headers=headers).json()["id"]
+    assert gateway.mq.get_message(QUEUE, id).headers == {}
+
+
+def test_a_header_of_the_message_counts_more_than_the_requests_trace(gateway: Gateway) -> None:
+    headers = {"traceparent": TRACE, "Redisq-Header-Traceparent": "mine"}
+    id = gateway.call("POST", "/orders", message=1, headers=headers).json()["id"]
+    assert gateway.mq.get_message(QUEUE, id).headers == {"traceparent": "mine"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"Redisq-Header-Tenant", b"a"), (b"redisq-header-tenant", b"a")],
+        [(b"Redisq-Header-Tenant", "é".encode())],
+        [(b"Redisq-Header-Tenant", b"a\tb")],
+        [(b"Redisq-Header-", b"a")],
+        [(b"Redisq-Header-a_b", b"a")],
+        [(b"Redisq-Header-a", b"x" * 8192)],
+        [(b"Redisq-Header-%d" % number, b"") for number in range(65)],
+    ],
+    ids=lambda headers: str(headers)[:60],
+)
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_bad_header_is_refused(gateway: Gateway, method: str, headers: list[tuple[bytes, bytes]]) -> None:
+    path = "/orders" if method == "POST" else f"/orders/{uuid.uuid4()}"
+    refused = gateway.call(method, path, message=1, headers=headers)
+    assert refused.status_code == 400
+    assert "headers=" not in refused.json()["error"]["message"]
+    assert gateway.mq.queues() == []
+
+
 # --- An id of the client's ---
 
 

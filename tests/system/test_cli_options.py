@@ -27,6 +27,10 @@ AT = "2026-12-24T18:00+01:00"
         (["1", "--idempotency-key", "k", "--id", "05749898-74a0-47e1-b10d-5acf29d040c4"], "--idempotency-key"),
         (["1", "--priority", "10"], "should be less than or equal to 9"),
         (["1", "--priority", "high"], "unable to parse string as an integer"),
+        (["1", "--header", "tenant"], "--header takes a name and its text, like tenant=a"),
+        (["1", "--header", "=a"], "--header takes a name and its text, like tenant=a"),
+        (["1", "--header", "tenant=a", "--header", "tenant=b"], "--header gives tenant twice"),
+        (["--lines", "--header", "tenant=a"], "--lines goes with none of"),
         (["--lines", "--priority", "1"], "--lines goes with none of"),
         (["--lines", "--at", AT], "--lines goes with none of"),
         (["--lines", "--expires-in", "5"], "--lines goes with none of"),
@@ -60,9 +64,20 @@ def test_a_priority_reaches_the_message(shell: Shell) -> None:
     assert "priority" not in shell.text("get", "orders", plain)
 
 
+def test_headers_reach_the_message(shell: Shell) -> None:
+    plain = shell.text("queue", "orders", "1")
+    id = shell.text("queue", "orders", "2", "--header", "Tenant=a=b", "--header", "empty=")
+    assert shell.json("get", "orders", id)["headers"] == {"tenant": "a=b", "empty": ""}
+    assert '"tenant": "a=b"' in shell.text("get", "orders", id)
+    assert "headers" not in shell.text("get", "orders", plain)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (["--header", "a b=c"], "--header takes names"),
+        (["--header", "a=\n"], "--header takes printable text"),
+        (["--header", "a=1", "--header", "A=1"], "--header has a twice"),
         (["--at", "9999-01-01T00:00Z"], "a year"),
         (["--expires-in", "1e9"], "a year"),
         (["--idempotency-key", ""], "512"),

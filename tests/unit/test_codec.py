@@ -700,10 +700,15 @@ def test_a_digest_is_8_bytes_and_never_changes() -> None:
     assert digest(encode_request({"hello": "world"})).hex() == "2bea37f3e6ef2426"
 
 
+@given(values, some_headers)
+def test_headers_are_no_part_of_the_digest(value: object, headers: dict[str, str]) -> None:
+    assert digest(encode_request(value, headers=headers)) == digest(encode_request(value))
+
+
 def test_equal_requests_have_equal_digests_and_others_do_not() -> None:
     def of(request: object, headers: dict[str, str] | None = None) -> bytes:
         return digest(encode_request(request, headers=headers))
 
     assert of({"a": 1, "b": (2,)}) == of({"a": 1, "b": [2]})
-    different = [of({"a": 1, "b": 2}), of({"b": 2, "a": 1}), of({"a": 1}), of({"a": 1}, {"h": "1"}), of({"a": True})]
+    different = [of({"a": 1, "b": 2}), of({"b": 2, "a": 1}), of({"a": 1}), of({"a": True})]
     assert len(set(different)) == len(different)

@@ -33,6 +33,7 @@ def test_a_message_as_json() -> None:
         error=None,
         attempts=2,
         queued_at=moment,
+        headers={"tenant": "a"},
         history=(Transition("lost", 1, moment, "w-1"),),
     )
     assert message.to_dict() == {
@@ -50,6 +51,7 @@ def test_a_message_as_json() -> None:
         "finished_at": None,
         "expires_at": None,
         "priority": 0,
+        "headers": {"tenant": "a"},
         "history": [{"event": "lost", "attempt": 1, "at": "2026-01-02T03:04:05.678Z", "by": "w-1"}],
     }
     assert type(message.to_dict()["status"]) is str

@@ -14,7 +14,7 @@ import pytest
 from redisq import AsyncRedisQ, Credentials, InvalidMessage, MessageConflict, RedisQ, Settings, store
 from redisq.operations import queueing
 from redisq.operations.caller import Caller
-from redisq.operations.options import LONGEST, delay_of, id_of, life_of, priority_of
+from redisq.operations.options import LONGEST, Options, delay_of, headers_of, id_of, life_of, priority_of
 from redisq.store.call import Call, milliseconds
 from redisq.store.keys import derived_id, given_id
 from redisq.store.messages import NewMessage
@@ -88,6 +88,31 @@ def test_what_is_no_priority_is_refused(priority: Any) -> None:
 
 def test_a_priority() -> None:
     assert [priority_of(priority) for priority in (0, 5, 9)] == [0, 5, 9]
+
+
+BAD_HEADERS: list[Any] = [
+    *(["tenant"], [("tenant", "a")], "tenant=a", 5, {"tenant"}),
+    *({name: "a"} for name in ("", "a b", "a_b", "a.b", "tenant\n", "é", "\u212a", b"tenant", 5, None)),
+    *({"a": text} for text in (None, 5, b"a", "a\n", "\x00", "\x7f", "\u2028", "\u202e", "\ud800", ["a"])),
+    {"Tenant": "a", "tenant": "b"},
+    {f"h{number}": "" for number in range(65)},
+    {"a": "x" * 8192},
+    {"a": "é" * 4096},
+]
+
+
+@pytest.mark.parametrize("headers", BAD_HEADERS, ids=lambda headers: ascii(headers)[:40])
+def test_what_are_no_headers_is_refused_and_no_text_is_shown(headers: Any) -> None:
+    with pytest.raises(InvalidMessage, match=r"headers= (takes|has)") as caught:
+        headers_of(headers)
+    assert len(str(caught.value)) < 200
+
+
+def test_headers_have_lower_names() -> None:
+    assert headers_of({"Tenant": "a=b; é", "x-1": ""}) == {"tenant": "a=b; é", "x-1": ""}
+    assert [headers_of(none) for none in (None, {})] == [None, {}]
+    most = {f"h{number:03}": "x" * 124 for number in range(64)}
+    assert headers_of(most) == most
 
 
 @pytest.mark.parametrize("expires_in", [*NO_SECONDS, 0, 0.0, [5]], ids=repr)
@@ -197,6 +222,8 @@ def test_both_clients_pass_every_option_on(kind: type, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(queueing, "queue_message", queue_message)
     options = {"id": ID, "delay": 1.0, "at": NOW, "expires_in": 2.0, "idempotency_key": "k", "priority": 3}
+    options["headers"] = {"tenant": "a"}
+    assert options.keys() == Options.__annotations__.keys()
     queue = kind(settings=settings("none")).queue_message
     with pytest.raises(InvalidMessage, match="seen"):
         asyncio.run(queue("orders", 1, **options)) if kind is AsyncRedisQ else queue("orders", 1, **options)

@@ -68,6 +68,10 @@ IdempotencyKey = Annotated[
 Priority = Annotated[
     int, options.valued("--priority", "0-9", "Deliver it before ready ones of a lower priority.", min=0, max=9)
 ]
+Headers = Annotated[
+    list[str] | None,
+    options.valued("--header", "NAME=VALUE", "Give it a header, text beside the body. May be given several times."),
+]
 Wait = Annotated[
     float | None, options.valued("--wait", "SECONDS", "Wait this long at most until it has finished.", options.seconds)
 ]
@@ -86,6 +90,7 @@ def queue(
     expires_in: ExpiresIn = None,
     idempotency_key: IdempotencyKey = None,
     priority: Priority = 0,
+    header: Headers = None,
     token: options.Token = None,
     url: options.Url = None,
     as_json: options.AsJson = False,
@@ -95,9 +100,9 @@ def queue(
     Bad lines are reported by their numbers on stderr; if there was one, the exit code is 1.
     """
     if lines:
-        if delay or priority or (id, at, expires_in, idempotency_key) != (None,) * 4:
+        if delay or priority or header or (id, at, expires_in, idempotency_key) != (None,) * 4:
             raise typer.BadParameter(
-                "--lines goes with none of --id, --delay, --at, --expires-in, --idempotency-key and --priority."
+                "--lines goes with none of --id, --delay, --at, --expires-in, --idempotency-key, --priority, --header."
             )
         if ids and as_json:
             raise typer.BadParameter("With --lines, --ids cannot go with --json.")
@@ -116,10 +121,23 @@ def queue(
     if id is None and idempotency_key is None:
         id = keys.id_text(keys.new_id())
     chosen: Options = {"id": id, "idempotency_key": idempotency_key, "priority": priority}
-    chosen |= {"delay": delay, "at": at, "expires_in": expires_in}
+    chosen |= {"delay": delay, "at": at, "expires_in": expires_in, "headers": _headers(header)}
     with clients.opened(url) as mq, _told_when_interrupted(id):
         name = mq.queue_message(queue, request, token, **chosen)
     output.show(as_json, {"id": name}, name, done=f"The message is queued, with the id {name}.")
+
+
+def _headers(given: list[str] | None) -> dict[str, str]:
+    """Read headers, each a name and its text; what is wrong is a usage error."""
+    found: dict[str, str] = {}
+    for one in given or ():
+        name, mark, text = one.partition("=")
+        if not (name and mark):
+            raise typer.BadParameter("--header takes a name and its text, like tenant=a.")
+        if name in found:
+            raise typer.BadParameter(f"--header gives {name} twice.")
+        found[name] = text
+    return found
 
 
 @contextlib.contextmanager
@@ -182,7 +200,7 @@ def described(message: dict[str, Any], history: str | None = None) -> Text:
     head = (status.ljust(_INDENT), f"bold {COLOURS[status]}")
     lines: list[str | tuple[str, str]] = [head, f"{message['id']} in {message['queue']}"]
     for name, value in {**message, "history": history or trace.brief(message["history"]) or None}.items():
-        if value is None or name in ("id", "queue", "status") or (name == "priority" and not value):
+        if value is None or name in ("id", "queue", "status") or (name in ("priority", "headers") and not value):
             continue
         body = output.printable(value) if name == "history" or name.endswith("_at") else output.readable(value)
         lines += ["\n", (name.removesuffix("_at").ljust(_INDENT), "dim"), _hanging(body)]

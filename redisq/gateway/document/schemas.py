@@ -93,6 +93,7 @@ def _to_give() -> dict[str, Schema]:
 
 _GIVING = "Settings to give; null goes back to the default. `security` is the operator's: it can be repeated as it is."
 _ERROR = strict({"type": {"type": "string"}, "message": {"type": "string"}, "reason": {"type": "string"}})
+_HEADERS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
 _PROBLEM = strict(
     {
         "code": {"type": "string"},
@@ -116,6 +117,7 @@ SCHEMAS: dict[str, Schema] = {
         Message,
         id=_ID,
         error=nullable(_ERROR),
+        headers=_HEADERS,
         history={"type": "array", "items": _read(Transition), "maxItems": 20},
     ),
     "Queued": strict({"id": _ID}),

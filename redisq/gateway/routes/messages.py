@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import cast
 
@@ -14,11 +15,15 @@ from redisq.gateway.document.schemas import ID, MESSAGE
 from redisq.gateway.operation import Admitted, Answer, Operation, header_field, links
 from redisq.gateway.requests.bodies import JSON, MSGPACK, NDJSON, header, parse, parsed
 from redisq.gateway.requests.errors import BadRequest, reply
+from redisq.gateway.requests.fields import under, values
 from redisq.gateway.requests.queries import moment, number, preferred_wait, query, seconds
 from redisq.gateway.routes.stream import Lines
 from redisq.gateway.work.waits import LONGEST
 from redisq.operations import queueing
 from redisq.operations.options import HIGHEST, Options
+
+_HEADER = b"redisq-header-"
+_TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 async def post(request: Admitted) -> Response:
@@ -43,12 +48,30 @@ async def put(request: Admitted) -> Response:
 
 async def _queue(request: Admitted, kind: str, named: Options) -> tuple[str, bool]:
     """Queue a message, and give its id and whether it is new."""
-    options = cast(Options, {**named, **request.read_query()})
+    options = cast(Options, {**named, **request.read_query(), "headers": _headers(request)})
     message = await parsed(await request.read_message(kind), partial(parse, kind))
     with taking(request.queue):
         return await async_client.run(
             request.mq, lambda caller: queueing.queue_message(caller, request.queue, message, None, options)
         )
+
+
+def _headers(request: Admitted) -> dict[str, str]:
+    """Return the headers of a message that a request queues: the trace that the request belongs to, and what it names.
+
+    A malformed `traceparent` counts as none, as its standard wants: whoever passed the request on may have added it.
+    """
+    found: dict[str, str] = {}
+    trace = values(request.scope, b"traceparent")
+    if len(trace) == 1 and _TRACE.fullmatch(trace[0]):
+        found["traceparent"] = trace[0].decode("ascii")
+    for name, texts in under(request.scope, _HEADER).items():
+        if len(texts) > 1:
+            raise BadRequest(f"There are two headers {(_HEADER + name).decode('latin-1')}.")
+        if not texts[0].isascii():
+            raise BadRequest("Redisq-Header fields take printable ASCII.")
+        found[name.decode("latin-1")] = texts[0].decode("ascii")
+    return found
 
 
 def _queued(request: Admitted, id: str, status: int) -> Response:
@@ -97,6 +120,8 @@ _KEY = header_field(
     "Makes the id: the same key with the same body is one message, however often it is sent.",
     pattern="^[!-~]([ -~]{0,510}[!-~])?$",
 )
+_TRACE_FIELD = header_field("traceparent", "The trace that it belongs to (W3C): one of the message's headers.")
+_WITH_HEADERS = " A field `Redisq-Header-<name>`, of a-z, 0-9 and -, is a header of the message: text beside its body."
 _OPTIONS = (
     seconds("delay", "Seconds until a worker may get it; not with `at`."),
     moment("at", "When a worker may get it, a time with its zone; not with `delay`."),
@@ -124,20 +149,20 @@ OPERATIONS = (
         "The body is the message. As `application/x-ndjson` it is a stream of messages, one a line, and the answer has "
         "a line for each of them, in order, written while the stream is still being read: read it while you send. "
         "Blank lines are skipped, and have no answer. A stream takes neither options nor an idempotency key, and ends "
-        "early when the queue cannot be reached.",
+        "early when the queue cannot be reached." + _WITH_HEADERS,
         [_IS_QUEUED, Answer(200, "A line for each line of the stream.", "Lines", NDJSON, example=[_QUEUED, _REFUSED])],
-        _FAILS, _OPTIONS, [_KEY],
+        _FAILS, _OPTIONS, [_KEY, _TRACE_FIELD],
         {JSON: ("Value", MESSAGE), MSGPACK: ("Bytes", None), NDJSON: ("Values", [{"sku": "A-1"}, "next"])},
         query_later=True,
     ),
     Operation(
         "put", "/{queue}/{id}", "queue", put, "putMessage", "Queue a message under an id of your own",
-        "The same again changes nothing, so a request whose answer was lost is sent again.",
+        "The same again changes nothing, so a request whose answer was lost is sent again." + _WITH_HEADERS,
         [
             _IS_QUEUED,
             Answer(200, "It was queued before, with the same body.", "Queued", headers=["Location"], example=_QUEUED),
         ],
-        _FAILS, _OPTIONS, body={JSON: ("Value", MESSAGE), MSGPACK: ("Bytes", None)}, query_later=True,
+        _FAILS, _OPTIONS, [_TRACE_FIELD], body={JSON: ("Value", MESSAGE), MSGPACK: ("Bytes", None)}, query_later=True,
     ),
     Operation(
         "get", "/{queue}/{id}", "get", get, "getMessage", "Look a message up",

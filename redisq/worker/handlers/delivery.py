@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NoReturn, SupportsIndex
 
@@ -19,14 +20,16 @@ class Delivery:
     sends them.
     """
 
-    __slots__ = ("_held", "attempt", "id", "queue", "request")
+    __slots__ = ("_held", "attempt", "headers", "id", "queue", "request")
 
-    def __init__(self, request: Any, held: Held) -> None:
+    def __init__(self, request: Any, held: Held, headers: Mapping[str, str]) -> None:
         #: the message's id
         self.id: str = id_text(held.receipt.id)
         self.queue: str = held.queue
         #: what was queued
         self.request: Any = request
+        #: what was queued beside it: texts, by names in lower case
+        self.headers: Mapping[str, str] = headers
         #: 1 for the first delivery of this message; higher for each later one
         self.attempt: int = held.receipt.attempt
         self._held = held
