@@ -63,7 +63,8 @@ class RedisQ:
 
         Once this returns the message is delivered until it completes, is deleted or is dead. If the process dies
         half-way the message is queued whole or not at all; queueing again with the same `id` is always safe.
-        `message` is anything JSON can hold, bytes and aware datetimes. `id` is a UUID of your choice.
+        `message` is anything JSON can hold, bytes and aware datetimes; and pydantic models, dataclasses, UUID, Decimal,
+        Enum and date, which are written as pydantic's JSON mode writes them. `id` is a UUID of your choice.
 
         It is delivered at once, after `delay` seconds, or from `at` on, an aware datetime; each at most a year ahead.
         `at` becomes a delay here, by this machine's clock; from then on the clock of Redis counts. When no worker has

@@ -14,7 +14,7 @@ import redisq
 from redisq.store import scripts
 
 #: What is imported for a rare case, or where it is installed.
-RARE = ("difflib", "ipaddress", "jsonschema_rs", "redisq.tokens.networks", "redisq.runtime.extras")
+RARE = ("difflib", "ipaddress", "jsonschema_rs", "redisq.body.typed", "redisq.tokens.networks", "redisq.runtime.extras")
 
 
 def read_all() -> None:

@@ -2,9 +2,10 @@
 
 A body is None, bool, int, float, str, bytes, an aware datetime, or a list, tuple or dict of these: at most MAX_DEPTH
 containers one inside the other, and MAX_ITEMS list elements and map keys in total. Integers fit 64 signed bits, floats
-are finite, text is valid Unicode, keys are text. Types count exactly: a subclass (an Enum's member, a defaultdict)
-would come back as something else, so it is refused. What comes out equals what went in, with two changes: a tuple comes
-out as a list, and a datetime in UTC.
+are finite, text is valid Unicode, keys are text. Types count exactly: a subclass (a defaultdict, a named tuple) would
+come back as something else, so it is refused. What comes out equals what went in, with two changes: a tuple comes out
+as a list, and a datetime in UTC. Values of a few further types are written as pydantic's JSON mode writes them, and
+come out as that: see `typed`.
 
 The bytes are msgpack, and a value has exactly one encoding: `decode` takes only the very bytes that `encode` writes.
 That one comparison refuses repeated keys and numbers in a longer form than needed, and because of it whatever was
@@ -44,6 +45,7 @@ MAX_HEADER_BYTES = 0xFFFF  # the most that two length bytes can say
 _HEADERS_FOLLOW = 0xC1
 _MIN_INT, _MAX_INT = -(2**63), 2**63 - 1
 _CONTAINERS = frozenset({dict, list, tuple})
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes, datetime})
 _BASES = (str, int, float, bytes, list, tuple, dict, datetime)
 _SHOWN_KEY_LENGTH = 64  # a key can be as long as the message; an error's path should not
 
@@ -53,6 +55,9 @@ _unpack = partial(msgpack.unpackb, timestamp=3, max_array_len=MAX_ITEMS)
 # A place in a message: the place of the list or map that holds it, and the index or key there. None is the message.
 Place: TypeAlias = "tuple[Place, int | str] | None"
 
+#: Typed values by their `id`, with what each is written as.
+_Written: TypeAlias = dict[int, tuple[object, object]]
+
 
 def encode(value: object, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
     """Turn a value into at most max_bytes of msgpack.
@@ -60,10 +65,11 @@ def encode(value: object, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
     Raises: InvalidMessage, its `path` the place that cannot be encoded; MessageTooLarge.
     """
     try:
-        _check(value, max_bytes)
+        written = _check(value, max_bytes)
         # A new packer each time (100 ns more than a shared one): a shared one could be entered twice, by two threads
         # or by a finalizer that runs while it packs, and would mix up the two messages.
-        data: bytes = msgpack.Packer(datetime=True).pack(value)
+        packer = msgpack.Packer(datetime=True) if not written else _packer_of(written)
+        data: bytes = packer.pack(value)
     except InvalidMessage:
         raise
     except Exception as error:  # RuntimeError, for one: another thread changed a dict meanwhile
@@ -196,15 +202,19 @@ def _are_headers(headers: Mapping[Any, Any]) -> bool:
     return all(type(name) is str and type(text) is str for name, text in headers.items())
 
 
-def _check(value: Any, max_bytes: int) -> None:
-    """Refuse a value that cannot be encoded, or surely not in max_bytes.
+def _check(value: Any, max_bytes: int) -> _Written:
+    """Refuse a value that cannot be encoded, or surely not in max_bytes; return what its typed values are written as.
 
     This comes before packing, which would unroll a value that holds itself, or one long text a million times. Text and
     bytes count towards max_bytes with their length, never more than their encoded size.
     """
+    written: _Written = {}
     if type(value) not in _CONTAINERS:
-        _check_scalar(value, None)
-        return
+        if type(value) not in _SCALARS:
+            value = _write(value, None, written)
+        if type(value) not in _CONTAINERS:
+            _check_scalar(value, None)
+            return written
     items, room = MAX_ITEMS, max_bytes
     smallest, largest, isfinite = _MIN_INT, _MAX_INT, math.isfinite
     waiting: list[tuple[Any, Place, int]] = [(value, None, 1)]
@@ -227,10 +237,39 @@ def _check(value: Any, max_bytes: int) -> None:
                 pass
             elif kind in _CONTAINERS:
                 waiting.append((item, (place, step), depth + 1))
-            else:
+            elif kind in _SCALARS:
                 room -= _check_scalar(item, (place, step))
+            elif type(plain := _write(item, (place, step), written)) in _CONTAINERS:
+                waiting.append((plain, (place, step), depth + 1))
+            else:
+                room -= _check_scalar(plain, (place, step))
         if room < 0:
             raise _too_large(max_bytes)
+    return written
+
+
+def _write(item: Any, place: Place, written: _Written) -> Any:
+    """Return what a typed value is written as, and note it: the packer is to pack what was checked."""
+    if id(item) not in written:
+        from redisq.body import typed  # here, as it loads pydantic, which nobody needs who sends plain values
+
+        if not typed.is_taken(type(item)):
+            raise _refusal(place, _unsupported(type(item)))
+        try:
+            written[id(item)] = item, typed.written(item)  # with the value itself, that its id stays its own
+        except Exception as error:  # pydantic's, a serializer's of the user's own: its text may quote the value
+            name = type(item).__name__
+            raise _refusal(place, f"{name} could not be made JSON: {type(error).__name__}") from None
+    return written[id(item)][1]
+
+
+def _packer_of(written: _Written) -> Any:
+    """Return a packer that packs typed values as they are written, those also that are a kind of str or int."""
+
+    def plain(item: Any) -> Any:
+        return list(item) if type(item) is tuple else written[id(item)][1]
+
+    return msgpack.Packer(datetime=True, strict_types=True, default=plain)
 
 
 def _check_keys(container: dict[Any, Any], place: Place) -> int:
@@ -290,7 +329,10 @@ def _unsupported(kind: type) -> str:
     for base in _BASES:
         if issubclass(kind, base):
             return f"{kind.__name__} is a subclass of {base.__name__}; convert it to a plain {base.__name__}"
-    return f"{kind.__name__} cannot be sent; convert it to None, bool, int, float, str, bytes, datetime, list or dict"
+    return (
+        f"{kind.__name__} cannot be sent; convert it to None, bool, int, float, str, bytes, datetime, list or dict, or"
+        " to a pydantic model, a dataclass, UUID, Decimal, Enum or date"
+    )
 
 
 def _foreign_encoding(data: bytes) -> InvalidMessage:

@@ -6,7 +6,8 @@ ended processes for lack of memory. So what is wrong is looked for here, by aski
 
 `format` is checked where the text of a schema says so, as it is stored: it begins with `{ `, and what a redisq stored
 that did not check formats begins with `{` alone. `contentEncoding` is an annotation. A schema sees a message as
-`Message.to_dict` shows it: bytes are base64 text, a datetime is ISO 8601 text.
+`Message.to_dict` shows it: bytes are base64 text, a datetime is ISO 8601 text, and typed values are what they are
+written as.
 
 The library holds the interpreter's lock as long as it checks. So what may take longer than `_QUICK` is checked with a
 schema that breathes: at each place of the message it calls Python, which lets other threads run.
@@ -17,7 +18,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Set
-from datetime import datetime
 from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from redisq.model.message import json_ready
 if TYPE_CHECKING:
     import jsonschema_rs
 
-_ODD = frozenset({bytes, datetime})
+_JSON = frozenset({type(None), bool, int, float, str, dict, list, tuple})
 _CONTAINERS = frozenset({dict, list, tuple})
 _SHOWN = 200  # characters of the schema in an error
 _HUGE = "and {...} may not make it huge: maxLength counts characters at no cost"
@@ -234,7 +234,7 @@ class Schema:
         """
         quick = self.is_quick(len(codec.encode(message, sys.maxsize)) if size is None else size)
         if not _is_plain(message):
-            message = json_ready(message)
+            message = json_ready(codec.decode(codec.encode(message, sys.maxsize)))
         begin(_MOST)
         try:
             if not quick and _longest_key(message) * self._work.patterns * _CHARACTER > _MOST_OF_A_TEXT:
@@ -262,8 +262,8 @@ def _containers(message: object) -> Iterator[tuple[Any, set[type]]]:
 
 
 def _is_plain(message: object) -> bool:
-    """Return whether a message has neither bytes nor datetimes, which the library would pass over."""
-    return type(message) not in _ODD and all(kinds.isdisjoint(_ODD) for _, kinds in _containers(message))
+    """Return whether a message has only what JSON has: the library would pass over bytes, datetimes, typed values."""
+    return type(message) in _JSON and all(kinds <= _JSON for _, kinds in _containers(message))
 
 
 def _longest_key(message: object) -> int:

@@ -6,11 +6,13 @@ import math
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
+import pydantic
 import pytest
 
 from redisq import (
@@ -131,6 +133,25 @@ class Text(str):
     pass
 
 
+class Unwritable(pydantic.BaseModel):
+    value: int = 1
+
+    @pydantic.field_serializer("value")
+    def no(self, value: int) -> int:
+        raise RuntimeError("Jane Roe")
+
+
+@dataclass
+class Holder:
+    value: Any
+
+    @classmethod
+    def of_itself(cls) -> Holder:
+        holder = cls(None)
+        holder.value = [holder]
+        return holder
+
+
 BODIES: dict[str, tuple[Callable[[], Any], str]] = {
     "NaN": (lambda: {"a": float("nan")}, "$.a"),
     "Infinity": (lambda: [float("inf")], "$[0]"),
@@ -140,8 +161,14 @@ BODIES: dict[str, tuple[Callable[[], Any], str]] = {
     "-2**63-1": (lambda: [-(2**63) - 1], "$[0]"),
     "set": (lambda: {"items": {1, 2}}, "$.items"),
     "object": (lambda: [object()], "$[0]"),
-    "Decimal": (lambda: {"price": Decimal("1.10")}, "$.price"),
-    "UUID": (lambda: {"id": uuid.uuid4()}, "$.id"),
+    "complex": (lambda: [1j], "$[0]"),
+    "Decimal that is NaN": (lambda: {"price": Decimal("NaN")}, "$.price"),
+    "model that makes no JSON": (lambda: {"items": [1, Unwritable()]}, "$.items[1]"),
+    "dataclass of an object": (lambda: [Holder(object())], "$[0]"),
+    "dataclass of NaN": (lambda: [Holder(math.nan)], "$[0].value"),
+    "dataclass that holds itself": (lambda: [Holder.of_itself()], "$[0]"),
+    "class of a model": (lambda: [Unwritable], "$[0]"),
+    "UUID key": (lambda: {"map": {uuid.UUID(ID): 2}}, "$.map"),
     "subclass": (lambda: [Text("x")], "$[0]"),
     "naive datetime": (lambda: {"at": datetime(2024, 1, 1)}, "$.at"),
     "lone surrogate": (lambda: {"text": "a\ud800"}, "$.text"),
@@ -159,6 +186,7 @@ def test_what_cannot_be_sent_is_refused_and_its_place_named(caught: Any, body: s
         caught.queue_message(QUEUE, make())
     assert refused.value.path == path
     assert path in str(refused.value)
+    assert "Jane Roe" not in str(refused.value)
 
 
 def test_a_cycle_and_too_many_items_are_refused(caught: Any) -> None:

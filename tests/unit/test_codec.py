@@ -6,11 +6,10 @@ import struct
 from collections import OrderedDict, defaultdict, namedtuple
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from enum import Enum, IntEnum, StrEnum
+from enum import StrEnum
 from typing import Any
-from uuid import UUID
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
@@ -234,14 +233,6 @@ class Colour(StrEnum):
     RED = "red"
 
 
-class Level(IntEnum):
-    HIGH = 3
-
-
-class Plain(Enum):
-    ONE = 1
-
-
 class Text(str):
     __slots__ = ()
 
@@ -265,20 +256,16 @@ REFUSED_SCALARS = [
     ("\ud83d\ude00", "lone surrogate"),
     ({1}, "set cannot be sent"),
     (frozenset(), "frozenset cannot be sent"),
-    (Decimal("1.5"), "Decimal cannot be sent"),
-    (UUID(int=1), "UUID cannot be sent"),
-    (date(2024, 1, 1), "date cannot be sent"),
     (object(), "object cannot be sent"),
     (object, "type cannot be sent"),
     (1j, "complex cannot be sent"),
     (range(3), "range cannot be sent"),
-    (Plain.ONE, "Plain cannot be sent"),
     (bytearray(b"a"), "bytearray cannot be sent"),
     (memoryview(b"a"), "memoryview cannot be sent"),
+    (time(12), "time cannot be sent"),
+    (timedelta(1), "timedelta cannot be sent"),
     (msgpack.Timestamp(1), "Timestamp cannot be sent"),
     (msgpack.ExtType(1, b""), "ExtType is a subclass of tuple"),
-    (Colour.RED, "Colour is a subclass of str"),
-    (Level.HIGH, "Level is a subclass of int"),
     (Text("a"), "Text is a subclass of str"),
     (Point(1, 2), "Point is a subclass of tuple"),
     (OrderedDict(a=1), "OrderedDict is a subclass of dict"),
@@ -346,7 +333,15 @@ def test_a_path_shows_any_key_on_one_line(key: str, shown: str) -> None:
 
 
 def test_no_error_shows_a_value() -> None:
-    secrets = ["s3cret\ud800", Text("s3cret"), Decimal("31337"), float("nan"), 31337 * 2**64, {"s3cret"}, b"s3cret" * 9]
+    secrets = [
+        "s3cret\ud800",
+        Text("s3cret"),
+        Decimal("sNaN31337"),
+        float("nan"),
+        31337 * 2**64,
+        {"s3cret"},
+        b"s3cret" * 9,
+    ]
     for secret in secrets:
         with pytest.raises(InvalidMessage) as caught:
             encode({"a": secret}, max_bytes=40)

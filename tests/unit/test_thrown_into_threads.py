@@ -103,12 +103,12 @@ async def _each_delivery_is_reported_once_and_the_thread_goes_on(after: int, tim
     threading.settrace(thrower.trace)
     runner = ThreadRunner(Handler("orders", handle, 1, timeout), owner, Surroundings.here("w"))
     first, second = held(), held()
-    runner.start(first, Delivery(1, first))
+    runner.start(first, Delivery(1, first, {}))
     for _ in range(100):  # give the exception a chance to come while nothing else waits
         if thrower.thrown or owner.returns:
             break
         await asyncio.sleep(0.001)
-    runner.start(second, Delivery(2, second))
+    runner.start(second, Delivery(2, second, {}))
     await asyncio.wait_for(owner.all_back.wait(), 30)
     await asyncio.sleep(0)
     assert sorted(map(id, owner.returns)) == sorted(map(id, (first, second)))

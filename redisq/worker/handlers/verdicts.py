@@ -13,8 +13,6 @@ import types
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
-
 from redisq.body import codec
 from redisq.errors import InvalidMessage
 from redisq.model.queue import MAX_BYTES_CEILING
@@ -77,23 +75,10 @@ def is_awaitable(result: Any) -> bool:
     return hasattr(kind, "__await__")
 
 
-def _encoded(result: Any) -> bytes:
-    """Encode what a handler returned; a model as the JSON that it makes of itself.
-
-    Raises: InvalidMessage, MessageTooLarge; and anything that code of the user's raises which is no Exception.
-    """
-    if BaseModel in type(result).__mro__:  # isinstance would ask the object itself
-        try:
-            result = result.model_dump(mode="json")
-        except Exception as error:  # a serializer of the user's own
-            raise InvalidMessage(f"The result could not be made JSON: {type(error).__name__}.") from None
-    return codec.encode(result, MAX_BYTES_CEILING)
-
-
 def verdict_on_result(result: Any) -> bytes | Verdict:
     """Encode what a handler returned; a result that cannot be stored ends the message. Raises nothing."""
     try:
-        return _encoded(result)
+        return codec.encode(result, MAX_BYTES_CEILING)
     except InvalidMessage as refusal:
         error = refusal
     except BaseException as broken:  # of the user's: a tzinfo, a serializer
