@@ -121,7 +121,7 @@ def test_a_process_pool_brings_them_home() -> None:
 
 
 def test_a_delivery_stays_where_it_is() -> None:
-    delivery = Delivery(1, Held("orders", Receipt(b"x" * 16, 1, "n"), NOW, 0.0, lambda: None))
+    delivery = Delivery(1, Held("orders", Receipt(b"x" * 16, 1, "n"), NOW, 0.0, lambda: None), {})
     for way in WAYS.values():
         with pytest.raises(TypeError, match=r"pass on delivery\.request and delivery\.id"):
             way(delivery)
