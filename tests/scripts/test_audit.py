@@ -173,6 +173,17 @@ def test_entries_that_are_none_break_nothing(orders: Orders, entry: str) -> None
     assert problems(orders) == {}
 
 
+@pytest.mark.parametrize("is_released", [False, True])
+def test_a_ready_message_that_has_a_priority_gets_its_place_back(orders: Orders, is_released: bool) -> None:
+    (id,) = orders.put("urgent", priority=5)
+    if is_released:
+        orders.release(orders.claim().deliveries[0].receipt)
+    places = orders.redis.zrange(orders.keys.urgent, 0, -1, withscores=True)
+    orders.redis.delete(orders.keys.urgent)
+    assert audit(orders, "urgent", (id, b""), fix=True).problems == [(id, "urgent-missing", True)]
+    assert orders.redis.zrange(orders.keys.urgent, 0, -1, withscores=True) == places
+
+
 def test_what_is_ended_for_want_of_a_body_is_held_by_nobody(orders: Orders) -> None:
     (held,) = orders.deliver("held")
     orders.redis.hdel(orders.keys.messages, held.id)
