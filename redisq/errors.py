@@ -115,7 +115,10 @@ class InvalidSettings(RedisQError, ValueError):
 
 
 class InvalidHandler(RedisQError, TypeError):
-    """This function can be no handler, or no function of a schedule. See `Worker.handler` and `Worker.every`."""
+    """This function can be no handler, no function of a schedule, no lifespan or no middleware.
+
+    See `Worker.handler`, `Worker.every`, `Worker.lifespan` and `Worker.middleware`.
+    """
 
     code = "invalid_handler"
 

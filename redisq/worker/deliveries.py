@@ -57,6 +57,7 @@ class Deliveries:
         self._heartbeat = heartbeat
         self._suspects = suspects
         self._on_stuck = on_stuck
+        self._state = surroundings.state
         self.leases = Leases(keys, limits, set(), self._lost, limits.lease_ms / 1000)
         heartbeat.watch(self.leases)
         self._runner: Runner = (TaskRunner if handler.is_async else ThreadRunner)(handler, self, surroundings)
@@ -126,7 +127,7 @@ class Deliveries:
             self._release(held)
         else:
             self._busy.add(held)
-            self._runner.start(held, Delivery(request, held, headers))
+            self._runner.start(held, Delivery(request, held, headers, self._state))
             failpoints.reach("worker.started")
 
     # --- What runners report; see runners.Owner ---

@@ -51,5 +51,9 @@ class Ending:
     def give_up(self) -> None:
         """End with exit code 1, unless the worker ends already. From the loop's thread."""
         if not self.stop.is_set():
-            self.exit_code = 1
-            self.stop.set()
+            self.fail()
+
+    def fail(self) -> None:
+        """End with exit code 1, also when the worker ends already. From the loop's thread."""
+        self.exit_code = 1
+        self.stop.set()

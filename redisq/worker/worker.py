@@ -18,10 +18,11 @@ from redisq.settings import Settings
 from redisq.store import keys
 from redisq.tokens.token import Credentials
 from redisq.worker.ending import Ending
+from redisq.worker.handlers import lifespan, shapes
 from redisq.worker.handlers.arguments import adapted
 from redisq.worker.handlers.delivery import Delivery
 from redisq.worker.handlers.runners import Handler
-from redisq.worker.run import Run
+from redisq.worker.run import Part, Run
 from redisq.worker.schedule import Cron, Schedule
 from redisq.worker.slots import Turns
 
@@ -29,6 +30,7 @@ log = logs.logger("redisq.worker")
 
 F = TypeVar("F", bound=Callable[[Any], Any] | Callable[[Delivery, Any], Any])
 R = TypeVar("R", bound=Callable[..., Any])
+L = TypeVar("L", bound=lifespan.Function)
 
 
 class Worker:
@@ -73,6 +75,7 @@ class Worker:
         self._credentials = credentials
         self._handlers: dict[str, Handler] = {}
         self._schedules: list[Schedule] = []
+        self._lifespan: lifespan.Function | None = None
         self._ending = Ending()
 
     @property
@@ -170,6 +173,34 @@ class Worker:
 
         return register
 
+    def lifespan(self, function: L) -> L:
+        """Register what opens at the worker's start what its handlers need, and closes it at the end.
+
+            @worker.lifespan
+            async def pool():
+                async with connect() as database:
+                    yield {"database": database}
+
+        It is a generator function without arguments, async or plain (which runs in a thread of its own), that yields
+        once: what it yields is `delivery.state`. It is entered once in a process before the first claim, and left when
+        all handlers have returned and their outcomes are sent, however the worker ends, in what is left of `grace` but
+        in 5 seconds at least; only a process that is killed leaves without it. Context variables that it sets are set
+        for handlers, too.
+
+        When it fails at its start, the worker claims nothing and ends with exit code 1; when it fails at its end, or
+        ends too soon, with 1 as well.
+
+        Raises:
+            InvalidHandler: it is no such function.
+            InvalidArgument: the worker has another one already.
+        """
+        lifespan.check(function)
+        other = self._lifespan
+        if other is not None and not shapes.is_again(function, other):
+            raise InvalidArgument("the worker has a lifespan already: open all that it needs in one")
+        self._lifespan = function
+        return function
+
     def run(self, *, burst: bool = False) -> int:
         """Work until SIGTERM, SIGINT or SIGHUP, or `stop()`; give the process' exit code.
 
@@ -222,7 +253,7 @@ class Worker:
             caller.authorise("queue", schedule.queue, None)
         preload.read_all()
         handlers, turns = self._share_slots()
-        run = Run(caller, handlers, turns, self._schedules, self._ending)
+        run = Run([Part(caller, handlers, turns, self._schedules, self._lifespan)], self._ending)
         return await run.to_the_end(burst, self.stop if signals else None)
 
     def _share_slots(self) -> tuple[list[Handler], Turns | None]:

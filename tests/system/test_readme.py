@@ -74,7 +74,7 @@ def test_the_blocks_run_one_after_the_other(tmp_path: Path) -> None:
     bash = shutil.which("bash")
     assert bash
     run = subprocess.run(
-        [bash, "-c", "\n".join(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        [bash, "-c", "\n".join(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "{'total': 21}" in run.stdout

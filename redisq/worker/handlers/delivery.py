@@ -20,9 +20,9 @@ class Delivery:
     sends them.
     """
 
-    __slots__ = ("_held", "attempt", "headers", "id", "queue", "request")
+    __slots__ = ("_held", "attempt", "headers", "id", "queue", "request", "state")
 
-    def __init__(self, request: Any, held: Held, headers: Mapping[str, str]) -> None:
+    def __init__(self, request: Any, held: Held, headers: Mapping[str, str], state: Any = None) -> None:
         #: the message's id
         self.id: str = id_text(held.receipt.id)
         self.queue: str = held.queue
@@ -32,6 +32,8 @@ class Delivery:
         self.headers: Mapping[str, str] = headers
         #: 1 for the first delivery of this message; higher for each later one
         self.attempt: int = held.receipt.attempt
+        #: what the worker's lifespan has yielded; None without one
+        self.state: Any = state
         self._held = held
 
     @property

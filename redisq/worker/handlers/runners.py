@@ -62,10 +62,14 @@ class Owner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What handlers run in: each in a fresh context, and those on the loop under a watch."""
+    """What handlers run in: each in a fresh context, and those on the loop under a watch.
+
+    `state` is what their worker's lifespan has opened.
+    """
 
     contexts: Contexts
     watch: LoopWatch
+    state: Any = None
 
     @classmethod
     def here(cls, worker: str) -> Surroundings:

@@ -138,6 +138,20 @@ def refusal(function: Callable[..., Any], problem: str) -> InvalidHandler:
     return InvalidHandler(f"{_name_of(function)}: {problem}")
 
 
+def qualified_name(function: object) -> str:
+    """Name a function by its module and its place in there; "" for an object that has no such name."""
+    try:
+        return f"{function.__module__}.{function.__qualname__}"  # type: ignore[attr-defined]
+    except BaseException:  # of the user's
+        return ""
+
+
+def is_again(function: object, other: object) -> bool:
+    """Return whether a function is another one that was defined anew, as by a cell of a notebook that is run again."""
+    name = qualified_name(function)
+    return function is other or (name != "" and name == qualified_name(other))
+
+
 def annotated(annotation: Any) -> str:
     """Write an annotation as its author did, or nearly so."""
     text: str = annotation.__name__ if isinstance(annotation, type) else str(annotation)
