@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = Path("redisq", "store", "scripts")
-PATIENCE = 300  # seconds: a script that ends no more keeps its server from answering
+PATIENCE = 900  # seconds: a script that ends no more keeps its server from answering
 #: What is compared, and commands and keys that may be taken for one another.
 COMPARED = {"<=": "<", ">=": ">", " < ": " <= ", " > ": " >= ", "==": "~=", "~=": "=="}
 COMMANDS = {"ZADD": "ZREM", "HSET": "HDEL", "XADD": "XDEL", "ZREM": "ZSCORE", "HDEL": "HGET", "HGET": "HEXISTS"}
@@ -144,7 +144,7 @@ def main() -> int:
         if lives(mutant):
             living += 1
             print(f"lives: {mutant}", flush=True)
-        elif number % 20 == 0:
+        if number % 20 == 0:
             print(f"{number} of {len(chosen)}, {living} live", flush=True)
     print(f"{len(chosen) - living} of {len(chosen)} mutants were noticed, of {len(every)} that there are")
     return 0 if living <= 0.05 * len(chosen) else 1
