@@ -102,8 +102,9 @@ class Worker:
     ) -> Callable[[F], F]:
         """Register a function for a queue. An `async def` runs on the worker's loop, a plain one in threads.
 
-        It takes the delivery; or, annotated with a pydantic model, the request as such: `handle(order: Order)`; or
-        both: `handle(delivery, order: Order)`. A request that does not fit is dead at once, reason `rejected`.
+        It takes the delivery; or, annotated with whatever pydantic's TypeAdapter takes (a model, a dataclass,
+        `list[Order]`), the request as such: `handle(order: Order)`; or both: `handle(delivery, order: Order)`. A
+        request that does not fit is dead at once, reason `rejected`.
 
         `concurrency` is how many messages it works on at once; for a plain function, its threads. `timeout` is in
         seconds: an attempt that takes longer fails. A plain function cannot be stopped and keeps its thread until it

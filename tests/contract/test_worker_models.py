@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pydantic
 import pytest
 
-from redisq import Delivery, Status, Worker
+from redisq import Delivery, Status
 from tests.contract.test_worker import Bench, bench
 
 if TYPE_CHECKING:
@@ -176,13 +176,3 @@ def test_a_handler_gets_the_delivery_unless_it_names_a_model(bench: Bench) -> No
     assert bench.worker.run(burst=True) == 0
     results = [bench.client.get_message(f"orders-{number}", id).result for number, id in enumerate(ids)]
     assert results == ["Delivery"] * 3
-
-
-def test_two_arguments_without_a_model_are_refused_at_once() -> None:
-    def unknown(delivery: Delivery, order: Unknown) -> None: ...
-
-    def number(delivery: Delivery, order: int) -> None: ...
-
-    for handler in (unknown, number, lambda delivery, order: None):
-        with pytest.raises(TypeError, match="a handler takes the delivery"):
-            Worker().handler("orders")(handler)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Optional, Protocol
 
 import pydantic
 import pytest
+import typing_extensions
 
 from redisq import Delivery, InvalidHandler, RedisQError, Worker
 
@@ -25,6 +27,16 @@ class Order(pydantic.BaseModel):
 @dataclasses.dataclass
 class Plain:
     sku: str
+
+
+class Address(typing_extensions.TypedDict):
+    street: str
+
+
+class Raises:
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        raise ValueError("no schema today\nor ever")
 
 
 class Handing(Protocol):
@@ -56,12 +68,12 @@ def keyword(delivery: Delivery, *, shop: str) -> None: ...
 def three(delivery: Delivery, order: Order, shop: str) -> None: ...
 def missing(order: Missing) -> None: ...
 def missing_inside(order: list[Missing]) -> None: ...
-def of_a_dict(request: dict[str, Any]) -> None: ...
-def of_a_plain_dict(request: dict) -> None: ...  # type: ignore[type-arg]
-def of_a_dataclass(request: Plain) -> None: ...
-def of_text(request: str) -> None: ...
-def of_maybe_a_model(order: Order | None) -> None: ...
-def of_a_models_list(orders: list[Order]) -> None: ...
+def of_a_delivery_list(orders: list[Delivery]) -> None: ...
+def of_an_unknown_class(request: Yields) -> None: ...
+def of_what_raises(order: Raises) -> None: ...
+def second_unknown(delivery: Delivery, order: Missing) -> None: ...
+def second_is_none(delivery: Delivery, order) -> None: ...  # type: ignore[no-untyped-def]
+def second_cannot_be(delivery: Delivery, order: Yields) -> None: ...
 def two_of_which_the_first_is_none(request: str, order: Order) -> None: ...
 def by_keyword_alone(*, delivery: Delivery) -> None: ...
 
@@ -78,12 +90,16 @@ REFUSED: list[tuple[Any, str]] = [
     (three, "three: it takes 3 arguments"),
     (missing, "the argument order of missing is annotated with 'Missing'"),
     (missing_inside, "the argument order of missing_inside"),
-    (of_a_dict, "its argument request is annotated with dict"),
-    (of_a_plain_dict, "its argument request is annotated with dict"),
-    (of_a_dataclass, "its argument request is annotated with Plain"),
-    (of_text, "its argument request is annotated with str"),
-    (of_maybe_a_model, "its argument order is annotated with"),
-    (of_a_models_list, "its argument orders is annotated with list"),
+    (of_a_delivery_list, "its argument orders is annotated with list[redisq"),
+    (
+        of_an_unknown_class,
+        "its argument request is annotated with Yields, and a handler takes the delivery, the",
+    ),
+    (of_an_unknown_class, "pydantic says: Unable to generate"),
+    (of_what_raises, "pydantic says: no schema today"),
+    (second_unknown, "the argument order of second_unknown is annotated with 'Missing'"),
+    (second_is_none, "annotate the second argument, order, with a type"),
+    (second_cannot_be, "its argument order is annotated with Yields"),
     (two_of_which_the_first_is_none, "its argument request is annotated with str"),
     (Handles, "Handles is a class"),
     (Order, "Order is a class"),
@@ -97,7 +113,7 @@ REFUSED: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("handler", "says"), REFUSED, ids=lambda value: value if isinstance(value, str) else "")
 def test_what_can_be_no_handler_is_refused_with_what_is_wrong(handler: Any, says: str) -> None:
     worker = Worker()
-    with pytest.raises(InvalidHandler, match=says.replace("(", r"\(")) as caught:
+    with pytest.raises(InvalidHandler, match=re.escape(says)) as caught:
         worker.handler("orders")(handler)
     assert isinstance(caught.value, RedisQError)
     assert isinstance(caught.value, TypeError)
@@ -115,6 +131,16 @@ def quoted(delivery: "Delivery") -> None: ...  # noqa: UP037
 def with_keyword(delivery: Delivery, *, shop: str = "") -> None: ...
 def of_all(*args: Any, **options: Any) -> None: ...
 def of_a_model(order: Annotated[Order, "ours"]) -> None: ...
+def of_a_dict(request: dict[str, Any]) -> None: ...
+def of_a_plain_dict(request: dict) -> None: ...  # type: ignore[type-arg]
+def of_a_dataclass(request: Plain) -> None: ...
+def of_a_typed_dict(request: Address) -> None: ...
+def of_text(request: str) -> None: ...
+def of_maybe_a_model(order: Order | None) -> None: ...
+def of_a_models_list(orders: list[Order]) -> None: ...
+def of_a_quoted_list(orders: list["Order"]) -> None: ...  # noqa: UP037
+def of_number(delivery: Delivery, count: int) -> None: ...
+def of_anything(delivery: Delivery, request: Any) -> None: ...
 
 
 @functools.wraps(generator)
@@ -124,6 +150,8 @@ def listed(delivery: Delivery) -> list[int]:
 
 TAKEN = [
     *(of_a_delivery, of_maybe_a_delivery, of_a_protocol, of_an_object, annotated, for_checkers, quoted, with_keyword),
+    *(of_a_dict, of_a_plain_dict, of_a_dataclass, of_a_typed_dict, of_text, of_maybe_a_model, of_a_models_list),
+    *(of_a_quoted_list, of_number, of_anything),
     *(of_all, of_a_model, listed, Handles(), Handles().alone, print, functools.partial(keyword, shop="x")),
     functools.partial(of_a_delivery),
 ]

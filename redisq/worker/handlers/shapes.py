@@ -118,11 +118,13 @@ def annotation_of(parameter: inspect.Parameter, function: Callable[..., Any], *,
                 "cannot be found where the function was defined: import it there, outside `if TYPE_CHECKING`."
             )
         annotation = found
-    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Annotated else annotation
+    return _resolved(annotation, function) if typing.get_args(annotation) else annotation
 
 
 def takes(annotation: Any, given: type) -> bool:
     """Return whether an argument that is so annotated takes an object of the class `given`."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return takes(typing.get_args(annotation)[0], given)
     if annotation is Any or isinstance(annotation, (typing.TypeVar, typing.ForwardRef, str)):
         return True
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
@@ -130,7 +132,12 @@ def takes(annotation: Any, given: type) -> bool:
     if isinstance(annotation, type) and getattr(annotation, "_is_protocol", False):
         return True
     origin = typing.get_origin(annotation) or annotation
-    return origin is annotation and isinstance(annotation, type) and issubclass(given, annotation)
+    if origin is not annotation or not isinstance(annotation, type):
+        return False
+    try:
+        return issubclass(given, annotation)
+    except TypeError:  # a TypedDict does not say
+        return False
 
 
 def refusal(function: Callable[..., Any], problem: str) -> InvalidHandler:
@@ -154,6 +161,8 @@ def is_again(function: object, other: object) -> bool:
 
 def annotated(annotation: Any) -> str:
     """Write an annotation as its author did, or nearly so."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
     text: str = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     return text[:100]
 
@@ -169,14 +178,31 @@ def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def _evaluated(annotation: str, function: Callable[..., Any]) -> Any:
-    inner = _innermost(inspect.unwrap(function))
-    inner = getattr(inner, "__func__", inner) if inspect.isroutine(inner) else type(inner).__call__
     try:
-        names = inspect.getclosurevars(inner).nonlocals
-        found = eval(annotation, getattr(inner, "__globals__", {}), dict(names))
-        return eval(found, getattr(inner, "__globals__", {}), dict(names)) if isinstance(found, str) else found
+        known, local = _names_of(function)
+        found = eval(annotation, known, local)
+        return eval(found, known, local) if isinstance(found, str) else found
     except Exception:  # a name that only type checkers see
         return _UNKNOWN
+
+
+def _resolved(annotation: Any, function: Callable[..., Any]) -> Any:
+    """Return an annotation with the texts inside of it evaluated, as of `list["Order"]`, if they can be."""
+
+    def holder() -> None: ...
+
+    holder.__annotations__ = {"given": annotation}
+    try:
+        return typing.get_type_hints(holder, *_names_of(function), include_extras=True)["given"]
+    except Exception:
+        return annotation
+
+
+def _names_of(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the names that are known where a function was defined: its module's, and those of functions around it."""
+    inner = _innermost(inspect.unwrap(function))
+    inner = getattr(inner, "__func__", inner) if inspect.isroutine(inner) else type(inner).__call__
+    return getattr(inner, "__globals__", {}), dict(inspect.getclosurevars(inner).nonlocals)
 
 
 def _innermost(function: Any) -> Any:
