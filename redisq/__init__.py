@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from redisq.model.audit import Finding
     from redisq.model.message import Message, Status, Transition
     from redisq.model.queue import Definition, QueueStats
+    from redisq.operations.options import Item
     from redisq.settings import Settings
     from redisq.tokens.token import Credentials
     from redisq.worker import Delivery, Reject, Retry, Worker
@@ -72,6 +73,7 @@ _HOME = {
     "RedisQ": "client",
     "Definition": "model.queue",
     "Finding": "model.audit",
+    "Item": "operations.options",
     "Message": "model.message",
     "QueueStats": "model.queue",
     "Status": "model.message",
@@ -131,6 +133,7 @@ __all__ = [
     "InvalidQueueName",
     "InvalidSettings",
     "InvalidToken",
+    "Item",
     "LeaseLost",
     "Message",
     "MessageConflict",

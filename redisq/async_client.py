@@ -19,7 +19,7 @@ from redisq.operations import dead_letters, deletion, doctor, listing, lookup, q
 from redisq.operations.caller import Caller
 from redisq.operations.dead_letters import Selection
 from redisq.operations.flow import Aside, Begin, Finish, Flow, Pause
-from redisq.operations.options import Options
+from redisq.operations.options import Item, Options
 from redisq.runtime.aside import aside
 from redisq.settings import Settings
 from redisq.store.call import Call
@@ -68,7 +68,7 @@ class AsyncRedisQ:
     async def queue_messages(
         self,
         queue: str,
-        messages: Iterable[Any],
+        messages: Iterable[Any | Item],
         token: str | None = None,
         ids: Iterable[str | uuid.UUID] | None = None,
     ) -> list[str]:

@@ -17,7 +17,7 @@ from redisq.operations import dead_letters, deletion, doctor, listing, lookup, q
 from redisq.operations.caller import Caller
 from redisq.operations.dead_letters import Selection
 from redisq.operations.flow import Aside, Begin, Finish, Flow, Pause
-from redisq.operations.options import Options
+from redisq.operations.options import Item, Options
 from redisq.settings import Settings
 from redisq.store.call import Call
 from redisq.tokens.token import Credentials
@@ -98,15 +98,17 @@ class RedisQ:
     def queue_messages(
         self,
         queue: str,
-        messages: Iterable[Any],
+        messages: Iterable[Any | Item],
         token: str | None = None,
         ids: Iterable[str | uuid.UUID] | None = None,
     ) -> list[str]:
         """Queue many messages in few round trips and return their ids, in order.
 
         `messages` may be any iterable, a generator of millions, too: it is read as it is sent, 250 messages or about a
-        megabyte at a time, unless `ids` are given. What it raises is raised, with what was sent before in the queue.
-        One that takes longer than `retry_deadline` for so many leaves no time to try again what was under way.
+        megabyte at a time. What it raises is raised, with what was sent before in the queue. One that takes longer than
+        `retry_deadline` for so many leaves no time to try again what was under way. One of them that is an `Item` has
+        options of its own, those of `queue_message`. `ids`, one for each, may be a generator, too, even one without
+        end; those of a list are checked before anything is sent.
 
         Raises:
             BatchError: some were refused; it holds all ids and the error of each. Calling again with `ids=` is safe.

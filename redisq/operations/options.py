@@ -9,7 +9,7 @@ import re
 import uuid
 from collections.abc import AsyncIterable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple, TypedDict, TypeGuard
+from typing import Any, NamedTuple, TypedDict, TypeGuard, Unpack
 
 from redisq.errors import InvalidArgument, InvalidMessage, RedisQError
 from redisq.store import keys
@@ -36,6 +36,24 @@ class Options(TypedDict, total=False):
     headers: Mapping[str, str] | None
 
 
+class Item:
+    """A message of many that has options of its own: `queue_messages("orders", [Item(order, delay=60), another])`.
+
+    It takes what `queue_message` takes by name.
+
+    Raises:
+        TypeError: there is no such option.
+    """
+
+    __slots__ = ("options", "request")
+
+    def __init__(self, request: Any, **options: Unpack[Options]) -> None:
+        _check_names(options, "Item()")
+        #: what is to be queued
+        self.request: Any = request
+        self.options: Options = options
+
+
 class Terms(NamedTuple):
     """The same, checked: the 16 bytes of the id, delay and life in seconds, the priority, the headers."""
 
@@ -55,8 +73,7 @@ def checked(options: Options, application: str, queue: str, now: float) -> Terms
     """
     if not options:  # as is usual
         return Terms(keys.new_id(), 0.0, None, 0, None)
-    if unknown := options.keys() - Options.__annotations__.keys():
-        raise TypeError(f"queue_message() got an unexpected keyword argument {min(unknown)!r}")
+    _check_names(options, "queue_message()")
     return Terms(
         id_of(options.get("id"), options.get("idempotency_key"), application, queue),
         delay_of(options.get("delay", 0.0), options.get("at"), now),
@@ -64,6 +81,11 @@ def checked(options: Options, application: str, queue: str, now: float) -> Terms
         priority_of(options.get("priority", 0)),
         headers_of(options.get("headers")),
     )
+
+
+def _check_names(options: Options, of: str) -> None:
+    if unknown := options.keys() - Options.__annotations__.keys():
+        raise TypeError(f"{of} got an unexpected keyword argument {min(unknown)!r}")
 
 
 def delay_of(delay: object, at: object, now: float) -> float:

@@ -1,16 +1,17 @@
 """Queueing: one message, or many as they come, some in each call. Pure.
 
-Many are taken from any iterable, a chunk at a time, so that memory is bounded.
+Many are taken from any iterable, a chunk at a time, so that memory is bounded; and so are the ids that go with them.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import repeat
+from operator import length_hint
 from typing import Any
 
 from redisq import store
@@ -22,13 +23,15 @@ from redisq.operations import options
 from redisq.operations.batches import not_sent
 from redisq.operations.caller import Caller
 from redisq.operations.flow import Aside, Begin, Finish, Flow, settled
-from redisq.operations.options import Options
+from redisq.operations.options import Item, Options, Terms
 from redisq.store import keys
 from redisq.store.messages import NewMessage, Plain
 from redisq.store.reply import Outcome
 
 _CHUNK = 250  # messages in one call: while the server takes one chunk the next is made
 _CHUNK_BYTES = 1024 * 1024  # of bodies in one call
+_SENT = "What was read before is in the queue."
+_NO_TERMS = 0.0, None, 0  # neither delay nor life nor priority
 
 
 def queue_message(
@@ -77,15 +80,8 @@ def queue_messages(
     where = caller.keys_of(queue)
     caller.authorise("queue", queue, token)
     messages = options.several("messages", messages, InvalidMessage)
-    given: list[bytes] | None = None
-    if ids is not None:
-        if isinstance(ids, Set):
-            raise InvalidMessage("ids= takes a list, in the order of the messages: a set has none")
-        messages, ids = list(messages), list(options.several("ids", ids, InvalidMessage))
-        if len(ids) != len(messages):
-            raise InvalidMessage(f"ids= has {len(ids)} ids for {len(messages)} messages: give one for each.")
-        given = [keys.given_id(id) for id in ids]
-    made = _Made(messages, given)
+    given = None if ids is None else _given(ids, messages)
+    made = _Made(messages, given, lambda chosen: options.checked(chosen, caller.application, queue, time.time()))
     given_up: RedisQError | None = None
     before: tuple[_Chunk, Any] | None = None  # sent, and being answered while the next one is made
     try:
@@ -118,6 +114,23 @@ def queue_messages(
     return texts
 
 
+def _given(ids: Iterable[str | uuid.UUID], messages: Iterable[object]) -> Iterator[bytes]:
+    """Return ids that go with messages. Of a list each is checked before anything is sent, else as it comes.
+
+    Raises:
+        InvalidMessage: there is no list of ids, one of them is none, or there are not as many as messages.
+    """
+    if isinstance(ids, Set):
+        raise InvalidMessage("ids= takes a list, in the order of the messages: a set has none")
+    ids = options.several("ids", ids, InvalidMessage)
+    if not isinstance(ids, Collection):
+        return map(keys.given_id, ids)
+    known = [keys.given_id(id) for id in ids]
+    if isinstance(messages, Collection) and len(known) != len(messages):
+        raise InvalidMessage(f"ids= has {len(known)} ids for {len(messages)} messages: give one for each.")
+    return iter(known)
+
+
 @dataclass(slots=True)
 class _Chunk:
     """What fits into one call: messages' numbers, ids, encoded bodies, and requests as they came.
@@ -130,6 +143,9 @@ class _Chunk:
     ids: list[bytes] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     requests: list[object] = field(default_factory=list)
+    terms: dict[int, tuple[float, float | None, int]] = field(
+        default_factory=dict
+    )  # of those that have options of their own
     size: int = 0  # bytes of the bodies
 
     def take(self, number: int, id: bytes, body: bytes, request: object) -> None:
@@ -140,28 +156,43 @@ class _Chunk:
         self.size += len(body)
 
     def messages(self) -> Iterator[Plain]:
-        nothing = repeat(0.0), repeat(None), repeat(0)  # neither delay nor life nor priority
-        return zip(self.ids, map(codec.digest, self.bodies), self.bodies, *nothing, strict=False)
+        digests = map(codec.digest, self.bodies)
+        if not self.terms:
+            return zip(self.ids, digests, self.bodies, *map(repeat, _NO_TERMS), strict=False)
+        each = zip(self.numbers, self.ids, digests, self.bodies, strict=True)
+        return ((id, digest, body, *self.terms.get(number, _NO_TERMS)) for number, id, digest, body in each)
 
 
 class _Made:
-    """Messages made of requests as these come, with the ids and errors of all so far."""
+    """Messages made of requests as these come, with the ids and errors of all so far.
 
-    def __init__(self, requests: Iterable[object], ids: Sequence[bytes] | None) -> None:
+    `given` are ids that the caller has chosen; `check` reads the options of an item.
+    """
+
+    def __init__(
+        self, requests: Iterable[object], given: Iterator[bytes] | None, check: Callable[[Options], Terms]
+    ) -> None:
         self._requests = requests
-        self._ids = ids
+        self._given = given
+        self._check = check
         self.names: list[bytes] = []
         self.errors: dict[int, RedisQError] = {}
 
     def chunks(self) -> Iterator[_Chunk]:
         """Return what fits into one call, each message with its number."""
         chunk = _Chunk()
-        ids = _new_ids() if self._ids is None else iter(self._ids)
+        ids = _new_ids() if self._given is None else self._given
         for number, request in enumerate(self._requests):
-            id = next(ids)
+            id, terms, headers = next(ids, None), None, None
+            if id is None:
+                raise InvalidMessage(f"ids= ended after {number} ids, and there are more messages. {_SENT}")
             self.names.append(id)
             try:
-                body = codec.encode_request(request, MAX_BYTES_CEILING)
+                if isinstance(request, Item):
+                    terms = self._of_item(request, id)
+                    request, id, headers = request.request, terms.id, terms.headers
+                    self.names[-1] = id
+                body = codec.encode_request(request, MAX_BYTES_CEILING, headers)
             except InvalidMessage as error:
                 self.errors[number] = error
                 continue
@@ -170,14 +201,27 @@ class _Made:
                 yield chunk
                 chunk = _Chunk()
             chunk.take(number, id, body, request)
+            if terms is not None:
+                chunk.terms[number] = terms[1:4]
         if chunk.numbers:
             yield chunk
+        if left := length_hint(ids):
+            raise InvalidMessage(f"ids= has {left} ids more than there are messages. {_SENT}")
+
+    def _of_item(self, item: Item, id: bytes) -> Terms:
+        """Read the options of an item, which may choose its id itself."""
+        terms = self._check(item.options)
+        if item.options.get("id") is None and item.options.get("idempotency_key") is None:
+            return terms._replace(id=id)
+        if self._given is not None and terms.id != id:
+            raise InvalidMessage("ids= names another id than the Item does by id= or idempotency_key=.")
+        return terms
 
     def fitting(self, chunk: _Chunk, schema: Schema | None) -> _Chunk:
         """Return what of a chunk fits the queue's schema, and note the errors of the rest."""
         if schema is None:
             return chunk
-        fitting = _Chunk()
+        fitting = _Chunk(terms=chunk.terms)
         for number, id, body, request in zip(chunk.numbers, chunk.ids, chunk.bodies, chunk.requests, strict=True):
             try:
                 schema.check(request, len(body))
