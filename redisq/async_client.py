@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Any, NoReturn, Self, SupportsIndex, TypeVar, Unpack
 
@@ -90,6 +90,19 @@ class AsyncRedisQ:
     ) -> list[Message | None]:
         """Look many messages up in few round trips. See `RedisQ.get_messages`."""
         return await self._run(lookup.get_messages(self._caller, queue, ids, token))
+
+    def wait_for(
+        self, queue: str, ids: Iterable[str | uuid.UUID], timeout: float, token: str | None = None
+    ) -> AsyncIterator[Message]:
+        """Wait for many messages, and give each as it finishes: `async for`. See `RedisQ.wait_for`."""
+        waiting = lookup.Waiting(self._caller, queue, ids, timeout, token)
+
+        async def finished() -> AsyncIterator[Message]:
+            while found := await self._run(waiting.next()):
+                for message in found:
+                    yield message
+
+        return finished()
 
     async def delete_messages(self, queue: str, ids: Iterable[str | uuid.UUID], token: str | None = None) -> list[bool]:
         """Delete many messages in few round trips. See `RedisQ.delete_messages`."""

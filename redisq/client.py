@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, NoReturn, Self, SupportsIndex, TypeVar, Unpack
 
@@ -149,6 +149,30 @@ class RedisQ:
             As get_message, when the call as a whole is refused.
         """
         return self._run(lookup.get_messages(self._caller, queue, ids, token))
+
+    def wait_for(
+        self, queue: str, ids: Iterable[str | uuid.UUID], timeout: float, token: str | None = None
+    ) -> Iterator[Message]:
+        """Wait for many messages, and give each as it finishes; after `timeout` seconds the others as they are then.
+
+            for message in mq.wait_for("orders", ids, 60):
+                print(message.id, message.status)
+
+        Each is given once, also one whose id is there twice. They are looked up together, and while none of the queue
+        ends they are not: 1,000 waits cost what one does. The arguments are checked at once.
+
+        Raises:
+            BatchError: when all others were given, for those that are unknown, deleted or damaged.
+            InvalidArgument: as get_messages; or `timeout` is not 0 to a year in seconds.
+            As get_message, at once or when the next is asked for.
+        """
+        waiting = lookup.Waiting(self._caller, queue, ids, timeout, token)
+
+        def finished() -> Iterator[Message]:
+            while found := self._run(waiting.next()):
+                yield from found
+
+        return finished()
 
     def delete_messages(self, queue: str, ids: Iterable[str | uuid.UUID], token: str | None = None) -> list[bool]:
         """Delete many messages in few round trips: the answer says of each whether it was there, in order.

@@ -13,7 +13,7 @@ import platform
 import signal
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -264,7 +264,19 @@ class Async:
         method = getattr(self.client, name)
         if not callable(method):
             return method
-        return lambda *args, **kwargs: self.runner.run(method(*args, **kwargs))
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            answer = method(*args, **kwargs)
+            return self._each(answer) if hasattr(answer, "__anext__") else self.runner.run(answer)
+
+        return call
+
+    def _each(self, items: AsyncIterator[Any]) -> Iterator[Any]:
+        async def following() -> Any:
+            return await anext(items, items)
+
+        while (item := self.runner.run(following())) is not items:
+            yield item
 
     def close(self) -> None:
         self.runner.run(self.client.close())

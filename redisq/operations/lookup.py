@@ -1,4 +1,4 @@
-"""Looking messages up: one, also when it has finished, or many. Pure.
+"""Looking messages up: one or many, also when they have finished. Pure.
 
 Nobody is told when a message ends, so who waits looks again and again, ever more rarely. What all looks of a process
 cost Redis is bounded: all who wait for messages of one queue ask together whether any has ended meanwhile, in one call,
@@ -111,6 +111,86 @@ def get_messages(
     if errors:
         raise BatchError(texts, errors)
     return found
+
+
+class Waiting:
+    """A wait for many messages of a queue: each is told once, when it has finished or `timeout` seconds have passed.
+
+    Raises:
+        InvalidArgument: `ids` is no list of ids, or `timeout` not one of seconds.
+    """
+
+    def __init__(
+        self, caller: Caller, queue: str, ids: Iterable[str | uuid.UUID], timeout: float, token: str | None
+    ) -> None:
+        self._where = caller.keys_of(queue)
+        caller.authorise("get", queue, token)
+        self._end = time.monotonic() + options.seconds_of("timeout=", timeout)
+        self._caller, self._token = caller, token
+        self._ids = list(ids_of(ids))
+        names = list(map(known, self._ids))
+        self._left = dict.fromkeys(name for name in names if name is not None)
+        self._refused: dict[bytes | None, RedisQError] = {None: MessageNotFound()}
+        self._names = names
+        self._to_look_at: list[list[bytes]] = []
+        self._began, self._took, self._pause = time.monotonic(), 0.0, 0.0  # seconds; what the last looks took in all
+        self._ended: bytes | None = None
+        self._over = False
+
+    def next(self) -> Flow[list[Message]]:
+        """Return some that have finished, in the order of the ids, or when the time is over have not; none after all.
+
+        Raises:
+            BatchError: at the end, for those that were not there, or were damaged.
+        """
+        waits, queue = self._caller.waits, self._where.queue
+        waits[queue] += 1
+        try:
+            while self._to_look_at or self._left:
+                if not self._to_look_at:
+                    yield from self._until_news()
+                    self._to_look_at = [*chunks(self._left, LOOKED_UP)][::-1]
+                if found := (yield from self._look(self._to_look_at.pop())):
+                    return found
+        finally:
+            waits[queue] -= 1
+            if not waits[queue]:
+                del waits[queue]
+        errors = {number: self._refused[name] for number, name in enumerate(self._names) if name in self._refused}
+        if errors:
+            raise BatchError(list(map(str, self._ids)), errors)
+        return []
+
+    def _until_news(self) -> Flow[None]:
+        """Pause until any message has ended since the last looks began, or the time is over."""
+        while True:
+            if self._pause:
+                left = self._end - time.monotonic()
+                yield Pause(self._pause, on_the_beat=True) if self._pause * 2 < left else Pause(min(self._pause, left))
+                self._caller.authorise("get", self._where.queue, self._token)
+            before, self._ended = self._ended, (yield store.messages.ended(self._where))
+            self._over = time.monotonic() >= self._end
+            longer = min(max(self._pause * 1.5, _FIRST_LOOK), _LONGEST_LOOK)
+            if longer == _LONGEST_LOOK:
+                longer = _pause_of(len(self._caller.waits), time.monotonic() - self._began)
+            self._pause, self._took = max(longer, self._took), 0.0  # to look takes half of the time at most
+            if self._over or self._ended is None or self._ended != before:
+                return
+
+    def _look(self, names: Sequence[bytes]) -> Flow[list[Message]]:
+        began = time.monotonic()
+        answers = yield from _look_up(self._caller, self._where, names)
+        self._took += time.monotonic() - began
+        found: list[Message] = []
+        for name, outcome in zip(names, answers, strict=True):
+            if isinstance(outcome, RedisQError):
+                self._refused[name] = outcome
+            elif outcome.finished or self._over:
+                found.append(outcome)
+            else:
+                continue
+            del self._left[name]
+        return found
 
 
 def _look_up(caller: Caller, where: PartitionKeys, names: Sequence[bytes]) -> Flow[list[Outcome[Message]]]:
