@@ -22,7 +22,8 @@ from redisq.worker.burst import Burst
 from redisq.worker.handlers.delivery import Delivery
 from redisq.worker.handlers.error_text import error_of
 from redisq.worker.handlers.held import Held
-from redisq.worker.handlers.runners import Handler, Runner, Surroundings, TaskRunner, ThreadRunner
+from redisq.worker.handlers.hop import runner_of
+from redisq.worker.handlers.runners import Handler, Runner, Surroundings
 from redisq.worker.handlers.verdicts import Verdict
 from redisq.worker.heartbeat import Heartbeat, Leases
 from redisq.worker.outbox import Outbox
@@ -60,7 +61,7 @@ class Deliveries:
         self._state = surroundings.state
         self.leases = Leases(keys, limits, set(), self._lost, limits.lease_ms / 1000)
         heartbeat.watch(self.leases)
-        self._runner: Runner = (TaskRunner if handler.is_async else ThreadRunner)(handler, self, surroundings)
+        self._runner: Runner[Held] = runner_of(handler, self, surroundings)
         self.outbox = Outbox(link, keys, limits, worker, self._confirmed)
         self._busy: set[Held] = set()  # handler has not returned
         self._overrun: set[Held] = set()  # plain handlers past their timeout that still hold a thread

@@ -18,9 +18,10 @@ from redisq.settings import Settings
 from redisq.store import keys
 from redisq.tokens.token import Credentials
 from redisq.worker.ending import Ending
-from redisq.worker.handlers import lifespan, shapes
+from redisq.worker.handlers import lifespan, middleware, shapes
 from redisq.worker.handlers.arguments import adapted
 from redisq.worker.handlers.delivery import Delivery
+from redisq.worker.handlers.middleware import Middleware, wrapped
 from redisq.worker.handlers.runners import Handler
 from redisq.worker.run import Part, Run
 from redisq.worker.schedule import Cron, Schedule
@@ -31,6 +32,7 @@ log = logs.logger("redisq.worker")
 F = TypeVar("F", bound=Callable[[Any], Any] | Callable[[Delivery, Any], Any])
 R = TypeVar("R", bound=Callable[..., Any])
 L = TypeVar("L", bound=lifespan.Function)
+M = TypeVar("M", bound=Middleware)
 
 
 class Worker:
@@ -76,6 +78,7 @@ class Worker:
         self._handlers: dict[str, Handler] = {}
         self._schedules: list[Schedule] = []
         self._lifespan: lifespan.Function | None = None
+        self._middleware: list[Middleware] = []
         self._ending = Ending()
 
     @property
@@ -132,7 +135,9 @@ class Worker:
         policy = {name: value for name, value in check_definition(given).items() if value is not None}
 
         def register(function: F) -> F:
-            self._handlers[queue] = Handler(queue, adapted(function), concurrency, timeout, priority, policy)
+            self._handlers[queue] = Handler(
+                *(queue, adapted(function), concurrency, timeout, priority, policy, shapes.qualified_name(function))
+            )
             return function
 
         return register
@@ -202,6 +207,31 @@ class Worker:
         self._lifespan = function
         return function
 
+    def middleware(self, function: M) -> M:
+        """Register what runs around each of the worker's handlers: around the handler only, the first one outermost.
+
+            @worker.middleware
+            async def timed(delivery, call_next):
+                began = time.monotonic()
+                try:
+                    return await call_next(delivery)
+                finally:
+                    observe(delivery.queue, time.monotonic() - began)
+
+        It sees what the handler returns or raises, and decides what counts: what it returns, or raises itself, such as
+        `Retry` and `Reject`. An `async def` wraps both kinds of handlers, around the hop to the thread; a plain
+        function runs in the thread with plain handlers, inside of all async ones, and a worker that has an async
+        handler beside it does not start.
+
+        A handler's timeout counts for its middleware, too. It should let `asyncio.CancelledError` through.
+
+        Raises:
+            InvalidHandler: it takes other arguments, or yields instead of returning.
+        """
+        middleware.check(function)
+        self._middleware = shapes.with_one_more(self._middleware, function)
+        return function
+
     def run(self, *, burst: bool = False) -> int:
         """Work until SIGTERM, SIGINT or SIGHUP, or `stop()`; give the process' exit code.
 
@@ -261,7 +291,8 @@ class Worker:
         """Return how many slots each handler has, and whether they are taken in turns."""
         slots = self._concurrency or max((handler.concurrency for handler in self._handlers.values()), default=1)
         handlers = [
-            replace(handler, concurrency=min(slots, handler.concurrency)) for handler in self._handlers.values()
+            wrapped(replace(handler, concurrency=min(slots, handler.concurrency)), self._middleware)
+            for handler in self._handlers.values()
         ]
         ranks = {handler.priority for handler in handlers}
         shared = len(handlers) > 1 and (self._concurrency is not None or len(ranks) > 1)

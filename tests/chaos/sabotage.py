@@ -88,9 +88,9 @@ OF_THE_HARNESS = {
     "a forked child that goes on as a second worker": (
         "WRONG",
         Bug(
-            "worker/handlers/runners.py",
-            "                if process.pid != self._pid:\n                    process.end_fork()\n",
-            "",
+            "runtime/process.py",
+            "    global pid\n    pid = os.getpid()\n",
+            "    global pid\n",
         ),
     ),
 }

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from redisq import Delivery, Worker
@@ -23,6 +24,25 @@ log = Log(Part.mine().folder, Part.mine().slot)
 
 class Planned(Exception):
     """The message told its handler to fail."""
+
+
+@worker.lifespan
+async def opened() -> AsyncIterator[dict[str, str]]:
+    """Open what handlers share, with something that goes on meanwhile."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(asyncio.Event().wait())
+        yield {"process": log.process}
+        task.cancel()
+
+
+@worker.middleware
+async def through(delivery: Delivery, call_next: Callable[[Delivery], Any]) -> Any:
+    """Be around each handler, and a moment longer."""
+    assert delivery.state == {"process": log.process}
+    await asyncio.sleep(0)
+    result = await call_next(delivery)
+    await asyncio.sleep(0)
+    return result
 
 
 def begin(delivery: Delivery) -> tuple[int, str]:

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from redisq.model.delivery import Receipt
 from redisq.store.keys import id_text
+
+
+class Unit(Protocol):
+    """What a runner runs under one name: a delivery, or what is run for one."""
+
+    reported: bool  # the thread that ran it has said what came of it
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it runs in vain."""
 
 
 @dataclass(slots=True, eq=False)

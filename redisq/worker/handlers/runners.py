@@ -8,16 +8,16 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from redisq.runtime import process
 from redisq.worker.handlers.contexts import Contexts
 from redisq.worker.handlers.delivery import Delivery
-from redisq.worker.handlers.held import Held
+from redisq.worker.handlers.held import Unit
 from redisq.worker.handlers.loop_watch import LoopWatch
 from redisq.worker.handlers.shapes import is_async
 from redisq.worker.handlers.verdicts import Verdict, is_awaitable, verdict_on_error, verdict_on_result
@@ -25,21 +25,26 @@ from redisq.worker.handlers.verdicts import Verdict, is_awaitable, verdict_on_er
 _MOMENT = 0.001  # seconds
 
 HandlerFunction = Callable[[Delivery], Any] | Callable[[Delivery], Awaitable[Any]]
+U = TypeVar("U", bound=Unit)
+U_contra = TypeVar("U_contra", bound=Unit, contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Handler:
     """A user's callable and how it shall run. `timeout` is in seconds; None is no limit.
 
-    `policy` holds what it wants in place of the settings' defaults; a queue's own definition wins over both.
+    `policy` holds what it wants in place of the settings' defaults; a queue's own definition wins over both. `name` is
+    what its author called it, `around` what runs on the loop around a plain one.
     """
 
     queue: str
-    function: HandlerFunction
+    function: Callable[[Any], Any]
     concurrency: int
     timeout: float | None
     priority: int = 1
     policy: Mapping[str, float] = field(default_factory=dict)
+    name: str = ""
+    around: Sequence[Callable[..., Any]] = ()
 
     @property
     def is_async(self) -> bool:
@@ -47,16 +52,16 @@ class Handler:
         return is_async(self.function)
 
 
-class Owner(Protocol):
+class Owner(Protocol[U_contra]):
     """Whom a runner reports to, on the loop's thread; each delivery started ends with exactly one `returned`."""
 
-    def ended(self, held: Held, verdict: bytes | Verdict) -> None:
+    def ended(self, held: U_contra, verdict: bytes | Verdict) -> None:
         """Take note that the handler has returned, in time, with this result; or has failed."""
 
-    def overran(self, held: Held, *, holds_thread: bool) -> None:
+    def overran(self, held: U_contra, *, holds_thread: bool) -> None:
         """Take note that it has not, within its timeout; with `holds_thread` it goes on, and cannot be stopped."""
 
-    def returned(self, held: Held) -> None:
+    def returned(self, held: U_contra) -> None:
         """Take note that it is done, whatever has become of it."""
 
 
@@ -77,12 +82,12 @@ class Surroundings:
         return cls(Contexts(copy_context()), LoopWatch(asyncio.get_running_loop(), worker))
 
 
-class Runner(Protocol):
+class Runner(Protocol[U]):
     """Starts and cancels handlers."""
 
-    def start(self, held: Held, delivery: Delivery) -> None: ...
-    def cancel(self, held: Held) -> None: ...
-    def unstarted(self) -> list[Held]: ...
+    def start(self, held: U, delivery: Any) -> None: ...
+    def cancel(self, held: U) -> None: ...
+    def unstarted(self) -> list[U]: ...
     def close(self) -> None: ...
 
 
@@ -94,46 +99,46 @@ class _Unfinished(NamedTuple):
     context: Context
 
 
-class TaskRunner:
+class TaskRunner(Generic[U]):
     """Runs an async handler as one task per delivery. What it returns is awaited, too, if it is something to await."""
 
-    def __init__(self, handler: Handler, owner: Owner, surroundings: Surroundings) -> None:
+    def __init__(self, handler: Handler, owner: Owner[U], surroundings: Surroundings) -> None:
         self._function = handler.function
         self._timeout = handler.timeout
         self._owner = owner
         self._contexts = surroundings.contexts
         self._watch = surroundings.watch
         self._loop = asyncio.get_running_loop()
-        self._tasks: dict[Held, asyncio.Task[None]] = {}
+        self._tasks: dict[U, asyncio.Task[None]] = {}
         self._pid = process.pid
         self._watch.over(f"queue {handler.queue}: its handler", self._tasks)
 
-    def start(self, held: Held, delivery: Delivery) -> None:
+    def start(self, held: U, delivery: Any) -> None:
         self._start(held, self._run(held, delivery), self._contexts.fresh())
 
-    def go_on(self, held: Held, unfinished: _Unfinished) -> None:
+    def go_on(self, held: U, unfinished: _Unfinished) -> None:
         """Await what a plain handler returned, in the context that it ran in; its timeout goes on."""
         self._start(held, self._run(held, unfinished), unfinished.context)
 
-    def _start(self, held: Held, run: Coroutine[Any, Any, None], context: Context) -> None:
+    def _start(self, held: U, run: Coroutine[Any, Any, None], context: Context) -> None:
         task = self._loop.create_task(run, context=context)
         if not task.done():  # as an eager one may be
             self._tasks[held] = task
         self._watch.wake()
 
-    def cancel(self, held: Held) -> None:
+    def cancel(self, held: U) -> None:
         task = self._tasks.get(held)
         if task is not None:
             self._loop.call_soon(task.cancel)  # after its first step: one that has not begun would report nothing
 
-    def unstarted(self) -> list[Held]:
+    def unstarted(self) -> list[U]:
         return []
 
     def close(self) -> None:
         for task in self._tasks.values():
             task.cancel()
 
-    async def _run(self, held: Held, work: Delivery | _Unfinished) -> None:
+    async def _run(self, held: U, work: Any) -> None:
         """Run the handler and report. Whatever goes wrong, in our own steps too, the delivery comes back."""
         owner, timeout, timer = self._owner, self._timeout, None
         end, late = math.inf, False
@@ -165,17 +170,17 @@ class TaskRunner:
             self._tasks.pop(held, None)
             owner.returned(held)
 
-    def _overrun(self, held: Held) -> None:
+    def _overrun(self, held: U) -> None:
         """Settle first: a handler that catches its cancellation may go on for as long as it likes, but in vain."""
         self._owner.overran(held, holds_thread=False)
         self.cancel(held)
 
 
 #: What a thread says of a delivery, and whether its handler has overrun its timeout.
-_Report = tuple[Held, bytes | Verdict | _Unfinished, bool]
+_Report = tuple[U, bytes | Verdict | _Unfinished, bool]
 
 
-class ThreadRunner:
+class ThreadRunner(Generic[U]):
     """Runs a plain handler in threads of its own, one per slot. What it returns to be awaited is awaited on the loop.
 
     Of deliveries that come together one thread is woken, which takes them one after the other: waking a thread for each
@@ -186,22 +191,22 @@ class ThreadRunner:
     an exception is thrown into, as timeouts for threads do: what comes when the handler has returned hits our own code.
     """
 
-    def __init__(self, handler: Handler, owner: Owner, surroundings: Surroundings) -> None:
+    def __init__(self, handler: Handler, owner: Owner[U], surroundings: Surroundings) -> None:
         self._function = handler.function
         self._timeout = math.inf if handler.timeout is None else handler.timeout
         self._owner = owner
         self._contexts = surroundings.contexts
-        self._tasks = TaskRunner(handler, owner, surroundings)
+        self._tasks: TaskRunner[U] = TaskRunner(handler, owner, surroundings)
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[tuple[Held, Delivery]] = deque()
+        self._waiting: deque[tuple[U, Any]] = deque()
         self._closed = False
         self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()  # each wakes a thread; False ends it
         self._watching = False
-        self._reports: deque[_Report] = deque()
+        self._reports: deque[_Report[U]] = deque()
         self._woken = threading.Lock()
         self._pid = process.pid
-        self._timers: dict[Held, asyncio.TimerHandle] = {}
-        self._began: dict[Held, float] = {}
+        self._timers: dict[U, asyncio.TimerHandle] = {}
+        self._began: dict[U, float] = {}
         self._threads = [
             threading.Thread(target=self._work, name=f"{process.HANDLERS}-{handler.queue}-{number}", daemon=True)
             for number in range(handler.concurrency)
@@ -209,7 +214,7 @@ class ThreadRunner:
         for thread in self._threads:
             thread.start()
 
-    def start(self, held: Held, delivery: Delivery) -> None:
+    def start(self, held: U, delivery: Any) -> None:
         if self._timeout < math.inf:
             self._timers[held] = self._loop.call_later(self._timeout, self._check, held)
         self._waiting.append((held, delivery))
@@ -224,13 +229,13 @@ class ThreadRunner:
         for _ in range(len(self._waiting)):
             self._wakes.put(True)
 
-    def cancel(self, held: Held) -> None:
+    def cancel(self, held: U) -> None:
         """Cancel what is awaited. A thread cannot be stopped: its handler may look at `delivery.cancelled`."""
         self._tasks.cancel(held)
 
-    def unstarted(self) -> list[Held]:
+    def unstarted(self) -> list[U]:
         """Take back what no thread has begun."""
-        taken: list[Held] = []
+        taken: list[U] = []
         while (waiting := self._take()) is not None:
             self._stop_timer(waiting[0])
             taken.append(waiting[0])
@@ -242,13 +247,13 @@ class ThreadRunner:
             self._wakes.put(False)
         self._tasks.close()
 
-    def _take(self) -> tuple[Held, Delivery] | None:
+    def _take(self) -> tuple[U, Any] | None:
         try:
             return self._waiting.popleft()  # atomic, as a look before it would not be
         except IndexError:
             return None
 
-    def _check(self, held: Held) -> None:
+    def _check(self, held: U) -> None:
         """Look whether a handler has overrun its timeout, which counts from when a thread began with it."""
         began = self._began.get(held, time.monotonic())
         left = began + self._timeout - time.monotonic()
@@ -260,7 +265,7 @@ class ThreadRunner:
             self._owner.overran(held, holds_thread=True)
 
     def _work(self) -> None:
-        hand: list[tuple[Held, Delivery]] = []
+        hand: list[tuple[U, Any]] = []
         thrown: BaseException | None = None
         while not self._closed:
             try:
@@ -272,7 +277,7 @@ class ThreadRunner:
             except BaseException as error:
                 thrown = error
 
-    def _serve(self, hand: list[tuple[Held, Delivery]]) -> None:
+    def _serve(self, hand: list[tuple[U, Any]]) -> None:
         """Run what waits, until told to end. What this thread has taken is in its `hand` until that is reported."""
         take, source = deque.popleft, (self._waiting,)
         while self._wakes.get():
@@ -292,7 +297,7 @@ class ThreadRunner:
                     except RuntimeError:
                         return  # the loop has ended, and the worker with it
 
-    def _recover(self, hand: list[tuple[Held, Delivery]], thrown: BaseException) -> None:
+    def _recover(self, hand: list[tuple[U, Any]], thrown: BaseException) -> None:
         """Report what was in hand, if only for safety, and take up what was about to be done: a report, a wake-up."""
         if process.pid != self._pid:
             process.end_fork(thrown)
@@ -303,7 +308,7 @@ class ThreadRunner:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._collect)
 
-    def _run(self, held: Held, delivery: Delivery, context: Context) -> None:
+    def _run(self, held: U, delivery: Any, context: Context) -> None:
         began, late, limited = 0.0, False, self._timeout < math.inf
         if limited:
             began = self._began[held] = time.monotonic()
@@ -324,7 +329,7 @@ class ThreadRunner:
             outcome = verdict_on_error(error)
         self._reports.append((held, outcome, late))
 
-    def _is_late(self, held: Held, began: float) -> bool:
+    def _is_late(self, held: U, began: float) -> bool:
         self._began[held] = math.inf
         return time.monotonic() >= began + self._timeout
 
@@ -350,7 +355,7 @@ class ThreadRunner:
             finally:
                 self._owner.returned(held)
 
-    def _stop_timer(self, held: Held) -> None:
+    def _stop_timer(self, held: U) -> None:
         timer = self._timers.pop(held, None)
         if timer is not None:
             timer.cancel()

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from redisq.errors import InvalidHandler, RedisQError
 from redisq.worker.handlers.delivery import Delivery
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _UNKNOWN = object()  # an annotation whose names cannot be found
@@ -92,6 +95,12 @@ def required_of(parameters: Iterable[inspect.Parameter]) -> list[inspect.Paramet
     return [one for one in parameters if one.kind in _POSITIONAL and one.default is one.empty]
 
 
+def taken_of(parameters: Iterable[inspect.Parameter]) -> float:
+    """Return how many arguments can be passed by position."""
+    kinds = [one.kind for one in parameters]
+    return math.inf if inspect.Parameter.VAR_POSITIONAL in kinds else sum(kind in _POSITIONAL for kind in kinds)
+
+
 def first_of(parameters: Iterable[inspect.Parameter]) -> inspect.Parameter | None:
     """Return the one that takes the first argument; None: there is none."""
     taking = (*_POSITIONAL, inspect.Parameter.VAR_POSITIONAL)
@@ -157,6 +166,18 @@ def is_again(function: object, other: object) -> bool:
     """Return whether a function is another one that was defined anew, as by a cell of a notebook that is run again."""
     name = qualified_name(function)
     return function is other or (name != "" and name == qualified_name(other))
+
+
+def with_one_more(functions: list[F], function: F) -> list[F]:
+    """Return functions and one more, which takes the place of itself, or of what a notebook's cell had defined.
+
+    Functions that were defined in another one may share its name for them, and are different.
+    """
+    local = "<" in qualified_name(function)
+    for place, other in enumerate(functions):
+        if function is other or (not local and is_again(function, other)):
+            return [*functions[:place], function, *functions[place + 1 :]]
+    return [*functions, function]
 
 
 def annotated(annotation: Any) -> str:
