@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +16,16 @@ class Receipt:
     nonce: str
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """One delivery as the claim gave it; `body` is the encoded request."""
+class Claimed(NamedTuple):
+    """One delivery as the claim gave it: the encoded request, and what is stored before it, see `store.record.Head`.
+
+    `failed` is how often its handler has failed before. A tuple, as one is made for each delivery.
+    """
 
     receipt: Receipt
     body: bytes
+    head: bytes = b"0"
+    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,8 @@ class Claim:
 
     The first `suspects` deliveries are of messages that may have taken their last worker down; an `isolated` one may
     share its worker with no other suspect. See `redisq.claims.suspects`. `time` is the server's, in seconds since 1970.
-    A repeat may give a part of what the claim gave: then `rest` are still to come.
+    A repeat may give a part of what the claim gave: then `rest` are still to come. `max_attempts` is the queue's own, 0
+    when it has none.
     """
 
     deliveries: Sequence[Claimed]
@@ -39,6 +45,7 @@ class Claim:
     isolated: bool = False
     time: float = 0.0
     rest: int = 0
+    max_attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from redisq.operations.flow import Flow, settled
 from redisq.operations.options import LONGEST, is_seconds
 from redisq.store import keys
 from redisq.store.keys import PartitionKeys
+from redisq.store.record import Head
 
 T = TypeVar("T")
 
@@ -34,7 +35,10 @@ _TYPE_TEXT, _ERROR_TEXT = 200, 2_000  # characters that are kept
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """One delivery as a worker gets it. `deadline` is when its lease lapses unless it is renewed."""
+    """One delivery as a worker gets it. `deadline` is when its lease lapses unless it is renewed.
+
+    When a handler fails in its `is_last_attempt`, no other follows; `attempt` counts those that were not charged, too.
+    """
 
     id: str
     queue: str
@@ -42,6 +46,11 @@ class Delivered:
     attempt: int
     receipt: str
     deadline: datetime
+    headers: Mapping[str, str]
+    max_attempts: int
+    is_last_attempt: bool
+    queued_at: datetime
+    priority: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
@@ -75,19 +84,22 @@ def read_receipt(id: str | uuid.UUID, text: object) -> Receipt:
     return Receipt(name, int(found[1]), found[2])
 
 
-def open_claimed(queue: str, claimed: Sequence[Claimed], deadline: datetime) -> tuple[list[Delivered], list[Failure]]:
+def open_claimed(
+    queue: str, claimed: Sequence[Claimed], deadline: datetime, max_attempts: int
+) -> tuple[list[Delivered], list[Failure]]:
     """Return what a claim brought as deliveries, and those that cannot be read as the failures they are."""
     opened: list[Delivered] = []
     unreadable: list[Failure] = []
     for one in claimed:
         receipt = one.receipt
         try:
-            request, _ = codec.decode_request(one.body)
+            (request, headers), head = codec.decode_request(one.body), Head.of(one.head)
         except InvalidMessage as error:
             unreadable.append(Failure(receipt, _rejection(error), cause="unreadable", final=True))
         else:
             id, text = keys.id_text(receipt.id), receipt_text(receipt)
-            opened.append(Delivered(id, queue, request, receipt.attempt, text, deadline))
+            how = (headers, max_attempts, one.failed + 1 >= max_attempts, head.queued_at, head.priority)
+            opened.append(Delivered(id, queue, request, receipt.attempt, text, deadline, *how))
     return opened, unreadable
 
 

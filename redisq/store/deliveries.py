@@ -11,7 +11,7 @@ from typing import Any
 from redisq.model.delivery import Claim, Claimed, Failure, Receipt
 from redisq.store.call import BATCH, CLAIM_MEMORY_MS, Argument, Call, Limits, call, done, milliseconds, periods
 from redisq.store.keys import PartitionKeys
-from redisq.store.record import body_of
+from redisq.store.record import parted
 from redisq.store.reply import Outcome, nothing, outcomes
 
 #: Of bodies that one claim hands out, about: while the server copies them nobody else is served.
@@ -54,20 +54,25 @@ def _read_claim(nonce: str, reply: Any) -> Claim:
     if isinstance(reply, bytes):
         return _read_ordinary_claim(nonce, reply)
     lease, wait, suspects, isolated, time = reply[0] / 1000, reply[1], reply[2], reply[3] == 1, reply[4] / 1000
-    deliveries = [
-        Claimed(Receipt(reply[i], int(reply[i + 1]), nonce), body_of(reply[i + 2])) for i in range(5, len(reply), 3)
-    ]
+    given = zip(reply[6::3], reply[7::3], reply[8::3], strict=True)
+    deliveries = [_claimed(nonce, id, attempt, stored) for id, attempt, stored in given]
     rest = max(0, -1 - wait)
-    return Claim(deliveries, lease, None if wait < 0 else wait / 1000, suspects, isolated, time, rest)
+    return Claim(deliveries, lease, None if wait < 0 else wait / 1000, suspects, isolated, time, rest, reply[5])
 
 
 def _read_ordinary_claim(nonce: str, reply: bytes) -> Claim:
-    lease, wait, time, message = reply.split(b" ", 3)
-    id, body = message[:16], message[16:]
-    deliveries = [Claimed(Receipt(id, 1, nonce), body_of(body))] if message else []
-    return Claim(
-        deliveries, int(lease) / 1000, None if int(wait) < 0 else int(wait) / 1000, 0, False, int(time) / 1000, 0
-    )
+    lease, wait, time, max_attempts, message = reply.split(b" ", 4)
+    deliveries = [_claimed(nonce, message[:16], b"1", message[16:])] if message else []
+    until = None if int(wait) < 0 else int(wait) / 1000
+    return Claim(deliveries, int(lease) / 1000, until, 0, False, int(time) / 1000, 0, int(max_attempts))
+
+
+def _claimed(nonce: str, id: bytes, attempt: bytes, stored: bytes) -> Claimed:
+    head, body = parted(stored)
+    if attempt == b"1":  # as is usual
+        return Claimed(Receipt(id, 1, nonce), body, head)
+    number, _, failed = attempt.partition(b",")
+    return Claimed(Receipt(id, int(number), nonce), body, head, int(failed or 0))
 
 
 def complete(

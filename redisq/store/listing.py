@@ -10,7 +10,7 @@ from redisq.errors import RedisQError
 from redisq.model.listing import Listed, Page
 from redisq.store.call import Call, call
 from redisq.store.keys import PartitionKeys, id_text
-from redisq.store.record import Record, body_of, instant
+from redisq.store.record import Record, instant, parted
 
 
 def page(keys: PartitionKeys, structure: str, cursor: str, limit: int, short: int) -> Call[Page]:
@@ -27,7 +27,7 @@ def _listed(id: bytes, at: bytes, record: bytes | None, stored: bytes | None, si
     told: dict[str, Any] = {}
     try:
         if stored is not None:
-            told.update(request=codec.decode_request(body_of(stored))[0], legible=True)
+            told.update(request=codec.decode_request(parted(stored)[1])[0], legible=True)
         if record is not None:
             told.update(_told(Record.of(record)))
         elif stored is not None:

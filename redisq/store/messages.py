@@ -12,7 +12,7 @@ from redisq.model.message import Message, Status
 from redisq.store import scripts
 from redisq.store.call import Argument, Call, Limits, call, done, milliseconds, periods
 from redisq.store.keys import PartitionKeys, id_text
-from redisq.store.record import Record, Stored, body_of, instant
+from redisq.store.record import DAMAGED, Head, Record, instant, parted
 from redisq.store.reply import Outcome, outcomes
 
 #: Messages in one reply of many, each of which may take a megabyte and more.
@@ -81,7 +81,7 @@ def read_messages(queue_name: str, ids: Sequence[bytes], reply: Sequence[Any]) -
         except RedisQError as error:
             outcomes.append(error)
         except (ValueError, IndexError, OverflowError):
-            outcomes.append(InvalidMessage("What Redis holds of this message was damaged by another program."))
+            outcomes.append(InvalidMessage(DAMAGED))
     return outcomes
 
 
@@ -99,9 +99,10 @@ def read_message(
         raise MessageNotFound
     told: dict[str, Any] = {"request": None}
     if stored is not None:
-        told["request"], told["headers"] = codec.decode_request(body_of(stored))
-        head = Stored.of(stored)
-        told.update(queued_at=instant(head.entry), expires_at=head.expires_at, priority=head.priority)
+        text, body = parted(stored)
+        told["request"], told["headers"] = codec.decode_request(body)
+        head = Head.of(text)
+        told.update(queued_at=head.queued_at, expires_at=head.expires_at, priority=head.priority)
     if state is None:
         told.update(status=Status.PENDING, available_at=told.get("queued_at") if due is None else instant(due))
     else:

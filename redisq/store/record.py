@@ -6,40 +6,44 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from redisq.body import codec
+from redisq.errors import InvalidMessage
 from redisq.model.message import Transition
 
+DAMAGED = "What Redis holds of this message was damaged by another program."
 
-class Stored(NamedTuple):
-    """A message as the hash of bodies holds it: `entry;expires;priority digest` and its request, encoded.
 
-    `entry` is the id of its first stream entry, and says when it was queued. `expires` is b"0" for never.
+class Head(NamedTuple):
+    """What stands before a message's body in the hash of bodies, up to the digest: `entry;expires;priority`.
+
+    `entry` is the id of its first stream entry, and says when it was queued. `expires` is 0 for never.
     """
 
-    entry: bytes
-    expires: bytes
+    queued_at: datetime
+    expires_at: datetime | None
     priority: int
-    body: bytes
 
     @classmethod
-    def of(cls, text: bytes) -> Stored:
+    def of(cls, text: bytes) -> Head:
         """Read it.
 
         Raises:
-            ValueError: it was damaged.
+            InvalidMessage: it was damaged.
         """
-        entry, *terms = text[: text.index(b" ")].split(b";")
-        expires, priority = (*terms, b"0", b"0")[:2] if terms else (b"0", b"0")
-        return cls(entry, expires, int(priority), body_of(text))
-
-    @property
-    def expires_at(self) -> datetime | None:
-        """When it is not delivered any more."""
-        return None if self.expires == b"0" else instant(self.expires)
+        entry, *terms = text.split(b";")
+        expires, priority = (*terms, b"0", b"0")[:2]
+        try:
+            return cls(instant(entry), None if expires == b"0" else instant(expires), int(priority))
+        except (ValueError, OverflowError):
+            raise InvalidMessage(DAMAGED) from None
 
 
-def body_of(stored: bytes) -> bytes:
-    """Cut off what stands before the body: entry, expiry, priority, a space, the digest. A damaged one has none."""
-    return stored.partition(b" ")[2][8:]
+def parted(stored: bytes) -> tuple[bytes, bytes]:
+    """Part what is stored of a message: what tells of it, see `Head`, and behind a space and the digest its body.
+
+    The body of a damaged one is empty.
+    """
+    head, _, rest = stored.partition(b" ")
+    return head, rest[8:]
 
 
 class Record(NamedTuple):

@@ -54,6 +54,7 @@ class Deliveries:
     ) -> None:
         self._handler = handler
         self._queue = keys.queue
+        self._max_attempts = limits.max_attempts  # unless the queue has its own
         self._worker = worker
         self._heartbeat = heartbeat
         self._suspects = suspects
@@ -103,14 +104,16 @@ class Deliveries:
         claim, beat_at = taken.claim, taken.sent + (FIRST_BEAT if offered else beat_after(taken.claim.lease))
         weight = self._suspects.weigh(claim.isolated)
         weights = {claimed.receipt.id: weight for claimed in claim.deliveries[: claim.suspects]}
-        room = 0
+        room, max_attempts = 0, claim.max_attempts or self._max_attempts
         for claimed in taken.held:
             suspicion = weights.get(claimed.receipt.id, 0) if weights else 0
             room += suspicion
-            self._start(claimed, taken.deadline, beat_at, suspicion, offered)
+            self._start(claimed, taken.deadline, beat_at, suspicion, offered, max_attempts)
         return room
 
-    def _start(self, claimed: Claimed, deadline: datetime, beat_at: float, suspicion: int, offered: bool) -> None:
+    def _start(
+        self, claimed: Claimed, deadline: datetime, beat_at: float, suspicion: int, offered: bool, max_attempts: int
+    ) -> None:
         error: InvalidMessage | None = None
         request: Any = None
         headers: dict[str, str] = {}
@@ -128,7 +131,8 @@ class Deliveries:
             self._release(held)
         else:
             self._busy.add(held)
-            self._runner.start(held, Delivery(request, held, headers, self._state))
+            facts = (headers, max_attempts, claimed.failed, claimed.head, self._state)
+            self._runner.start(held, Delivery(request, held, *facts))
             failpoints.reach("worker.started")
 
     # --- What runners report; see runners.Owner ---

@@ -44,7 +44,7 @@ def delivered(raw: Raw, mq: Any, *requests: Any) -> list[Delivered]:
         mq.queue_message(QUEUE, request)
     limits = Caller(raw.settings).limits
     claim = raw.link.call(store.deliveries.claim(raw.keys, limits, "w", new_nonce(), len(requests)))
-    opened, unreadable = deliveries.open_claimed(QUEUE, claim.deliveries, datetime.now(UTC))
+    opened, unreadable = deliveries.open_claimed(QUEUE, claim.deliveries, datetime.now(UTC), limits.max_attempts)
     assert unreadable == []
     return opened
 

@@ -13,8 +13,10 @@ from redis import Redis
 
 from redisq import Status
 from redisq.gateway.work import errands
+from redisq.store.keys import given_id
 from tests.gateway.conftest import QUEUE, Gateway, MakeGateway
 
+ERROR = {"type": "E", "message": ""}
 RESULT_TOO_LARGE = "x" * 2000
 
 
@@ -41,7 +43,7 @@ def lapse(gateway: Gateway) -> None:
 
 
 def test_a_claim_gives_what_is_ready_and_a_completion_ends_it(gateway: Gateway) -> None:
-    ids = [gateway.mq.queue_message(QUEUE, {"n": n}) for n in range(3)]
+    ids = [gateway.mq.queue_message(QUEUE, {"n": n}, headers={"n": str(n)}) for n in range(3)]
     first = claim(gateway)
     assert [one["id"] for one in first] == ids[:1]
     assert {**first[0], "receipt": "", "deadline": ""} == {
@@ -51,6 +53,11 @@ def test_a_claim_gives_what_is_ready_and_a_completion_ends_it(gateway: Gateway) 
         "attempt": 1,
         "receipt": "",
         "deadline": "",
+        "headers": {"n": "0"},
+        "max_attempts": 5,
+        "is_last_attempt": False,
+        "queued_at": gateway.mq.get_message(QUEUE, ids[0]).to_dict()["queued_at"],
+        "priority": 0,
     }
     assert first[0]["deadline"].endswith("Z")
     rest = claim(gateway, max=100)
@@ -59,6 +66,32 @@ def test_a_claim_gives_what_is_ready_and_a_completion_ends_it(gateway: Gateway) 
     assert settle(gateway, first[0], "complete", result={"total": 3}).status_code == 204
     message = gateway.mq.get_message(QUEUE, ids[0])
     assert (message.status, message.result) == (Status.COMPLETE, {"total": 3})
+
+
+def test_a_claim_tells_the_last_attempt(gateway: Gateway) -> None:
+    gateway.mq.define(QUEUE, max_attempts=2)
+    gateway.mq.queue_message(QUEUE, 1, priority=3)
+    told = []
+    for how, more in (("release", {}), ("fail", {"error": ERROR, "retry_after": 0}), ("fail", {"error": ERROR})):
+        (one,) = claim(gateway)
+        told.append((one["attempt"], one["max_attempts"], one["is_last_attempt"], one["priority"]))
+        settle(gateway, one, how, **more)
+    assert told == [(1, 2, False, 3), (2, 2, False, 3), (3, 2, True, 3)]
+    assert gateway.mq.stats(QUEUE).dead == 1
+
+
+def test_a_delivery_whose_head_was_damaged_is_unreadable(gateway: Gateway) -> None:
+    settings = gateway.context.settings
+    id = gateway.mq.queue_message(QUEUE, 1)
+    with Redis.from_url(settings.url) as redis:
+        messages = f"{settings.namespace}:1:{{{QUEUE}}}:messages"
+        entry, _, rest = redis.hget(messages, given_id(id)).partition(b" ")
+        redis.hset(messages, given_id(id), b"%b;x;y %b" % (entry, rest))
+        assert claim(gateway) == []
+        redis.hset(messages, given_id(id), b"%b %b" % (entry, rest))
+    while (message := gateway.mq.get_message(QUEUE, id)).status is not Status.ERROR:
+        claim(gateway)  # nobody waits for the failure
+    assert message.error["reason"] == "unreadable"
 
 
 def test_a_claim_needs_no_body_and_tells_the_lease(gateway: Gateway) -> None:

@@ -113,9 +113,9 @@ def calls_of(name: str, orders: Orders, chance: random.Random, receipts: list[Re
 def told(outcome: Any) -> Any:
     """An answer without what depends on the moment."""
     if isinstance(outcome, Claim):
-        deliveries = [(claimed.receipt, bytes(claimed.body)) for claimed in outcome.deliveries]
+        deliveries = [(one.receipt, one.head, one.body, one.failed) for one in outcome.deliveries]
         wait = None if outcome.wait is None else round(outcome.wait / _MOMENT * 1000)
-        return deliveries, wait, outcome.lease, outcome.suspects, outcome.isolated, outcome.rest
+        return deliveries, wait, outcome.lease, outcome.suspects, outcome.isolated, outcome.rest, outcome.max_attempts
     if isinstance(outcome, RedisQError):
         return type(outcome), str(outcome)
     return [told(one) for one in outcome] if isinstance(outcome, list) else outcome

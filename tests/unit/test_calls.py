@@ -186,9 +186,21 @@ def test_times_in_replies_are_seconds() -> None:
 @pytest.mark.parametrize(("wait_ms", "wait"), [(-1, None), (0, 0), (1500, 1.5)])
 def test_a_claim(wait_ms: int, wait: float | None) -> None:
     stored = b"1700000000000-0 " + b"\x00 12345 " + b"body with spaces"
-    reply = [30_000, wait_ms, 1, 1, T0, ID, b"3", stored]
+    reply = [30_000, wait_ms, 1, 1, T0, 7, ID, b"3", stored, ID, b"3,2", stored]
     claim = store.deliveries.claim(KEYS, LIMITS, "w-1", "n-1", 1).decode(reply)
-    assert claim == Claim([Claimed(Receipt(ID, 3, "n-1"), b"body with spaces")], 30.0, wait, 1, True, T0 / 1000)
+    body, head = b"body with spaces", b"1700000000000-0"
+    claimed = [Claimed(Receipt(ID, 3, "n-1"), body, head), Claimed(Receipt(ID, 3, "n-1"), body, head, 2)]
+    assert claim == Claim(claimed, 30.0, wait, 1, True, T0 / 1000, 0, 7)
+
+
+@pytest.mark.parametrize(("wait_ms", "wait"), [(-1, None), (0, 0), (1500, 1.5)])
+def test_an_ordinary_claim(wait_ms: int, wait: float | None) -> None:
+    read = store.deliveries.claim(KEYS, LIMITS, "w-1", "n-1", 1).decode
+    told = b"30000 %d %d 7 " % (wait_ms, T0)
+    assert read(told) == Claim([], 30.0, wait, 0, False, T0 / 1000, 0, 7)
+    claimed = Claimed(Receipt(ID, 1, "n-1"), b"body with spaces", b"1700000000000-0;0;5")
+    stored = b"1700000000000-0;0;5 " + b"\x00 12345 " + b"body with spaces"
+    assert read(told + ID + stored) == Claim([claimed], 30.0, wait, 0, False, T0 / 1000, 0, 7)
 
 
 def test_statistics() -> None:

@@ -195,6 +195,11 @@ SCHEMAS |= {
                         "attempt": {"type": "integer"},
                         "receipt": {"type": "string"},
                         "deadline": _MOMENT,
+                        "headers": _HEADERS,
+                        "max_attempts": {"type": "integer"},
+                        "is_last_attempt": {"type": "boolean", "description": "a failure ends the message"},
+                        "queued_at": _MOMENT,
+                        "priority": {"type": "integer"},
                     }
                 ),
             },

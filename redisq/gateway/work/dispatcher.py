@@ -233,7 +233,8 @@ class Dispatcher:
 
     def _hand(self, waiter: Waiter, taken: Taken) -> None:
         held = self._fitting(taken.held)
-        opened, unreadable = open_claimed(self._keys.queue, held, taken.deadline)
+        max_attempts = taken.claim.max_attempts or self._limits.max_attempts
+        opened, unreadable = open_claimed(self._keys.queue, held, taken.deadline, max_attempts)
         if unreadable:
             self._errands.fail(unreadable)
         lost = {failure.receipt.id for failure in unreadable}

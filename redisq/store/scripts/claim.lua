@@ -35,8 +35,9 @@
 -- REPLY    {lease in milliseconds; milliseconds until the next message is due or lease lapses, -1 for none, 0 to claim
 --          again at once, -1 - n for a repeat after which n deliveries of the first claim are left; how many of the
 --          deliveries, the first ones, are suspects; 1 when it is one that may share its worker with no other; the time
---          in milliseconds; then per delivery id, attempt, body}. Or in one text `<lease> <wait> <time> `, and
---          behind it id and body of the one message that there is, on its first delivery
+--          in milliseconds; the queue's own max_attempts, or 0; then per delivery id, `<attempt>` or `<attempt>,<failed>`
+--          where its handler has failed, body}. Or in one text `<lease> <wait> <time> <max_attempts> `, and behind it
+--          id and body of the one message that there is, on its first delivery
 local stream, messages, states, scheduled, leases, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local bell, counters, config, finished, tombstones, dead = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local urgent = KEYS[13]
@@ -47,12 +48,12 @@ local room, alone, bytes = whole(ARGV[10], 'room'), whole(ARGV[11], 'alone', 0, 
 local first, skip = whole(ARGV[13], 'first'), ARGV[14] and whole(ARGV[14], 'skip') or 0
 check_name(worker, 'worker')
 check_name(nonce, 'nonce')
-local lease, max_lost, retention, window, dead_retention, paused = limits(
-  config, {'lease', 'max_lost', 'retention', 'dedup_window', 'dead_retention', 'paused'},
-  {ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], '0'})
+local lease, max_lost, retention, window, dead_retention, paused, max_attempts = limits(
+  config, {'lease', 'max_lost', 'retention', 'dedup_window', 'dead_retention', 'paused', 'max_attempts'},
+  {ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], '0', '0'})
 
 local now = clock()
-local reply = {lease, -1, 0, 0, now}
+local reply = {lease, -1, 0, 0, now, max_attempts}
 local last = redis.call('HGET', workers, worker)
 if last and string.sub(last, 1, #nonce + 1) == nonce .. ' ' then
   return repeat_claim(last, nonce, count, skip, states, messages, reply)

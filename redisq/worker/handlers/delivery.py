@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, NoReturn, SupportsIndex
 
 from redisq.body import codec
 from redisq.errors import LeaseLost
 from redisq.store.keys import id_text
+from redisq.store.record import Head
 from redisq.worker.handlers.held import Held
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class Delivery:
@@ -20,9 +24,21 @@ class Delivery:
     sends them.
     """
 
-    __slots__ = ("_held", "attempt", "headers", "id", "queue", "request", "state")
+    __slots__ = (
+        *("_failed", "_head", "_held", "attempt", "headers", "id"),
+        *("max_attempts", "queue", "request", "state"),
+    )
 
-    def __init__(self, request: Any, held: Held, headers: Mapping[str, str], state: Any = None) -> None:
+    def __init__(
+        self,
+        request: Any,
+        held: Held,
+        headers: Mapping[str, str] = _NONE,
+        max_attempts: int = 1,
+        failed: int = 0,
+        head: bytes = b"0",
+        state: Any = None,
+    ) -> None:
         #: the message's id
         self.id: str = id_text(held.receipt.id)
         self.queue: str = held.queue
@@ -30,11 +46,30 @@ class Delivery:
         self.request: Any = request
         #: what was queued beside it: texts, by names in lower case
         self.headers: Mapping[str, str] = headers
-        #: 1 for the first delivery of this message; higher for each later one
+        #: 1 for the first delivery of this message; higher for each later one, also after one that was not charged
         self.attempt: int = held.receipt.attempt
         #: what the worker's lifespan has yielded; None without one
         self.state: Any = state
+        #: how often its handler may fail, by the queue's definition, the handler's or the settings
+        self.max_attempts: int = max_attempts
+        self._failed = failed
+        self._head = head
         self._held = held
+
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether no other follows if this one fails: the message is dead then."""
+        return self._failed + 1 >= self.max_attempts
+
+    @property
+    def queued_at(self) -> datetime:
+        """When the message was queued, by the clock of Redis, aware and in UTC."""
+        return Head.of(self._head).queued_at
+
+    @property
+    def priority(self) -> int:
+        """The message's priority: 0, as is usual, to 9."""
+        return Head.of(self._head).priority
 
     @property
     def deadline(self) -> datetime:

@@ -19,12 +19,12 @@ local function begin_work(claim, record, source)
   return format_record(record)
 end
 
-local function hand_out(claim, i, attempt, text)
+local function hand_out(claim, i, ordinal, text)
   local n, id, entry, reply = claim.handed + 1, claim.ids[i], claim.taken_from[i], claim.reply
   local deadlines, records = claim.deadlines, claim.records
   claim.handed, claim.delivered[n], claim.displaced[id] = n, id, true
   deadlines[2 * n - 1], deadlines[2 * n], records[2 * n - 1], records[2 * n] = claim.lapses, id, id, text
-  reply[3 * n + 3], reply[3 * n + 4], reply[3 * n + 5] = id, attempt, claim.bodies[i]
+  reply[3 * n + 4], reply[3 * n + 5], reply[3 * n + 6] = id, ordinal, claim.bodies[i]
   if entry then claim.taken[#claim.taken + 1] = entry end
 end
 
@@ -58,7 +58,7 @@ local function judge_candidate(claim, i, record, expired)
     if has_slot then claim.left = claim.left + 1 end
   elseif has_slot then
     local text = begin_work(claim, record, source)
-    hand_out(claim, i, record.attempt, text)
+    hand_out(claim, i, ordinal_of(record), text)
     if suspect > 0 then
       claim.reply[3], claim.reply[4] = claim.reply[3] + 1, suspect - 1
       claim.room, claim.alone = suspect == 2 and 0 or claim.room - 1, false

@@ -7,20 +7,21 @@ local function ordinary()
   if worker == '' or nonce == '' or string.find(worker .. nonce, '[^!-+.-:<-~-]') then return nil end
   local ready = redis.call('XLEN', stream)
   if ready > 1 and count ~= '1' then return nil end
-  local own, last = redis.call('HMGET', config, 'lease', 'max_lost', 'paused', 'needs'), redis.call('HGET', workers, worker)
-  if own[1] or own[2] or own[3] or own[4] or last and string.sub(last, 1, #nonce + 1) == nonce .. ' ' then return nil end
+  local own = redis.call('HMGET', config, 'lease', 'max_lost', 'paused', 'needs', 'max_attempts')
+  local last, most = redis.call('HGET', workers, worker), own[5] or '0'
+  if own[1] or own[2] or own[3] or own[4] or #most > 15 or not string.find(most, '^%d+$') then return nil end
+  if last and string.sub(last, 1, #nonce + 1) == nonce .. ' ' or redis.call('EXISTS', scheduled, urgent) > 0 then return nil end
   if longest ~= '0' then
     if not string.find(ARGV[2], '^%d+$') or tonumber(ARGV[2]) <= 2 then return nil end
     lease = string.format('%d', math.min(lease, longest))
   end
-  if redis.call('EXISTS', scheduled, urgent) > 0 then return nil end
   local time, first = redis.call('TIME'), tonumber(redis.call('ZRANGE', leases, '0', '0', 'WITHSCORES')[2])
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
   if lapsed == '0' then first = nil elseif first and first <= now then return nil end
   local at, ringing = string.format('%d', now), redis.call('LLEN', bell)
   if ready == 0 then
     if ringing > 0 then redis.call('DEL', bell) end
-    return lease .. ' ' .. string.format('%d', first and first - now or -1) .. ' ' .. at .. ' '
+    return lease .. ' ' .. string.format('%d', first and first - now or -1) .. ' ' .. at .. ' ' .. most .. ' '
   end
   local found = redis.call('XRANGE', stream, '-', '+', 'COUNT', '1')[1]
   local entry, id = found[1], found[2][2]
@@ -37,7 +38,7 @@ local function ordinary()
     if ringing > 0 then redis.call('DEL', bell) end
     wait = lapsed == '0' and -1 or math.min(first or lapses, lapses) - now
   end
-  return lease .. ' ' .. string.format('%d', wait) .. ' ' .. at .. ' ' .. id .. body
+  return lease .. ' ' .. string.format('%d', wait) .. ' ' .. at .. ' ' .. most .. ' ' .. id .. body
 end
 
 local answer = ordinary()
