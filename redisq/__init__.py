@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from redisq.operations.options import Item
     from redisq.settings import Settings
     from redisq.tokens.token import Credentials
-    from redisq.worker import Delivery, Reject, Retry, Worker
+    from redisq.worker import Defer, Delivery, Reject, Retry, Worker
 
 __version__ = "0.1.0"
 
@@ -80,6 +80,7 @@ _HOME = {
     "Transition": "model.message",
     "Settings": "settings",
     "Credentials": "tokens.token",
+    "Defer": "worker.handlers.verdicts",
     "Delivery": "worker.handlers.delivery",
     "Reject": "worker.handlers.verdicts",
     "Retry": "worker.handlers.verdicts",
@@ -119,6 +120,7 @@ __all__ = [
     "AsyncRedisQ",
     "BatchError",
     "Credentials",
+    "Defer",
     "Definition",
     "Delivery",
     "Finding",

@@ -24,14 +24,16 @@ class Transition:
     """Something out of the ordinary in a message's life.
 
     `event` is `failed`, `rejected` or `unreadable` (its attempt ended so), `lost` (its lease lapsed), `reclaimed` (a
-    worker took it over), `released` (a worker that stopped handed it back), `expired`, or `redriven` (from the
-    dead-letter list). `attempt` counts deliveries. `by` is the worker, or the application that asked for it.
+    worker took it over), `released` (a worker that stopped handed it back), `deferred` (its handler put it off),
+    `expired`, or `redriven` (from the dead-letter list). `attempt` counts deliveries. `by` is the worker, or the
+    application that asked for it. `count` is how many in a row it stands for, itself the last: those deferred are one.
     """
 
     event: str
     attempt: int
     at: datetime
     by: str
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)

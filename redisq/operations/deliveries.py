@@ -154,8 +154,7 @@ def fail(
         InvalidMessage: a parameter is not valid.
     """
     where, proof = _permitted(caller, queue, id, receipt, token)
-    if retry_after is not None and not (is_seconds(retry_after) and 0 <= retry_after <= LONGEST):
-        raise InvalidMessage(f"retry_after takes seconds, from 0 to a year ({LONGEST:,})")
+    _check_delay("retry_after", retry_after)
     if final and retry_after is not None:
         raise InvalidMessage("final cannot go with retry_after: no attempt follows.")
     kind, text = error
@@ -181,15 +180,30 @@ def renew(
     return Renewed(at + timedelta(seconds=lease), lease)
 
 
-def release(caller: Caller, queue: str, id: str | uuid.UUID, receipt: object, token: str | None) -> Flow[None]:
-    """Hand a message back, uncharged.
+def release(
+    caller: Caller,
+    queue: str,
+    id: str | uuid.UUID,
+    receipt: object,
+    token: str | None,
+    *,
+    after: float | None = None,
+) -> Flow[None]:
+    """Hand a message back, uncharged; with `after`, in seconds, it is deferred: nobody gets it before.
 
     Raises:
         LeaseLost: the delivery no longer holds the message.
+        InvalidMessage: `after` is not valid.
     """
     where, proof = _permitted(caller, queue, id, receipt, token)
-    (outcome,) = yield store.deliveries.release(where, caller.limits, [proof])
+    _check_delay("after", after)
+    (outcome,) = yield store.deliveries.defer(where, caller.limits, [(proof, after)])
     settled(outcome)
+
+
+def _check_delay(name: str, value: object) -> None:
+    if value is not None and not (is_seconds(value) and 0 <= value <= LONGEST):
+        raise InvalidMessage(f"{name} takes seconds, from 0 to a year ({LONGEST:,})")
 
 
 def _permitted(

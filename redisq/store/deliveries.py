@@ -119,9 +119,16 @@ def _seconds(reply: int) -> float:
 
 def release(keys: PartitionKeys, limits: Limits, receipts: Sequence[Receipt]) -> Call[list[Outcome[None]]]:
     """Hand up to BATCH deliveries back, uncharged."""
+    return defer(keys, limits, [(receipt, None) for receipt in receipts])
+
+
+def defer(
+    keys: PartitionKeys, limits: Limits, deferred: Sequence[tuple[Receipt, float | None]]
+) -> Call[list[Outcome[None]]]:
+    """Hand up to BATCH deliveries back, uncharged, each due after so many seconds; None: as `release` does."""
     args: list[Argument] = [*periods(limits)]
-    for receipt in receipts:
-        args += (receipt.id, receipt.attempt, receipt.nonce)
+    for receipt, after in deferred:
+        args += (receipt.id, receipt.attempt, receipt.nonce, "" if after is None else milliseconds(after))
     return call("release", keys, args, done)
 
 

@@ -92,7 +92,7 @@ class Record(NamedTuple):
         if self.history == b"-":
             return ()
         lines = (line.split(",") for line in self.history.decode().split(";"))
-        return tuple(Transition(event, int(attempt), instant(float(at)), who) for event, attempt, at, who in lines)
+        return tuple(_transition(event, int(attempt), float(at), who) for event, attempt, at, who in lines)
 
     @property
     def value(self) -> Any:
@@ -111,6 +111,11 @@ class Record(NamedTuple):
             return {"type": "Expired", "message": text, "reason": reason}
         text = f"Its lease lapsed {self.numbers[1]} times: the worker died, hung or lost Redis each time."
         return {"type": "LeaseLost", "message": text, "reason": reason}
+
+
+def _transition(event: str, attempt: int, at: float, who: str) -> Transition:
+    event, _, count = event.partition("*")
+    return Transition(event, attempt, instant(at), who, int(count or 1))
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -4,7 +4,7 @@ Imports: async_client, body, claims, errors, link, model, operations, preload, r
 """
 
 from redisq.worker.handlers.delivery import Delivery
-from redisq.worker.handlers.verdicts import Reject, Retry
+from redisq.worker.handlers.verdicts import Defer, Reject, Retry
 from redisq.worker.worker import Worker
 
-__all__ = ["Delivery", "Reject", "Retry", "Worker"]
+__all__ = ["Defer", "Delivery", "Reject", "Retry", "Worker"]

@@ -147,6 +147,11 @@ class Deliveries:
         if verdict.cancelled and self._stopped:
             self._release(held)
             return
+        if verdict.cause == "deferred":
+            text = "queue %s message %s: deferred by %g s"
+            log.debug(text, held.queue, held.id, verdict.delay, extra=self._about(held))
+            self._release(held, verdict.delay)
+            return
         held.settled = True
         self._warn(held, "%s", verdict.said)
         if verdict.remark:
@@ -198,9 +203,9 @@ class Deliveries:
         held.cancelled = True
         self._runner.cancel(held)
 
-    def _release(self, held: Held) -> None:
+    def _release(self, held: Held, after: float | None = None) -> None:
         held.settled = True
-        self.outbox.release(held)
+        self.outbox.release(held, after)
 
     def _confirmed(self, held: Held, refusal: RedisQError | None) -> None:
         self._let_go(held)

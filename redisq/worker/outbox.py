@@ -64,7 +64,7 @@ class Outbox:
         self._done = done
         self._completions = _Pile(store.deliveries.complete, deque())
         self._failures = _Pile(store.deliveries.fail, deque())
-        self._releases = _Pile(store.deliveries.release, deque())
+        self._releases = _Pile(store.deliveries.defer, deque())
         self._piles = (self._completions, self._failures, self._releases)
         self._sending = 0
         self._arrived = asyncio.Event()
@@ -91,9 +91,9 @@ class Outbox:
         failure = Failure(held.receipt, codec.encode(error), cause=cause, delay=delay, final=final)
         self._add(self._failures, held, failure, len(failure.error))
 
-    def release(self, held: Held) -> None:
-        """Hand a message back."""
-        self._add(self._releases, held, held.receipt, 0)
+    def release(self, held: Held, after: float | None = None) -> None:
+        """Hand a message back, uncharged; with `after`, for so many seconds nobody gets it."""
+        self._add(self._releases, held, (held.receipt, after), 0)
 
     def _add(self, pile: _Pile, held: Held, outcome: Any, size: int) -> None:
         pile.items.append((held, outcome, size))

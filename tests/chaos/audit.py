@@ -21,7 +21,7 @@ from tests.chaos.messages import QUEUES
 #: What a queue keeps when it is empty and all retention has passed; `workers` holds the last claims of killed ones.
 ALWAYS_KEPT = {"config", "counters", "workers"}
 #: The events of a message's history that end an attempt.
-ENDINGS = {"failed", "rejected", "unreadable", "lost", "released"}
+ENDINGS = {"failed", "rejected", "unreadable", "lost", "released", "deferred"}
 
 
 def totals(client: RedisQ) -> QueueStats:
@@ -63,7 +63,8 @@ def _look_up(link: Link, namespace: str, ids: Sequence[str]) -> Iterator[Final]:
 def _final(message: Message | RedisQError) -> Final:
     if isinstance(message, RedisQError):
         return Final(type(message).__name__)
-    causes = {one.attempt: one.event for one in message.history if one.event in ENDINGS}
+    told = [one for one in message.history if one.event in ENDINGS]
+    causes = {one.attempt - back: one.event for one in told for back in range(one.count)}
     if message.status is Status.COMPLETE and isinstance(message.result, dict):
         result = (message.result.get("attempt", 0), message.result.get("digest", "-"))
         return Final(message.status, message.attempts, *result, causes=causes)

@@ -18,7 +18,9 @@ from typing import Any
 
 import pytest
 
-from redisq import RedisQ, Status, UpgradeNeeded, embedded
+from redisq import RedisQ, Status, UpgradeNeeded, embedded, store
+from redisq.operations.caller import limits_of
+from redisq.store.call import new_nonce
 from tests.conftest import Raw
 from tests.delivery.conftest import QUEUE
 from tests.support.servers.proxy import until
@@ -39,7 +41,7 @@ with RedisQ() as mq:
         ids += [mq.queue_message("tasks", {"kill": True}, idempotency_key=f"{sys.argv[3]} {n}") for n in range(1)]
         print(json.dumps(ids))
     elif done == "get":
-        found = [mq.get_message("tasks", id, wait=60) for id in json.load(sys.stdin)]
+        found = [mq.get_message("tasks", id, wait=count) for id in json.load(sys.stdin)]
         print(json.dumps([[one.status, one.result, len(one.history)] for one in found]))
     elif done == "again":
         print(json.dumps(mq.queue_message("tasks", {"n": 1}, id=sys.argv[3])))
@@ -105,7 +107,7 @@ def test_both_work_on_one_queue(crews: tuple[Raw, Nursery, Nursery], before: str
         until(lambda: (replace(), mq.stats(QUEUE).completed == len(everything))[1], PATIENCE)
         assert mq.doctor(QUEUE) == []
     for path in (before, None):  # each reads what the other has written
-        for status, result, _ in client(raw, path, "get", "0", reads=everything):
+        for status, result, _ in client(raw, path, "get", "60", reads=everything):
             assert (status, result >= 1) == (Status.COMPLETE, True)
     ends, starts = old.count("end") + new.count("end"), old.count("start") + new.count("start")
     assert set(ends) == set(everything)
@@ -126,6 +128,24 @@ def test_headers_are_passed_over_by_the_version_before(crews: tuple[Raw, Nursery
         assert [mq.get_message(QUEUE, one).headers for one in (id, plain)] == [{"tenant": "a"}, {}]
         assert mq.doctor(QUEUE) == []
     assert client(raw, before, "get", "0", reads=[id, plain]) == [[Status.COMPLETE, 1, 0]] * 2
+    assert old.end(pid, signal.SIGTERM) == 0
+
+
+def test_a_deferred_message_is_one_of_the_version_before_too(crews: tuple[Raw, Nursery, Nursery], before: str) -> None:
+    raw, old, _ = crews
+    limits = limits_of(raw.settings)
+    with RedisQ(settings=raw.settings) as mq:
+        id = mq.queue_message(QUEUE, {"n": 1})
+        for _ in range(3):
+            (one,) = raw.link.call(store.deliveries.claim(raw.keys, limits, "w", new_nonce(), 1)).deliveries
+            assert raw.link.call(store.deliveries.defer(raw.keys, limits, [(one.receipt, 0.0)])) == [None]
+        assert client(raw, before, "get", "0", reads=[id]) == [["PENDING", None, 1]]
+        pid = old.start()
+        assert mq.get_message(QUEUE, id, wait=PATIENCE).status is Status.COMPLETE
+        (step,) = mq.get_message(QUEUE, id).history
+        assert (step.event, step.count, step.attempt) == ("deferred", 3, 3)
+        assert mq.doctor(QUEUE) == []
+    assert client(raw, before, "get", "0", reads=[id]) == [["COMPLETE", 4, 1]]
     assert old.end(pid, signal.SIGTERM) == 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -78,6 +79,31 @@ def test_a_claim_tells_the_last_attempt(gateway: Gateway) -> None:
         settle(gateway, one, how, **more)
     assert told == [(1, 2, False, 3), (2, 2, False, 3), (3, 2, True, 3)]
     assert gateway.mq.stats(QUEUE).dead == 1
+
+
+def test_a_delivery_is_deferred(gateway: Gateway) -> None:
+    id = gateway.mq.queue_message(QUEUE, 1)
+    (one,) = claim(gateway)
+    for _ in range(2):  # a repeat is answered as the first was
+        assert settle(gateway, one, "release", after=3600).status_code == 204
+    assert claim(gateway) == []
+    message = gateway.mq.get_message(QUEUE, id)
+    assert message.available_at - message.queued_at > timedelta(minutes=50)
+    assert [(step.event, step.count) for step in message.history] == [("deferred", 1)]
+    answer = gateway.call("GET", f"/{QUEUE}/{id}").json()
+    assert answer["history"][0]["count"] == 1
+    assert settle(gateway, one, "complete").status_code == 409
+
+
+@pytest.mark.parametrize("after", [-1, 31_536_001, "5", True, [1]], ids=repr)
+def test_a_bad_deferral_changes_nothing(gateway: Gateway, after: Any) -> None:
+    gateway.mq.queue_message(QUEUE, 1)
+    (one,) = claim(gateway)
+    refused = settle(gateway, one, "release", after=after)
+    assert refused.status_code == 400
+    assert "after takes seconds" in refused.json()["error"]["message"]
+    assert settle(gateway, one, "release", after=None).status_code == 204
+    assert [again["id"] for again in claim(gateway)] == [one["id"]]
 
 
 def test_a_delivery_whose_head_was_damaged_is_unreadable(gateway: Gateway) -> None:

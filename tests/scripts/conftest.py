@@ -112,6 +112,10 @@ class Orders:
     def release(self, *receipts: Receipt) -> list[Any]:
         return self.run(store.deliveries.release(self.keys, self.limits, receipts))
 
+    def defer(self, *receipts: Receipt, after: float | None = 60.0) -> list[Any]:
+        deferred = [(receipt, after) for receipt in receipts]
+        return self.run(store.deliveries.defer(self.keys, self.limits, deferred))
+
     def get(self, *ids: bytes) -> list[Any]:
         return self.run(store.messages.get(self.keys, ids))
 

@@ -23,7 +23,7 @@ from tests.support.queues.workbench import Trial, Workbench, items_of, names_of,
 NUMBERS = {
     *("max_length", "max_bytes", "max_attempts", "max_lost", "lease", "retention", "window", "dead"),
     *("backoff_base", "backoff_cap", "count", "limit", "memory", "bytes", "lapsed", "room", "first", "delay_ms"),
-    *("jitter", "value", "partitions", "from", "skip", "min_age", "max_age", "slices", "slice"),
+    *("after", "jitter", "value", "partitions", "from", "skip", "min_age", "max_age", "slices", "slice"),
     *("interval", "burst", "tokens"),
     *("alone", "letters", "bodies", "fix", "most"),
 }
@@ -67,6 +67,7 @@ TOO_FAR = {
 }
 #: words that stand for something there
 ALLOWED = {("fail", "delay_ms"): [b"-1"], ("dead", "max_age"): [b"-1"], ("define", "value"): [b""]}
+ALLOWED[("release", "after")] = [b""]
 ODD_TEXTS = [
     *(b"", b"x", b"-", b" ", b"a b", b"a,b", b"a;b", b"a\0b", b"a\nb", b"T", b"nan", b"0", b"9" * 400, b"\xff\xfe"),
     *(b"x" * 15, b"x" * 17, b"%s%d", "\u0661".encode()),

@@ -130,7 +130,10 @@ def test_arguments_of_the_others() -> None:
     assert store.messages.delete(KEYS, LIMITS, [ID], "n-1", letters_only=True).args == [2, 3, 9, "n-1", 1, ID]
     assert store.deliveries.complete(KEYS, LIMITS, [(RECEIPT, b"r")]).args == [7, 2, 3, 9, ID, 2, "nonce", b"r"]
     assert store.deliveries.renew(KEYS, LIMITS, [(RECEIPT, b"p")]).args == [1, 2, 3, 9, ID, 2, "nonce", b"p"]
-    assert store.deliveries.release(KEYS, LIMITS, [RECEIPT]).args == [2, 3, 9, ID, 2, "nonce"]
+    assert store.deliveries.release(KEYS, LIMITS, [RECEIPT]).args == [2, 3, 9, ID, 2, "nonce", ""]
+    deferred = [(RECEIPT, 1.5), (RECEIPT, 0.0), (RECEIPT, None)]
+    sent = [ID, 2, "nonce", 1500, ID, 2, "nonce", 0, ID, 2, "nonce", ""]
+    assert store.deliveries.defer(KEYS, LIMITS, deferred).args == [2, 3, 9, *sent]
     assert store.deliveries.sweep(KEYS, LIMITS).args == (2, 3, 9, CLAIM_MEMORY_MS, BATCH)
     assert store.queues.define(KEYS, LIMITS, [("lease", "5"), ("paused", "")]).args == [
         2,

@@ -16,6 +16,7 @@ import redisq
 from redisq import (
     BatchError,
     Credentials,
+    Defer,
     Definition,
     Delivery,
     Finding,
@@ -49,6 +50,7 @@ WITH_FIELDS: list[Exception] = [
     TokenExpired(),
     Indeterminate("in doubt", "05749898-74a0-47e1-b10d-5acf29d040c4"),
     Retry("again", after=5),
+    Defer("later", after=5),
     Reject("never"),
 ]
 PLAIN: list[Exception] = [

@@ -139,3 +139,20 @@ def test_no_body_is_told_and_an_error_takes_one_line() -> None:
     assert len(lines) == 3
     assert lines[-1].endswith(r"failed: ValueError: first second\t\x1b[31m\u202e")
     assert "4111" not in repr(trace.steps(message))
+
+
+def test_deferrals_are_counted() -> None:
+    history = (Transition("deferred", 7, at(2), "w-1", 7), Transition("failed", 8, at(3), "w-1"))
+    message = Message(
+        "id", "orders", Status.PENDING, 1, attempts=8, queued_at=QUEUED, available_at=at(9), history=history
+    )
+    described = message.to_dict()
+    assert trace.brief(described["history"]) == "deferred 7 times, failed"
+    assert [step["count"] for step in trace.steps(described)] == [1, 7, 1, 1]
+    lines = trace.described(described).splitlines()
+    assert [line.split("  ", 1)[1] for line in lines] == [  # and nothing is missing before them
+        "queued",
+        "deferred 7 times  attempt 7  by w-1",
+        "failed            attempt 8  by w-1",
+        "available",
+    ]

@@ -9,7 +9,7 @@ from typing import Any
 from redisq.cli import clients, options, output, tables
 
 Found = Mapping[str, Any]  # a message, as `Message.to_dict` gives it
-Step = dict[str, Any]  # at, event, attempt, by, error
+Step = dict[str, Any]  # at, event, attempt, by, error, count
 Row = tuple[str, str, str, str, str]  # the same as text
 
 _MISSING: Row = ("", "...", "", "", "earlier steps are not kept")
@@ -58,18 +58,28 @@ def history(found: Found) -> str:
 
 def brief(history: Sequence[Found]) -> str:
     """Sum a history up: what happened, and how many times in a row."""
-    runs = [(event, len(list(run))) for event, run in itertools.groupby(past["event"] for past in history)]
-    return ", ".join(event if count == 1 else f"{event} {count} times" for event, count in runs)
+    runs = itertools.groupby(history, lambda past: past["event"])
+    return ", ".join(_times(event, sum(past["count"] for past in run)) for event, run in runs)
+
+
+def _times(event: str, count: int) -> str:
+    return event if count == 1 else f"{event} {count:,} times"
 
 
 def _past(found: Found) -> list[Step]:
-    return [_step(past["event"], past["at"], past["attempt"], past["by"]) for past in found["history"]]
+    history = found["history"]
+    return [_step(past["event"], past["at"], past["attempt"], past["by"], count=past["count"]) for past in history]
 
 
 def _step(
-    event: str, at: str | None, attempt: int | None = None, by: str | None = None, error: Found | None = None
+    event: str,
+    at: str | None,
+    attempt: int | None = None,
+    by: str | None = None,
+    error: Found | None = None,
+    count: int = 1,
 ) -> Step:
-    return {"at": at, "event": event, "attempt": attempt, "by": by, "error": error}
+    return {"at": at, "event": event, "attempt": attempt, "by": by, "error": error, "count": count}
 
 
 def _put_start(life: list[Step], at: str, attempt: int) -> None:
@@ -96,7 +106,8 @@ def _truncated(found: Found) -> bool:
     history = found["history"]
     if not history:
         return bool(found["attempts"] > 1)
-    return bool(history[0]["attempt"] > 1 or history[0]["event"] == "redriven")
+    first = history[0]
+    return bool(first["attempt"] > first["count"] or first["event"] == "redriven")
 
 
 def _row(step: Step) -> Row:
@@ -106,7 +117,7 @@ def _row(step: Step) -> Row:
         error = form.format_map(step["error"])
     attempt = "" if step["attempt"] is None else f"attempt {step['attempt']}"
     by = "" if step["by"] is None else f"by {step['by']}"
-    return (step["at"] or "", step["event"], attempt, by, output.one_line(error))
+    return (step["at"] or "", _times(step["event"], step["count"]), attempt, by, output.one_line(error))
 
 
 def _lines(rows: Sequence[Row]) -> str:

@@ -171,6 +171,7 @@ _RECEIPT: Schema = {
     "pattern": "^[1-9][0-9]{0,14}\\.[A-Za-z0-9_-]{12}$",
     "description": "as it came with the delivery",
 }
+_DELAY: Schema = nullable({"type": "number", "minimum": 0, "maximum": 31_536_000})
 _SECONDS: Schema = {"type": "number", "minimum": 0, "maximum": 30}
 SCHEMAS |= {
     "Claim": strict(
@@ -211,7 +212,7 @@ SCHEMAS |= {
         {
             "receipt": _RECEIPT,
             "error": strict({"type": {"type": "string"}, "message": {"type": "string"}}),
-            "retry_after": nullable({"type": "number", "minimum": 0, "maximum": 31_536_000}),
+            "retry_after": _DELAY,
             "final": {"type": "boolean", "description": "false if left out"},
         },
         required=["receipt", "error"],
@@ -220,5 +221,5 @@ SCHEMAS |= {
     "Failed": strict({"retry_in": nullable({"type": "number"})}),
     "Renewal": strict({"receipt": _RECEIPT, "progress": _VALUE}, required=["receipt"]),
     "Renewed": strict({"deadline": _MOMENT, "lease": {"type": "number"}}),
-    "Release": strict({"receipt": _RECEIPT}),
+    "Release": strict({"receipt": _RECEIPT, "after": _DELAY}, required=["receipt"]),
 }

@@ -17,7 +17,7 @@ from redisq.gateway.page.history import EVERY, History, Rates, Sample, rates_of
 from redisq.gateway.page.responses import Pages
 from redisq.gateway.page.session import ROOT, Visitor
 from redisq.model.listing import Page
-from redisq.model.message import Message, Status
+from redisq.model.message import Message, Status, Transition
 from redisq.model.queue import QueueStats
 from redisq.operations import queues
 from redisq.store.keys import known_id
@@ -193,8 +193,7 @@ def _life(message: Message) -> list[_Step]:
     """Return what happened to a message, in the order of time, and how it stands now."""
     steps: list[_Step] = [_Step(message.queued_at, "Queued")]
     steps += [
-        _Step(past.at, past.event.capitalize(), past.attempt, past.by, _STYLES.get(past.event, ""))
-        for past in message.history
+        _Step(past.at, _times(past), past.attempt, past.by, _STYLES.get(past.event, "")) for past in message.history
     ]
     running = "now" if message.status is Status.INPROGRESS else ""
     steps.append(_Step(message.started_at, "Started", message.attempts, "", running))
@@ -204,6 +203,10 @@ def _life(message: Message) -> list[_Step]:
     steps.append(_Step(message.expires_at, "Expires" if not message.finished else "Would have expired"))
     steps.append(_Step(message.finished_at, ended, message.attempts, "", style))
     return sorted((step for step in steps if step.at is not None), key=lambda step: step.at or _NEVER)
+
+
+def _times(past: Transition) -> str:
+    return past.event.capitalize() + f" {past.count:,} times" * (past.count > 1)
 
 
 def _number(text: str | None, low: int, high: int) -> int:

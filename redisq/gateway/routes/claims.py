@@ -121,10 +121,11 @@ async def renew(request: Admitted) -> Response:
 
 
 async def release(request: Admitted) -> Response:
-    """Hand a message back."""
+    """Hand a message back, at once or deferred."""
     queue, id = request.queue, request.id
-    receipt = _receipt(await _read(request, {"receipt"}), id)
-    await async_client.run(request.mq, lambda known: deliveries.release(known, queue, id, receipt, None))
+    asked = await _read(request, {"receipt", "after"})
+    receipt, after = _receipt(asked, id), asked.get("after")
+    await async_client.run(request.mq, lambda known: deliveries.release(known, queue, id, receipt, None, after=after))
     return Response(status_code=204)
 
 
@@ -267,6 +268,7 @@ OPERATIONS = (
     ),
     Operation(
         "post", "/{queue}/{id}/_release", "work", release, "release", "Hand a delivery back",
-        "No attempt is charged.", [Answer(204, "It waits again.")], _FAILS, body={JSON: ("Release", _RECEIPT)},
+        "No attempt is charged. With `after` it is deferred: nobody gets it for so many seconds.",
+        [Answer(204, "It waits again.")], _FAILS, body={JSON: ("Release", {**_RECEIPT, "after": 30})},
     ),
 )  # fmt: skip

@@ -1,8 +1,8 @@
 """How an attempt has ended: what a handler may raise to say so, and what is made of all that it returns or raises.
 
-`Retry` and `Reject` are for handlers. What the worker goes on with is the encoded result or a `Verdict`: neither holds
-anything of the user's, so all of the user's code (encoders of results, texts and attributes of exceptions) has run once
-it is there, where the handler itself ran and behind the same fence.
+`Retry`, `Defer` and `Reject` are for handlers. What the worker goes on with is the encoded result or a `Verdict`:
+neither holds anything of the user's, so all of the user's code (encoders of results, texts and attributes of
+exceptions) has run once it is there, where the handler itself ran and behind the same fence.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import inspect
 import types
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from redisq.body import codec
@@ -19,7 +20,7 @@ from redisq.model.queue import MAX_BYTES_CEILING
 from redisq.operations.options import LONGEST, seconds_of
 from redisq.worker.handlers.error_text import error_of, text_of, type_name
 
-_NO_DELAY = "its Retry has no delay in seconds, up to a year: backing off"
+_NO_DELAY = "it has no delay in seconds, up to a year: backing off"
 #: The types of most results: none of them is anything to await.
 _USUAL = frozenset({type(None), bool, int, float, str, bytes, list, dict, tuple, datetime})
 _UNRUN = {types.GeneratorType: "a generator", types.AsyncGeneratorType: "an async generator"}
@@ -43,6 +44,26 @@ class Retry(Exception):
         self.after = after
 
 
+class Defer(Exception):
+    """The message is put back, and comes again `after` that many seconds: when another's limit is reached, for example.
+
+    No attempt is charged. Only `expires_in` bounds how often this may happen; the message's history counts it.
+
+    Raises:
+        InvalidArgument: `after` is not 0 to a year (31,536,000).
+    """
+
+    after: float | None = None  # also for a subclass that does not call this one's __init__
+
+    def __init__(self, message: str = "The handler deferred the message.", *, after: float) -> None:
+        seconds_of("after", after)
+        super().__init__(message)
+        self.after = after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), after=self.after or 0.0), self.args
+
+
 class Reject(Exception):
     """The message can never be worked on: it is dead at once, reason `rejected`, with this text as its error."""
 
@@ -51,9 +72,10 @@ class Reject(Exception):
 
 
 class Verdict(NamedTuple):
-    """How an attempt failed: with which `error`, for which `cause`, and said how in logs.
+    """How an attempt failed, or why it is put off: with which `error`, for which `cause`, and said how in logs.
 
-    `delay` is what a Retry asked for, in seconds; `remark` what is wrong with that. `raised` is for the log at DEBUG.
+    `delay` is what a Retry or a Defer asked for, in seconds; `remark` what is wrong with that. `raised` is for the log
+    at DEBUG.
     """
 
     error: dict[str, str]
@@ -95,15 +117,17 @@ def verdict_on_error(error: BaseException) -> Verdict:
     """Judge what a handler raised. Raises nothing."""
     kind, delay, remark = type(error), None, ""
     cause = "rejected" if issubclass(kind, Reject) else "failed"
-    if issubclass(kind, Retry):
+    if issubclass(kind, (Retry, Defer)):
         delay, remark = _delay_of(error)
+    if issubclass(kind, Defer):
+        cause, remark = ("failed", _NO_DELAY) if delay is None else ("deferred", "")
     said = f"{cause}: {type_name(error)}"  # its text may hold anything
     cancelled = issubclass(kind, asyncio.CancelledError)
     return Verdict(error_of(error), cause, said, delay, remark, cancelled, error)
 
 
 def _delay_of(error: BaseException) -> tuple[float | None, str]:
-    """Read when a Retry wants the next attempt: nobody has checked what was assigned to it, or what its class says."""
+    """Read when it wants the next attempt: nobody has checked what was assigned to it, or what its class says."""
     try:
         after = error.after  # type: ignore[attr-defined]
         if after is None:

@@ -85,7 +85,9 @@ CASES: dict[str, Case] = {
         o.keys, o.limits, [Failure(e.held, ERROR, delay=1.0), Failure(e.lapsed, ERROR, final=True)]
     ),
     "renew": lambda o, e: store.deliveries.renew(o.keys, o.limits, [(e.held, b"\xc0")]),
-    "release": lambda o, e: store.deliveries.release(o.keys, o.limits, [e.held, e.hurried]),
+    "release": lambda o, e: store.deliveries.defer(
+        o.keys, o.limits, [(e.held, None), (e.hurried, None), (e.lapsed, 5.0)]
+    ),
     "sweep": lambda o, _: store.deliveries.sweep(o.keys, o.limits),
     "stats": lambda o, _: store.queues.stats(o.keys),
     "define": lambda o, _: store.queues.define(

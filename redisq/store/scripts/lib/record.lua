@@ -7,12 +7,13 @@
 --   counts   failed,lost,released,suspect; '-' for four zeros. How often a handler failed, the message took its worker
 --            down or let its lease lapse (both charged), and a worker handed it back (free). For suspect see lapse.lua.
 --            A message that has a priority has that as a fifth: the body's head tells it, and is not always read
---   cause    why it is not on its first delivery (failed, lost, released, redriven), or why it ended (failed, rejected,
+--   cause    why it is not on its first delivery (failed, lost, released, deferred, redriven), or why it ended (failed, rejected,
 --            lost, expired, unreadable); '-' for none
 --   at       P: when it is available. I, C, E: when the last delivery started, 0 when that is not known. Milliseconds
 --   entry    P: its entry in `stream`, '-' while scheduled. I: the worker that holds it. C: its entry in `finished`,
 --            which tells when it finished. E: when it finished, in milliseconds
---   history  what was out of the ordinary, oldest first: event,attempt,milliseconds,who;... '-' for nothing
+--   history  what was out of the ordinary, oldest first: event,attempt,milliseconds,who;... '-' for nothing. Behind an
+--            event may stand how many in a row it counts: deferred*7
 --   payload  P, E: the last error. I: the progress. C: the result. Opaque bytes, empty for none
 --
 -- A deleted or swept message leaves a tombstone there while the deduplication window lasts: T <nonce> <ms> <digest>
