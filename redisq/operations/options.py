@@ -54,6 +54,38 @@ class Item:
         self.options: Options = options
 
 
+def of_line(document: object, headers: Mapping[str, str], *, as_item: bool) -> object:
+    """Return what is queued for a JSON document: itself, or the item that it describes, each with these headers, too.
+
+    An item's document is an object of its `request`, and of what `Item` takes by name; its own headers count more.
+
+    Raises:
+        InvalidMessage: it describes no item.
+    """
+    if not as_item:
+        return Item(document, headers=headers) if headers else document
+    if not isinstance(document, dict) or "request" not in document:
+        raise InvalidMessage('An item is an object with a request: {"request": {"sku": "A-1"}, "priority": 5}')
+    given = {name: value for name, value in document.items() if name != "request"}
+    if given.keys() - Options.__annotations__.keys():
+        raise InvalidMessage(f"An item has a field that is not known: it takes {', '.join(Options.__annotations__)}.")
+    if given.get("at") is not None:
+        given["at"] = _moment(given["at"])
+    if headers:
+        given["headers"] = {**headers, **(headers_of(given.get("headers")) or {})}
+    return Item(document["request"], **given)
+
+
+def _moment(text: object) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        at = None
+    if at is None or at.utcoffset() is None:
+        raise InvalidMessage("at= takes a time with its zone, like 2026-12-24T18:00:00Z")
+    return at
+
+
 class Terms(NamedTuple):
     """The same, checked: the 16 bytes of the id, delay and life in seconds, the priority, the headers."""
 

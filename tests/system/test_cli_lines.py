@@ -70,6 +70,24 @@ def test_bad_lines_are_reported_by_number_and_left_out(shell: Shell, producer: R
     assert producer.stats("orders").ready == 5
 
 
+def test_each_line_may_be_an_item(shell: Shell, producer: RedisQ) -> None:
+    lines = (
+        b'{"request": 1, "headers": {"Trace": "t"}}\n{"request": 2, "priority": 3}\n{"n": 3}\n{"request": 4, "at": 5}'
+    )
+    done = shell.run("queue", "orders", "--lines", "--items", "--header", "tenant=a", "--ids", input=lines)
+    first, second, *rest = done.stdout.split("\n")
+    assert (done.returncode, rest) == (1, ["", "", ""])
+    found = [producer.get_message("orders", id) for id in (first, second)]
+    told = [(one.request, one.headers, one.priority) for one in found]
+    assert told == [(1, {"tenant": "a", "trace": "t"}, 0), (2, {"tenant": "a"}, 3)]
+    assert [line[:24] for line in reports(done.stderr)] == ["Line 3 is refused: An it", "Line 4 is refused: --at "]
+
+
+def test_a_bad_header_of_all_lines_queues_nothing(shell: Shell) -> None:
+    assert "--header takes names" in shell.error("queue", "orders", "--lines", "--header", "a b=c", input="1")
+    assert "orders" not in shell.text("queues", "list")
+
+
 def test_the_summary_as_json(shell: Shell) -> None:
     done = shell.run("queue", "orders", "--lines", "--json", input=MIXED)
     assert (done.returncode, json.loads(done.stdout)) == (1, {"queued": 5, "refused": 5, "read": 12})

@@ -30,7 +30,7 @@ AT = "2026-12-24T18:00+01:00"
         (["1", "--header", "tenant"], "--header takes a name and its text, like tenant=a"),
         (["1", "--header", "=a"], "--header takes a name and its text, like tenant=a"),
         (["1", "--header", "tenant=a", "--header", "tenant=b"], "--header gives tenant twice"),
-        (["--lines", "--header", "tenant=a"], "--lines goes with none of"),
+        (["1", "--items"], "--items, --stop-on-error and --ids go with --lines"),
         (["--lines", "--priority", "1"], "--lines goes with none of"),
         (["--lines", "--at", AT], "--lines goes with none of"),
         (["--lines", "--expires-in", "5"], "--lines goes with none of"),

@@ -6,7 +6,7 @@ import io
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -61,10 +61,20 @@ class Feed:
     `halted` is set once no further line can be queued, or none shall be; it says why.
     """
 
-    def __init__(self, mq: RedisQ, queue: str, token: str | None, *, stop_on_error: bool, ids: bool) -> None:
+    def __init__(
+        self,
+        mq: RedisQ,
+        queue: str,
+        token: str | None,
+        made: Callable[[Any], Any],
+        *,
+        stop_on_error: bool,
+        ids: bool,
+    ) -> None:
         self._mq = mq
         self._queue = queue
         self._token = token
+        self._made = made  # what is queued for a document
         self._stop_on_error = stop_on_error
         self._ids = ids
         self._complaints: dict[int, str] = {}
@@ -115,12 +125,15 @@ class Feed:
             try:
                 if len(line) > _LONGEST:
                     raise documents.Unreadable(f"is longer than {_LONGEST:,} bytes")
-                messages.append(documents.read(line))
+                messages.append(self._made(documents.read(line)))
                 numbers.append(self.read)
+                continue
             except documents.Unreadable as error:
                 self._complaints[self.read] = f"{error}."
-                if self._stop_on_error:
-                    break
+            except InvalidMessage as error:
+                self._complaints[self.read] = f"is refused: {output.spelled(error)}"
+            if self._stop_on_error:
+                break
         return numbers, messages
 
     def _queue_messages(self, numbers: Sequence[int], messages: Sequence[Any]) -> dict[int, str]:
@@ -147,13 +160,22 @@ class Feed:
         return f"Stopped at line {first:,}: {output.spelled(error)}"
 
 
-def queue_lines(mq: RedisQ, queue: str, token: str | None, source: str, *, stop_on_error: bool, ids: bool) -> Feed:
-    """Queue each line of a file, or of stdin for "-"; give what was counted.
+def queue_lines(
+    mq: RedisQ,
+    queue: str,
+    token: str | None,
+    source: str,
+    made: Callable[[Any], Any],
+    *,
+    stop_on_error: bool,
+    ids: bool,
+) -> Feed:
+    """Queue each line of a file, or of stdin for "-": what is `made` of its document; give what was counted.
 
     Raises:
         CommandError: the file cannot be read.
     """
-    feed = Feed(mq, queue, token, stop_on_error=stop_on_error, ids=ids)
+    feed = Feed(mq, queue, token, made, stop_on_error=stop_on_error, ids=ids)
     try:
         with (
             nullcontext(streams.stdin()) if source == "-" else open(source, "rb") as stream,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -47,6 +48,9 @@ Lines = Annotated[bool, typer.Option("--lines", help="Queue many messages: one J
 StopOnError = Annotated[
     bool, typer.Option("--stop-on-error", help="With --lines: end at the first bad line instead of leaving it out.")
 ]
+Items = Annotated[
+    bool, typer.Option("--items", help='With --lines: each line is {"request": ...} with options of its own beside it.')
+]
 Ids = Annotated[
     bool, typer.Option("--ids", help="With --lines: print the id of each line, an empty line where there is none.")
 ]
@@ -82,6 +86,7 @@ def queue(
     queue: options.Queue,
     message: MessageText = None,
     lines: Lines = False,
+    items: Items = False,
     stop_on_error: StopOnError = False,
     ids: Ids = False,
     id: Id = None,
@@ -100,17 +105,19 @@ def queue(
     Bad lines are reported by their numbers on stderr; if there was one, the exit code is 1.
     """
     if lines:
-        if delay or priority or header or (id, at, expires_in, idempotency_key) != (None,) * 4:
+        if delay or priority or (id, at, expires_in, idempotency_key) != (None,) * 4:
             raise typer.BadParameter(
-                "--lines goes with none of --id, --delay, --at, --expires-in, --idempotency-key, --priority, --header."
+                "--lines goes with none of --id, --delay, --at, --expires-in, --idempotency-key and --priority."
             )
         if ids and as_json:
             raise typer.BadParameter("With --lines, --ids cannot go with --json.")
         source = options.STDIN if message is None else message
-        _queue_lines(queue, source, token, url, stop_on_error=stop_on_error, ids=ids, as_json=as_json)
+        made = _made_of_lines(_headers(header), as_item=items)
+        _queue_lines(queue, source, token, url, made, stop_on_error=stop_on_error, ids=ids, as_json=as_json)
         return
-    if message is None or stop_on_error or ids:
-        raise typer.BadParameter("--stop-on-error and --ids go with --lines." if message else "Give a message, or -.")
+    if message is None or stop_on_error or ids or items:
+        told = "--items, --stop-on-error and --ids go with --lines."
+        raise typer.BadParameter(told if message else "Give a message, or -.")
     if (delay and at) or (id is not None and idempotency_key is not None):
         raise typer.BadParameter("--delay cannot go with --at, nor --id with --idempotency-key.")
     if expires_in == 0:
@@ -236,13 +243,28 @@ def _document(source: str | bytes) -> Any:
         raise output.CommandError(f"The message {error}.{hint}") from None
 
 
+def _made_of_lines(headers: dict[str, str], *, as_item: bool) -> Callable[[Any], Any]:
+    """Return what makes of each line's document what is queued."""
+    from redisq.operations.options import headers_of, of_line
+
+    return partial(of_line, headers=headers_of(headers) or {}, as_item=as_item)
+
+
 def _queue_lines(
-    queue: str, source: str, token: str | None, url: str | None, *, stop_on_error: bool, ids: bool, as_json: bool
+    queue: str,
+    source: str,
+    token: str | None,
+    url: str | None,
+    made: Callable[[Any], Any],
+    *,
+    stop_on_error: bool,
+    ids: bool,
+    as_json: bool,
 ) -> None:
     from redisq.cli.commands.lines import queue_lines
 
     with clients.opened(url) as mq:
-        feed = queue_lines(mq, queue, token, source, stop_on_error=stop_on_error, ids=ids)
+        feed = queue_lines(mq, queue, token, source, made, stop_on_error=stop_on_error, ids=ids)
     if not ids:
         counts = {"queued": feed.queued, "refused": feed.refused, "read": feed.read}
         output.show(as_json, counts, feed.counted(), done=f"That was {feed.told()}")

@@ -16,11 +16,11 @@ from redisq.gateway.operation import Admitted, Answer, Operation, header_field, 
 from redisq.gateway.requests.bodies import JSON, MSGPACK, NDJSON, header, parse, parsed
 from redisq.gateway.requests.errors import BadRequest, reply
 from redisq.gateway.requests.fields import under, values
-from redisq.gateway.requests.queries import moment, number, preferred_wait, query, seconds
+from redisq.gateway.requests.queries import moment, number, preferred_wait, query, seconds, word
 from redisq.gateway.routes.stream import Lines
 from redisq.gateway.work.waits import LONGEST
 from redisq.operations import queueing
-from redisq.operations.options import HIGHEST, Options
+from redisq.operations.options import HIGHEST, Options, headers_of, of_line
 
 _HEADER = b"redisq-header-"
 _TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -30,10 +30,11 @@ async def post(request: Admitted) -> Response:
     """Queue a message, or a stream of them."""
     kind, key = request.type_of_body(), header(request.scope, b"idempotency-key")
     if kind == NDJSON:
-        query(request)
+        as_item = query(request, _LINES).get("lines") == "items"
         if key is not None:
             raise BadRequest("A stream takes no Idempotency-Key: which message would it belong to?")
-        return Lines(request, await request.limit_of(kind))
+        made = partial(of_line, headers=headers_of(_headers(request)) or {}, as_item=as_item)
+        return Lines(request, await request.limit_of(kind), made)
     if key is not None and not (key.isascii() and key.isprintable()):
         raise BadRequest("Idempotency-Key takes printable ASCII.")
     id, _ = await _queue(request, kind, {"idempotency_key": key})
@@ -48,7 +49,10 @@ async def put(request: Admitted) -> Response:
 
 async def _queue(request: Admitted, kind: str, named: Options) -> tuple[str, bool]:
     """Queue a message, and give its id and whether it is new."""
-    options = cast(Options, {**named, **request.read_query(), "headers": _headers(request)})
+    given = {**named, **request.read_query(), "headers": _headers(request)}
+    if "lines" in given:
+        raise BadRequest(f"lines goes with {NDJSON}.")
+    options = cast(Options, given)
     message = await parsed(await request.read_message(kind), partial(parse, kind))
     with taking(request.queue):
         return await async_client.run(
@@ -128,6 +132,7 @@ _OPTIONS = (
     seconds("expires_in", "Seconds after which no worker gets it any more.", above_zero=True),
     number("priority", "The larger, the earlier among those that are ready; 0 is usual.", 0, HIGHEST, 0),
 )
+_LINES = word("lines", "Of a stream: what a line is, a message, as is usual, or an item.", ["messages", "items"])
 _FAILS = ("schema_violation", "message_conflict", "queue_full")
 _QUEUED = {"id": ID}
 _REFUSED = {"error": {"code": "invalid_message", "message": "The body is not JSON (Expecting value, column 1)."}}
@@ -148,10 +153,12 @@ OPERATIONS = (
         "post", "/{queue}", "queue", post, "queueMessage", "Queue a message",
         "The body is the message. As `application/x-ndjson` it is a stream of messages, one a line, and the answer has "
         "a line for each of them, in order, written while the stream is still being read: read it while you send. "
-        "Blank lines are skipped, and have no answer. A stream takes neither options nor an idempotency key, and ends "
-        "early when the queue cannot be reached." + _WITH_HEADERS,
+        "Blank lines are skipped, and have no answer. A stream takes neither options nor an idempotency key. With "
+        "`lines=items` each line is an object of a `request` and options of its own: `headers`, `id`, "
+        "`idempotency_key`, `delay`, `at`, `expires_in`, `priority`. It ends early when the queue cannot be reached."
+        + _WITH_HEADERS,
         [_IS_QUEUED, Answer(200, "A line for each line of the stream.", "Lines", NDJSON, example=[_QUEUED, _REFUSED])],
-        _FAILS, _OPTIONS, [_KEY, _TRACE_FIELD],
+        _FAILS, [*_OPTIONS, _LINES], [_KEY, _TRACE_FIELD],
         {JSON: ("Value", MESSAGE), MSGPACK: ("Bytes", None), NDJSON: ("Values", [{"sku": "A-1"}, "next"])},
         query_later=True,
     ),

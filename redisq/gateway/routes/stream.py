@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from starlette.responses import Response
@@ -32,9 +32,10 @@ class Lines(Response):
     goes away is noticed at the next read: what was read until then is in the queue.
     """
 
-    def __init__(self, request: Admitted, limit: int) -> None:
+    def __init__(self, request: Admitted, limit: int, made: Callable[[Any], Any]) -> None:
         self._request = request
         self._limit = limit
+        self._made = made  # what is queued for a document
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Answer."""
@@ -110,7 +111,7 @@ class Lines(Response):
     async def _parse(self, line: bytes | None) -> Any:
         if line is None:
             raise too_large(self._limit)
-        return await parsed(line, parse_json)
+        return self._made(await parsed(line, parse_json))
 
     async def _queue_all(self, messages: Sequence[Any]) -> tuple[list[str], Mapping[int, Exception]]:
         request = self._request

@@ -68,6 +68,8 @@ def before_call(_context: HookContext, case: Case, _kwargs: dict[str, Any]) -> N
         case.query, case.headers = {}, {key: value for key, value in case.headers.items() if key != "Idempotency-Key"}
     elif _is_moment(case.query.get("at")) and _is_delay(case.query.get("delay")):  # one excludes the other
         case.query = {name: value for name, value in case.query.items() if name != "delay"}
+    if case.media_type != NDJSON and case.query.get("lines") in ("messages", "items"):  # of a stream
+        case.query = {name: value for name, value in case.query.items() if name != "lines"}
 
 
 def _place(case: Case, queue: str) -> None:
