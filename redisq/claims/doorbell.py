@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from redisq.claims.policy import LONGEST_BLOCK
 from redisq.errors import Unavailable
@@ -30,7 +30,8 @@ class Doorbell:
         self._listener = Listener(link, keys.bell)
         self._queue = keys.queue
         self._about = about  # for logs
-        self._ring: asyncio.Task[Any] | None = None  # the wait
+        self._ring: asyncio.Task[bool | None] | None = None  # a wait for a ring alone
+        self._limit: asyncio.Timeout | None = None  # of a wait with a claim behind it
         self.longest = LONGEST_BLOCK  # seconds that Redis is asked to wait
         self.broken = 0  # how often in a row it could not be heard
 
@@ -55,10 +56,13 @@ class Doorbell:
 
         None: the wait was ended, or no answer came in time by our own clock, and the claim may have been made.
         """
-        ring = self._ring = asyncio.create_task(self._heard(partial(self._listener.wait_with, seconds, call)))
-        await asyncio.wait((ring,), timeout=seconds + _OVERDUE)
-        await self.cover()
-        return None if ring.cancelled() else ring.result()
+        try:
+            async with asyncio.timeout(seconds + _OVERDUE) as self._limit:  # no task: each is a turn of the loop
+                return await self._heard(partial(self._listener.wait_with, seconds, call))
+        except TimeoutError:
+            return None
+        finally:
+            self._limit = None
 
     async def _heard(self, wait: Callable[[], Awaitable[T]]) -> T | None:
         """Return what a wait for the bell brought, None when it cannot be heard."""
@@ -72,9 +76,11 @@ class Doorbell:
         return found
 
     def hush(self) -> None:
-        """Stop waiting; `rings` returns at once."""
+        """Stop waiting; `rings` and `claims` return at once."""
         if self._ring is not None:
             self._ring.cancel()
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(0.0)
 
     async def cover(self) -> None:
         """Hear no ring from now on: it is for another worker."""

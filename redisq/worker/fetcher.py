@@ -217,6 +217,7 @@ class Fetcher:
         self._deliveries.renew_within(self._claimer.lease)
         self._deliveries.start_all(taken, offered=True)
         self._was_answered(claim)
+        await asyncio.sleep(0)  # the handler first, then the next wait
         return CLAIMING if claim.wait == 0 else self._found_nothing_more(claim.wait)  # which tells of leases, too
 
     async def _pause(self) -> State:

@@ -25,8 +25,8 @@ _MOST_TOLD = 1_000  # handlers, and functions of unknown tasks
 class LoopWatch(threading.Thread):
     """Looks whether the loop goes round, as long as there are tasks of handlers on it.
 
-    When there are none it sleeps without end, and costs nothing. It tells of files, lines and functions, and of nothing
-    that a message holds.
+    When there were none at two looks it sleeps without end, and costs nothing: so handlers that return at once do not
+    wake it each time. It tells of files, lines and functions, and of nothing that a message holds.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, worker: str) -> None:
@@ -60,10 +60,11 @@ class LoopWatch(threading.Thread):
         """Look until stopped."""
         while not self._ended.is_set():
             try:
-                if not self._is_busy():
+                if self._is_busy():
+                    if not self._is_alive():
+                        return
+                elif not self._ended.wait(_LOOK_EVERY):
                     self._sleep()
-                elif not self._is_alive():
-                    return
             except Exception:  # a fault of ours may end this watch; handlers go on
                 log.exception("the event loop is not watched any more", extra=about(self._worker))
                 return
