@@ -11,7 +11,8 @@
     settings               the only reader of the environment
     link/                  one server: connections, faults, when to try again
     operations/            what can be asked, as flows
-    client, async_client   the two front doors: they run flows on a link
+    drivers                run flows on a link, in threads and on event loops
+    client, async_client   the two front doors
     preload                what a process that runs for long reads at its start
     claims/                taking messages so that nobody is robbed of one
     worker/                handlers

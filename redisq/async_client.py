@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Any, NoReturn, Self, SupportsIndex, TypeVar, Unpack
 
+from redisq.drivers import drive_async
 from redisq.link.aio import AsyncLink
 from redisq.link.coalescer import Coalescer
 from redisq.model.audit import Finding
@@ -18,11 +17,9 @@ from redisq.model.queue import Definition, QueueStats
 from redisq.operations import dead_letters, deletion, doctor, listing, lookup, queueing, queues
 from redisq.operations.caller import Caller
 from redisq.operations.dead_letters import Selection
-from redisq.operations.flow import Aside, Begin, Finish, Flow, Pause
+from redisq.operations.flow import Flow
 from redisq.operations.options import Item, Options
-from redisq.runtime.aside import aside
 from redisq.settings import Settings
-from redisq.store.call import Call
 from redisq.tokens.token import Credentials
 
 T = TypeVar("T")
@@ -43,8 +40,11 @@ class AsyncRedisQ:
         *,
         settings: Settings | None = None,
         credentials: Credentials | None = None,
+        retry_deadline: float | None = None,
     ) -> None:
         settings = Settings.merged(settings, url)
+        if retry_deadline is not None:
+            settings = settings.within(retry_deadline)
         self._caller = Caller(settings, credentials)
         self._link = AsyncLink(settings)
         self._coalescer = Coalescer(self._link)
@@ -53,6 +53,12 @@ class AsyncRedisQ:
     def settings(self) -> Settings:
         """The settings in force."""
         return self._caller.settings
+
+    def within(self, seconds: float) -> Self:
+        """Return a view of this client with another `retry_deadline`. See `RedisQ.within`."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), _caller=self._caller.within(seconds))
+        return other
 
     async def queue_message(
         self,
@@ -207,7 +213,7 @@ class AsyncRedisQ:
         return f"{type(self).__name__}(namespace={self.settings.namespace!r})"
 
     async def _run(self, flow: Flow[T]) -> T:
-        return await drive(flow, self._coalescer)
+        return await drive_async(flow, self._coalescer, self.settings.retry_deadline)
 
 
 def acting_for(mq: AsyncRedisQ, application: str) -> AsyncRedisQ:
@@ -223,48 +229,3 @@ def acting_for(mq: AsyncRedisQ, application: str) -> AsyncRedisQ:
 async def run(mq: AsyncRedisQ, make: Callable[[Caller], Flow[T]]) -> T:
     """Run an operation that is no method of the client: `make` takes its caller and gives the flow."""
     return await mq._run(make(mq._caller))
-
-
-async def drive(flow: Flow[T], link: AsyncLink | Coalescer) -> T:
-    """Run a flow's calls on a link, and give its answer or raise its error."""
-    send, value = flow.send, None
-    under_way: list[asyncio.Task[Any]] = []
-    try:
-        while True:
-            step = send(value)
-            send = flow.send
-            try:
-                value = await (link.call(step) if isinstance(step, Call) else _take(step, link, under_way))
-            except Exception as error:
-                send, value = flow.throw, error
-    except StopIteration as done:
-        answer: T = done.value
-        return answer
-    finally:
-        for task in under_way:
-            task.cancel()
-
-
-async def _take(
-    step: Pause | Begin | Finish | Aside, link: AsyncLink | Coalescer, under_way: list[asyncio.Task[Any]]
-) -> Any:
-    if isinstance(step, Pause):
-        now = asyncio.get_running_loop().time()
-        return await asyncio.sleep(_until_beat(step.seconds, now) if step.on_the_beat else step.seconds)
-    if isinstance(step, Aside):
-        return await aside(step.work)
-    if isinstance(step, Finish):
-        try:
-            return await step.handle
-        finally:
-            if step.handle.done():
-                under_way.remove(step.handle)
-    task = asyncio.ensure_future(link.call(step.call))
-    under_way.append(task)
-    await asyncio.sleep(0)  # so that it is sent
-    return task
-
-
-def _until_beat(pause: float, now: float) -> float:
-    """Lengthen or shorten a pause by up to a half, so that all who pause for as long go on together."""
-    return (math.floor(now / pause + 0.5) + 1) * pause - now

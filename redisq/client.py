@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, NoReturn, Self, SupportsIndex, TypeVar, Unpack
 
-from redisq.link.sync import Begun, Link
+from redisq.drivers import drive
+from redisq.link.sync import Link
 from redisq.model.audit import Finding
 from redisq.model.listing import Page
 from redisq.model.message import Message
@@ -16,10 +16,9 @@ from redisq.model.queue import Definition, QueueStats
 from redisq.operations import dead_letters, deletion, doctor, listing, lookup, queueing, queues
 from redisq.operations.caller import Caller
 from redisq.operations.dead_letters import Selection
-from redisq.operations.flow import Aside, Begin, Finish, Flow, Pause
+from redisq.operations.flow import Flow
 from redisq.operations.options import Item, Options
 from redisq.settings import Settings
-from redisq.store.call import Call
 from redisq.tokens.token import Credentials
 
 T = TypeVar("T")
@@ -30,7 +29,7 @@ class RedisQ:
 
     Without arguments it is configured by `REDISQ_` environment variables. Every operation takes an access token; when
     none is passed, one is made from the application's credentials. A call that loses Redis is retried for
-    `retry_deadline` seconds, which is safe: no call happens twice.
+    `retry_deadline` seconds, as this argument or else the settings say: that is safe, as no call happens twice.
 
     Raises:
         InvalidSettings, InvalidCredentials: the configuration is not valid.
@@ -42,8 +41,11 @@ class RedisQ:
         *,
         settings: Settings | None = None,
         credentials: Credentials | None = None,
+        retry_deadline: float | None = None,
     ) -> None:
         settings = Settings.merged(settings, url)
+        if retry_deadline is not None:
+            settings = settings.within(retry_deadline)
         self._caller = Caller(settings, credentials)
         self._link = Link(settings)
 
@@ -51,6 +53,18 @@ class RedisQ:
     def settings(self) -> Settings:
         """The settings in force."""
         return self._caller.settings
+
+    def within(self, seconds: float) -> Self:
+        """Return a view of this client whose calls give up after so many seconds without Redis, for who must answer.
+
+        It shares all else with this client, connections, too: make one for each request, or one for all.
+
+        Raises:
+            InvalidArgument: it is not from 0, which is one try, to 3,600.
+        """
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), _caller=self._caller.within(seconds))
+        return other
 
     def queue_message(
         self,
@@ -378,36 +392,7 @@ class RedisQ:
         return f"{type(self).__name__}(namespace={self.settings.namespace!r})"
 
     def _run(self, flow: Flow[T]) -> T:
-        send, value = flow.send, None
-        under_way: list[Begun[Any]] = []
-        try:
-            while True:
-                step = send(value)
-                send = flow.send
-                try:
-                    value = self._take(step, under_way)
-                except Exception as error:
-                    send, value = flow.throw, error
-        except StopIteration as done:
-            answer: T = done.value
-            return answer
-        finally:
-            for call in under_way:
-                call.close()
-
-    def _take(self, step: Call[Any] | Pause | Begin | Finish | Aside, under_way: list[Begun[Any]]) -> Any:
-        if isinstance(step, Call):
-            return self._link.call(step)
-        if isinstance(step, Pause):
-            return time.sleep(step.seconds)
-        if isinstance(step, Aside):
-            return step.work()
-        if isinstance(step, Finish):
-            under_way.remove(step.handle)
-            return step.handle.finish()
-        call = self._link.begin(step.call)
-        under_way.append(call)
-        return call
+        return drive(flow, self._link, self.settings.retry_deadline)
 
 
 def run(mq: RedisQ, make: Callable[[Caller], Flow[T]]) -> T:

@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from redisq.errors import InvalidCredentials, InvalidSettings
+from redisq.errors import InvalidArgument, InvalidCredentials, InvalidSettings
 from redisq.model.bounds import DEFINITION_BOUNDS
 from redisq.runtime import logs
 from redisq.store.keys import check_namespace
@@ -36,6 +36,7 @@ log = logs.logger("redisq.settings")
 _OTHERS = re.compile(r"REDISQ_(HTTP_|TEST_).*|REDISQ_(EMBEDDED_SERVER|FAILPOINTS|GATEWAY|QUEUE|TOKEN)")
 #: What Kubernetes sets for a service named redisq, or redisq-something.
 _OF_KUBERNETES = re.compile(r"REDISQ_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)")
+_LONGEST_DEADLINE = 3600  # seconds
 _told: set[str] = set()
 
 
@@ -78,7 +79,7 @@ class Settings(BaseSettings):
     """one command's answer may take this long"""
     connect_timeout: float = Field(default=5, gt=0, le=3600)
     """connecting may take this long"""
-    retry_deadline: float = Field(default=10, ge=0, le=3600)
+    retry_deadline: float = Field(default=10, ge=0, le=_LONGEST_DEADLINE)
     """a call is retried for this long when Redis cannot be reached, with full jitter, before it raises Unavailable"""
     max_connections: int = Field(default=50, ge=1, le=10_000)
     """connections of one process at most; further calls wait for one"""
@@ -158,6 +159,16 @@ class Settings(BaseSettings):
         if url is not None:
             check(url)
         return settings if url is None else settings.model_copy(update={"url": Url(url)})
+
+    def within(self, seconds: float) -> Self:
+        """Return these settings with another `retry_deadline`.
+
+        Raises:
+            InvalidArgument: it is not one of seconds, from 0 to an hour.
+        """
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= _LONGEST_DEADLINE:
+            raise InvalidArgument("retry_deadline= and within() take seconds, from 0 to 3,600")
+        return self.model_copy(update={"retry_deadline": float(seconds)})
 
     @classmethod
     def of_registry(cls, url: str | None) -> Self | None:

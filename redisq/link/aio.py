@@ -63,8 +63,11 @@ class AsyncLink:
         if server.to_be_asked(strict, time.monotonic):
             await self._hold(inspect(server, strict, time.monotonic(), time.monotonic), endpoint)
 
-    async def call(self, call: Call[T], waited: float = 0.0) -> T:
-        """Run one call, whose caller has waited for so many seconds. See `converse` for what it raises."""
+    async def call(self, call: Call[T], deadline: float | None = None, waited: float = 0.0) -> T:
+        """Run one call. Its caller has waited for so many seconds, of `deadline` in all, or of what the settings say.
+
+        See `converse` for what it raises.
+        """
         endpoint, settings = self._endpoint or await self.endpoint(), self._settings
         server, since, strict, tried = endpoint.known(), time.monotonic(), settings.strict, None
         if (command := opening(call, server, since, strict=strict)) is not None:
@@ -72,8 +75,8 @@ class AsyncLink:
             if outcome is not WITHHELD and not isinstance(outcome, Failed):
                 return call.decode(outcome)
             tried = Tried(command, outcome, since)
-        deadline = max(0.0, settings.retry_deadline - waited)
-        conversation = converse(call, server, deadline, time.monotonic, strict=strict, tried=tried)
+        left = max(0.0, (settings.retry_deadline if deadline is None else deadline) - waited)
+        conversation = converse(call, server, left, time.monotonic, strict=strict, tried=tried)
         return await self._hold(conversation, endpoint)
 
     async def _hold(self, conversation: Conversation[T], endpoint: Endpoint) -> T:

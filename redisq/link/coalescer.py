@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 from redisq.link.faults import is_cut
 from redisq.runtime.per_loop import PerLoop
@@ -29,10 +29,14 @@ _FOR_ALL = frozenset({"ended", "register", "schema"})
 _ONE_OF_EACH = frozenset({"delete"})
 
 
-class Sender(Protocol):
-    """What carries calls to the server; `waited` is for how many seconds a call's caller has waited already."""
+#: Calls under way that serve all who make them, by what they say and their deadline.
+_Shared: TypeAlias = "dict[tuple[Argument | float | None, ...], asyncio.Future[Any]]"
 
-    def call(self, call: Call[T], waited: float = 0.0) -> Awaitable[T]: ...
+
+class Sender(Protocol):
+    """What carries calls to the server; a call's caller waits for `deadline` seconds, and `waited` some of them."""
+
+    def call(self, call: Call[T], deadline: float | None = None, waited: float = 0.0) -> Awaitable[T]: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -46,8 +50,9 @@ class _Waiter:
 
 @dataclass(slots=True, eq=False)
 class _Lane:
-    """Calls of one script on the keys of one queue partition."""
+    """Calls of one script on the keys of one queue partition, whose callers wait for as long."""
 
+    deadline: float | None
     under_way: int = 0
     waiting: deque[_Waiter] = field(default_factory=deque)
     woken: bool = False
@@ -58,8 +63,8 @@ class _Gathering:
     """What is under way on one event loop."""
 
     def __init__(self) -> None:
-        self.lanes: dict[tuple[str, tuple[str, ...]], _Lane] = {}
-        self.shared: dict[tuple[Argument, ...], asyncio.Future[Any]] = {}
+        self.lanes: dict[tuple[str, tuple[str, ...], float | None], _Lane] = {}
+        self.shared: _Shared = {}
 
 
 class Coalescer:
@@ -76,28 +81,28 @@ class Coalescer:
         self._gatherings = PerLoop(_Gathering)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def call(self, call: Call[T]) -> T:
-        """Run one call, alone or with others; raises what the sender does."""
+    async def call(self, call: Call[T], deadline: float | None = None) -> T:
+        """Run one call, alone or with others of the same deadline; raises what the sender does."""
         gathering = self._gatherings.get()
         if call.script.name in _FOR_ALL:
-            return await self._share(call, gathering.shared)
+            return await self._share(call, deadline, gathering.shared)
         if call.size == 0 or len(call.args) - call.head > _LARGE * call.size:
-            return await self._sender.call(call)
-        lane = _lane(call, gathering)
+            return await self._sender.call(call, deadline)
+        lane = _lane(call, deadline, gathering)
         if lane.under_way or lane.waiting:
             return cast(T, await self._join(lane, call))
         lane.under_way = 1
         try:
-            return await self._sender.call(call)
+            return await self._sender.call(call, deadline)
         finally:
             self._ended(lane)
 
-    async def _share(self, call: Call[T], shared: dict[tuple[Argument, ...], asyncio.Future[Any]]) -> T:
+    async def _share(self, call: Call[T], deadline: float | None, shared: _Shared) -> T:
         """Run a call, or take the answer to the same one under way, which goes on when a caller is cancelled."""
-        name = call.script.name, *call.keys, *call.args
+        name = call.script.name, deadline, *call.keys, *call.args
         task = shared.get(name)
         if task is None:
-            task = shared[name] = asyncio.ensure_future(self._sender.call(call))
+            task = shared[name] = asyncio.ensure_future(self._sender.call(call, deadline))
             task.add_done_callback(lambda done: (shared.pop(name), done.cancelled() or done.exception()))
         await asyncio.wait((task,))
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -128,7 +133,8 @@ class Coalescer:
 
     async def _send(self, lane: _Lane, waiters: list[_Waiter]) -> None:
         try:
-            outcomes = await self._sender.call(_joined(waiters), waited=time.monotonic() - waiters[0].since)
+            waited = time.monotonic() - waiters[0].since
+            outcomes = await self._sender.call(_joined(waiters), lane.deadline, waited)
         except BaseException as error:
             if len(waiters) > 1 and isinstance(error, Exception) and is_cut(error):
                 lane.portion.cut(sum(map(_count, (waiter.call for waiter in waiters))))
@@ -151,13 +157,13 @@ class Coalescer:
             self._ended(lane)
 
 
-def _lane(call: Call[Any], gathering: _Gathering) -> _Lane:
-    name, lanes = (call.script.name, call.keys), gathering.lanes
+def _lane(call: Call[Any], deadline: float | None, gathering: _Gathering) -> _Lane:
+    name, lanes = (call.script.name, call.keys, deadline), gathering.lanes
     lane = lanes.get(name)
     if lane is None:
         if len(lanes) >= _MANY_LANES:
             gathering.lanes = lanes = {name: lane for name, lane in lanes.items() if lane.under_way or lane.waiting}
-        lane = lanes[name] = _Lane()
+        lane = lanes[name] = _Lane(deadline)
     return lane
 
 

@@ -69,15 +69,15 @@ class Link:
                 self._endpoint = self._endpoint or Endpoint.of(self._settings)
         return self._endpoint
 
-    def call(self, call: Call[T]) -> T:
-        """Run one call. See `converse` for what it raises."""
+    def call(self, call: Call[T], deadline: float | None = None) -> T:
+        """Run one call, retried for `deadline` seconds, or as the settings say. See `converse` for what it raises."""
         server, since = self.endpoint().known(), time.monotonic()
         command = opening(call, server, since, strict=self._settings.strict)
         if command is None:
-            return self._hold(self._about(call))
+            return self._hold(self._about(call, deadline))
         outcome = self._exchange(command)
         if outcome is WITHHELD or isinstance(outcome, Failed):
-            return self._hold(self._about(call, Tried(command, outcome, since)))
+            return self._hold(self._about(call, deadline, Tried(command, outcome, since)))
         return call.decode(outcome)
 
     def command(self, *parts: bytes | str | int) -> Any:
@@ -85,9 +85,9 @@ class Link:
         deadline, server = self._settings.retry_deadline, self.endpoint().known()
         return self._hold(once(parts, server, deadline, time.monotonic))
 
-    def begin(self, call: Call[T]) -> Begun[T]:
+    def begin(self, call: Call[T], deadline: float | None = None) -> Begun[T]:
         """Send a call, and leave its answer for later. What it raises is raised then."""
-        conversation = self._about(call)
+        conversation = self._about(call, deadline)
         try:
             step = conversation.send(None)
             while not (isinstance(step, Command) and call.script.sha in step.parts):  # what has to be known before
@@ -106,9 +106,10 @@ class Link:
 
         return Begun(finish, close)
 
-    def _about(self, call: Call[T], tried: Tried | None = None) -> Conversation[T]:
+    def _about(self, call: Call[T], deadline: float | None, tried: Tried | None = None) -> Conversation[T]:
         settings, server = self._settings, self.endpoint().known()
-        return converse(call, server, settings.retry_deadline, time.monotonic, strict=settings.strict, tried=tried)
+        deadline = settings.retry_deadline if deadline is None else deadline
+        return converse(call, server, deadline, time.monotonic, strict=settings.strict, tried=tried)
 
     def _hold(self, conversation: Conversation[T], heard: Any = None) -> T:
         """Hold a conversation to its end; one that has begun goes on with what was `heard`."""

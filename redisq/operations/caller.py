@@ -71,6 +71,12 @@ class Caller:
         other._application = application
         return other
 
+    def within(self, seconds: float) -> Caller:
+        """Return the same caller whose calls are retried for so many seconds; raises as `Settings.within` does."""
+        other = copy.copy(self)
+        other.settings = self.settings.within(seconds)
+        return other
+
     def portion(self, script: str, most: int) -> Portion:
         """Return how many messages a reply of a script that reads several may hold, at `most` unless it was learned."""
         return self._portions.setdefault(script, Portion(most))

@@ -1,6 +1,6 @@
 """Workers: one process that claims messages, runs handlers and keeps leases.
 
-Imports: async_client, body, claims, errors, link, model, operations, preload, runtime, settings, store, tokens.
+Imports: body, claims, drivers, errors, link, model, operations, preload, runtime, settings, store, tokens.
 """
 
 from redisq.worker.handlers.delivery import Delivery

@@ -14,9 +14,9 @@ from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from redisq.async_client import drive
 from redisq.claims.identity import about
 from redisq.claims.policy import pause_after
+from redisq.drivers import drive_async
 from redisq.errors import InvalidArgument, InvalidMessage, MessageConflict, QueueFull, RedisQError, Unavailable
 from redisq.link.aio import AsyncLink
 from redisq.operations import options, queueing
@@ -293,7 +293,7 @@ class Scheduler:
                 while True:
                     try:
                         flow = queueing.queue_message(self._caller, schedule.queue, request, None, chosen)
-                        id, _ = await drive(flow, self._link)
+                        id, _ = await drive_async(flow, self._link, self._caller.settings.retry_deadline)
                         return id
                     except (Unavailable, QueueFull) as error:
                         failures, refusal = failures + 1, error

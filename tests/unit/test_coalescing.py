@@ -30,12 +30,14 @@ class Server:
     def __init__(self) -> None:
         self.calls: list[Call[Any]] = []
         self.waited: list[float] = []
+        self.deadlines: list[float | None] = []
         self.refused: dict[bytes, Any] = {}
         self.error: Exception | None = None
         self._gates: list[asyncio.Event] = []
 
-    async def call(self, call: Call[Any], waited: float = 0.0) -> Any:
+    async def call(self, call: Call[Any], deadline: float | None = None, waited: float = 0.0) -> Any:
         gate = asyncio.Event()
+        self.deadlines.append(deadline)
         self.calls.append(call)
         self.waited.append(waited)
         self._gates.append(gate)
@@ -335,3 +337,15 @@ def test_what_is_idle_is_forgotten(count: int, monkeypatch: pytest.MonkeyPatch) 
         return len(coalescer._gatherings.get().lanes)
 
     assert asyncio.run(main()) <= 3
+
+
+@on_a_loop
+async def test_only_who_waits_for_as_long_travels_together(server: Server, coalescer: Coalescer) -> None:
+    calls = [queueing(new_id()) for _ in range(6)]
+    tasks = [asyncio.ensure_future(coalescer.call(call, [0.5, 10.0][number % 2])) for number, call in enumerate(calls)]
+    await turns()
+    assert [len(ids(call)) for call in server.calls] == [1, 1, 2, 2]
+    assert server.deadlines == [0.5, 10.0, 0.5, 10.0]
+    for number in range(4):
+        server.let_go(number)
+    assert await asyncio.gather(*tasks) == [[None]] * 6

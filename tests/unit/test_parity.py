@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from redisq import AsyncRedisQ, Message, RedisQ, Settings
+from redisq import AsyncRedisQ, InvalidArgument, Message, RedisQ, Settings
 from redisq.async_client import acting_for
 
 METHODS = sorted(name for name, _ in inspect.getmembers(RedisQ, inspect.isfunction) if not name.startswith("_"))
@@ -38,7 +38,7 @@ def test_both_take_and_give_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", [*METHODS, "__enter__", "__exit__"])
 def test_one_is_called_and_the_other_awaited(name: str) -> None:
     assert not inspect.iscoroutinefunction(getattr(RedisQ, name))
-    if name not in ITERATED:
+    if name not in {*ITERATED, "within"}:
         assert inspect.iscoroutinefunction(getattr(AsyncRedisQ, TWINS.get(name, name)))
 
 
@@ -48,7 +48,7 @@ def test_each_method_tells_what_it_does(kind: type, name: str) -> None:
     assert inspect.getdoc(getattr(kind, name))
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "close"])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("close", "within")])
 def test_each_operation_takes_a_token(name: str) -> None:
     assert inspect.signature(getattr(RedisQ, name)).parameters["token"].default is None
 
@@ -70,3 +70,29 @@ def test_a_client_that_acts_for_another_application_shares_all_but_its_name() ->
     assert (other._caller.application, mq._caller.application) == ("shop", "")
     assert vars(other).keys() == vars(mq).keys()
     assert all(vars(other)[name] is value for name, value in vars(mq).items() if name != "_caller")
+
+
+@pytest.mark.parametrize("kind", [RedisQ, AsyncRedisQ])
+def test_a_client_within_another_deadline_shares_all_but_that(kind: Any) -> None:
+    class Own(kind):  # type: ignore[misc]
+        pass
+
+    mq = Own(settings=Settings(url="redis://localhost", auth="none"))
+    other = mq.within(0.5)
+    assert type(other) is Own
+    assert (other.settings.retry_deadline, mq.settings.retry_deadline) == (0.5, 10)
+    assert all(vars(other)[name] is value for name, value in vars(mq).items() if name != "_caller")
+    assert other._caller._known is mq._caller._known
+    assert (
+        other.within(2).settings.retry_deadline == kind("redis://localhost", retry_deadline=2).settings.retry_deadline
+    )
+
+
+@pytest.mark.parametrize("kind", [RedisQ, AsyncRedisQ])
+@pytest.mark.parametrize("seconds", ["5", True, None, -1, 3601, float("nan"), float("inf"), [5]], ids=repr)
+def test_what_is_no_deadline_is_refused(kind: Any, seconds: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"retry_deadline= and within\(\) take seconds, from 0 to 3,600"):
+        kind("redis://localhost").within(seconds)
+    if seconds is not None:
+        with pytest.raises(InvalidArgument, match="retry_deadline="):
+            kind("redis://localhost", retry_deadline=seconds)
