@@ -11,9 +11,9 @@ from redisq.drivers import drive_async
 from redisq.link.aio import AsyncLink
 from redisq.link.coalescer import Coalescer
 from redisq.model.audit import Finding
-from redisq.model.listing import Page
+from redisq.model.listing import Page, Reason, Which
 from redisq.model.message import Message
-from redisq.model.queue import Definition, QueueStats
+from redisq.model.queue import Changes, Definition, QueueStats
 from redisq.operations import dead_letters, deletion, doctor, listing, lookup, queueing, queues
 from redisq.operations.caller import Caller
 from redisq.operations.dead_letters import Selection
@@ -119,7 +119,7 @@ class AsyncRedisQ:
         queue: str,
         token: str | None = None,
         *,
-        reason: str | None = None,
+        reason: Reason | None = None,
         min_age: float | None = None,
         max_age: float | None = None,
         limit: int = 100,
@@ -134,7 +134,7 @@ class AsyncRedisQ:
         ids: Iterable[str | uuid.UUID] | None = None,
         token: str | None = None,
         *,
-        reason: str | None = None,
+        reason: Reason | None = None,
         min_age: float | None = None,
         max_age: float | None = None,
     ) -> int:
@@ -148,7 +148,7 @@ class AsyncRedisQ:
         ids: Iterable[str | uuid.UUID] | None = None,
         token: str | None = None,
         *,
-        reason: str | None = None,
+        reason: Reason | None = None,
         min_age: float | None = None,
         max_age: float | None = None,
     ) -> int:
@@ -157,7 +157,7 @@ class AsyncRedisQ:
         return await self._run(dead_letters.purge(self._caller, queue, ids, token, chosen))
 
     async def list_messages(
-        self, queue: str, which: str, token: str | None = None, *, cursor: str | None = None, limit: int = 100
+        self, queue: str, which: Which, token: str | None = None, *, cursor: str | None = None, limit: int = 100
     ) -> Page:
         """List a page of messages. See `RedisQ.list_messages`."""
         return await self._run(listing.find(self._caller, queue, which, token, cursor, limit))
@@ -170,7 +170,7 @@ class AsyncRedisQ:
         """List the names of all queues. See `RedisQ.queues`."""
         return await self._run(queues.names(self._caller, token))
 
-    async def define(self, queue: str, token: str | None = None, **changes: Any) -> Definition:
+    async def define(self, queue: str, token: str | None = None, **changes: Unpack[Changes]) -> Definition:
         """Change settings of a queue. See `RedisQ.define`."""
         return await self._run(queues.define(self._caller, queue, token, changes))
 

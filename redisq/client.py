@@ -10,9 +10,9 @@ from typing import Any, NoReturn, Self, SupportsIndex, TypeVar, Unpack
 from redisq.drivers import drive
 from redisq.link.sync import Link
 from redisq.model.audit import Finding
-from redisq.model.listing import Page
+from redisq.model.listing import Page, Reason, Which
 from redisq.model.message import Message
-from redisq.model.queue import Definition, QueueStats
+from redisq.model.queue import Changes, Definition, QueueStats
 from redisq.operations import dead_letters, deletion, doctor, listing, lookup, queueing, queues
 from redisq.operations.caller import Caller
 from redisq.operations.dead_letters import Selection
@@ -203,7 +203,7 @@ class RedisQ:
         queue: str,
         token: str | None = None,
         *,
-        reason: str | None = None,
+        reason: Reason | None = None,
         min_age: float | None = None,
         max_age: float | None = None,
         limit: int = 100,
@@ -227,7 +227,7 @@ class RedisQ:
         ids: Iterable[str | uuid.UUID] | None = None,
         token: str | None = None,
         *,
-        reason: str | None = None,
+        reason: Reason | None = None,
         min_age: float | None = None,
         max_age: float | None = None,
     ) -> int:
@@ -252,7 +252,7 @@ class RedisQ:
         ids: Iterable[str | uuid.UUID] | None = None,
         token: str | None = None,
         *,
-        reason: str | None = None,
+        reason: Reason | None = None,
         min_age: float | None = None,
         max_age: float | None = None,
     ) -> int:
@@ -269,7 +269,7 @@ class RedisQ:
         return self._run(dead_letters.purge(self._caller, queue, ids, token, chosen))
 
     def list_messages(
-        self, queue: str, which: str, token: str | None = None, *, cursor: str | None = None, limit: int = 100
+        self, queue: str, which: Which, token: str | None = None, *, cursor: str | None = None, limit: int = 100
     ) -> Page:
         """List up to `limit` (<= 500) messages that are `ready`, `scheduled`, `in_progress`, `dead` or `finished`.
 
@@ -301,7 +301,7 @@ class RedisQ:
         """
         return self._run(queues.names(self._caller, token))
 
-    def define(self, queue: str, token: str | None = None, **changes: Any) -> Definition:
+    def define(self, queue: str, token: str | None = None, **changes: Unpack[Changes]) -> Definition:
         """Change settings of a queue for all services at once and return its whole definition; see `Definition`.
 
         Without changes it only reads. None goes back to the default. A new `schema` concerns what is queued from now

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from redisq.model.message import Message
+
+#: what can be listed, by the names of `QueueStats`
+Which: TypeAlias = Literal["ready", "scheduled", "in_progress", "dead", "finished"]
+#: why a message is dead
+Reason: TypeAlias = Literal["failed", "lost", "expired", "unreadable", "rejected"]
 
 
 @dataclass(frozen=True, slots=True)

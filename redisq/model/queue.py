@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 MAX_BYTES_CEILING = 64 * 1024 * 1024
 
@@ -80,6 +80,25 @@ class Definition:
     check_formats: bool | None = None
 
     SECONDS = frozenset({"backoff_base", "backoff_cap", "lease", "retention", "dead_retention", "dedup_window"})
+
+
+class Changes(TypedDict, total=False):
+    """Settings of a queue to change, by the names of `Definition`; None goes back to the default."""
+
+    max_length: int | None
+    max_bytes: int | None
+    max_attempts: int | None
+    max_lost: int | None
+    backoff_base: float | None
+    backoff_cap: float | None
+    lease: float | None
+    retention: float | None
+    dead_retention: float | None
+    dedup_window: float | None
+    paused: bool | None
+    security: Literal["token", "none"] | None
+    schema: dict[str, Any] | None
+    check_formats: bool | None
 
 
 def stored_number(text: str) -> int | None:

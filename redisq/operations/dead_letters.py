@@ -11,11 +11,11 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 from redisq import store
 from redisq.errors import BatchError, InvalidArgument, MessageNotFound, RedisQError
-from redisq.model.listing import DeadLetter, DeadPage
+from redisq.model.listing import DeadLetter, DeadPage, Reason
 from redisq.model.message import Message, Status
 from redisq.operations import options
 from redisq.operations.batches import ids_of, in_portion, known
@@ -27,7 +27,7 @@ from redisq.store.keys import PartitionKeys
 from redisq.store.reply import Outcome
 
 #: Why a message is dead.
-REASONS = ("failed", "lost", "expired", "unreadable", "rejected")
+REASONS: tuple[str, ...] = get_args(Reason)
 #: Dead letters in one list at most.
 MOST = 10_000
 _WITH_BODIES = 20  # dead letters in one reply, each of which may take a megabyte and more
@@ -44,7 +44,7 @@ class Selection:
         InvalidArgument: there is no such reason, or an age is not valid.
     """
 
-    reason: str | None = None
+    reason: Reason | None = None
     min_age: float | None = None
     max_age: float | None = None
 

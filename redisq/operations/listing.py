@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from redisq import store
 from redisq.errors import InvalidArgument
-from redisq.model.listing import Listed, Page
+from redisq.model.listing import Listed, Page, Which
 from redisq.operations import options
 from redisq.operations.batches import in_portion
 from redisq.operations.caller import Caller
@@ -18,8 +18,8 @@ from redisq.operations.flow import Flow
 from redisq.store.call import BATCH, Call
 from redisq.store.keys import PartitionKeys
 
-#: what can be listed, by the names of `QueueStats` -> the structure it is read from
-LISTS: Mapping[str, str] = {
+#: what can be listed -> the structure it is read from
+LISTS: Mapping[Which, str] = {
     "ready": "stream",
     "scheduled": "scheduled",
     "in_progress": "leases",
@@ -32,7 +32,7 @@ _FORMS = {"stream": re.compile(rf"{_IN_ORDER.pattern}|{_IN_STREAM.pattern}"), "f
 _SHORT = 4096  # bytes of a body, or a record, that a list still shows
 
 
-def find(caller: Caller, queue: str, which: str, token: str | None, cursor: str | None, limit: int) -> Flow[Page]:
+def find(caller: Caller, queue: str, which: Which, token: str | None, cursor: str | None, limit: int) -> Flow[Page]:
     """List a page of messages: what is next first, of what has ended the last."""
     where = caller.keys_of(queue)
     for op in ("stats", "get"):

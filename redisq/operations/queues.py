@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
 
 from redisq import store
 from redisq.body import schemas
 from redisq.errors import QueueNotFound
 from redisq.model.bounds import check_definition
-from redisq.model.queue import Definition, QueueStats
+from redisq.model.queue import Changes, Definition, QueueStats
 from redisq.operations.caller import Caller
 from redisq.operations.flow import Aside, Flow
 from redisq.store import keys
@@ -76,7 +75,7 @@ def names(caller: Caller, token: str | None) -> Flow[list[str]]:
     return sorted(filter(is_queue, found))
 
 
-def define(caller: Caller, queue: str, token: str | None, changes: Mapping[str, Any]) -> Flow[Definition]:
+def define(caller: Caller, queue: str, token: str | None, changes: Changes) -> Flow[Definition]:
     """Change a queue's definition; the answer is the whole of it."""
     where = caller.keys_of(queue)
     caller.authorise("admin", queue, token)

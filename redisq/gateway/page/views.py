@@ -121,7 +121,7 @@ class Views:
         known_id(id)
         return self._pages.go(request, f"{ROOT}/queues/{queue}/messages/{id}")
 
-    async def _listed(self, request: Request, visitor: Visitor, queue: str, which: str) -> Page | None:
+    async def _listed(self, request: Request, visitor: Visitor, queue: str, which: Any) -> Page | None:
         """Return a page of a list; None for who may not see it."""
         if not visitor.allows("get", queue):
             return None
