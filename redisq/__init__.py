@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from redisq.model.message import Message, Status, Transition
     from redisq.model.queue import Definition, QueueStats
     from redisq.operations.options import Item
+    from redisq.runtime.logs import MessageFields
     from redisq.settings import Settings
     from redisq.tokens.token import Credentials
     from redisq.worker import Defer, Delivery, Reject, Retry, Worker
@@ -76,6 +77,7 @@ _HOME = {
     "Finding": "model.audit",
     "Item": "operations.options",
     "Message": "model.message",
+    "MessageFields": "runtime.logs",
     "QueueStats": "model.queue",
     "Status": "model.message",
     "Transition": "model.message",
@@ -140,6 +142,7 @@ __all__ = [
     "LeaseLost",
     "Message",
     "MessageConflict",
+    "MessageFields",
     "MessageNotFound",
     "MessageTooLarge",
     "MissingCredentials",

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
@@ -38,6 +39,14 @@ _OTHERS = re.compile(r"REDISQ_(HTTP_|TEST_).*|REDISQ_(EMBEDDED_SERVER|FAILPOINTS
 _OF_KUBERNETES = re.compile(r"REDISQ_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)")
 _LONGEST_DEADLINE = 3600  # seconds
 _told: set[str] = set()
+
+
+def _lowered(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowered)]
+LogFormat = Annotated[Literal["text", "json"], BeforeValidator(_lowered)]
 
 
 def _default(value: float, name: str) -> Any:
@@ -114,6 +123,15 @@ class Settings(BaseSettings):
     """plain handlers that overran their timeout and still hold a thread; at this many the worker drains and exits"""
     stale_after: float = Field(default=300, gt=0, le=86_400)
     """a worker that wants messages and could not ask Redis for any for this long ends with exit code 1"""
+
+    traceback_bytes: int = Field(default=4096, ge=0, le=4096)
+    """of a traceback that is kept with the error of a message; 0 keeps none"""
+    log_errors: Literal["full", "type"] = "full"
+    """what the log tells of what handlers raise: "full" its text and its traceback, too, "type" its type alone"""
+    log_level: LogLevel | None = None
+    """what `redisq worker` and `redisq serve` log at least: debug, info, warning or error; info if not set"""
+    log_format: LogFormat | None = None
+    """how they log: as text, or as json for machines; text if not set"""
 
     def __init__(self, **values: Any) -> None:
         problems = ""
@@ -246,3 +264,25 @@ class _MasterKeySetting(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="REDISQ_", extra="ignore", hide_input_in_errors=True)
 
     master_key: SecretStr | None = None
+
+
+class LogSettings(BaseSettings):
+    """The settings of logs alone: what logs does so also where others are not valid."""
+
+    model_config = SettingsConfigDict(env_prefix="REDISQ_", extra="ignore", hide_input_in_errors=True)
+
+    log_level: LogLevel | None = None
+    log_format: LogFormat | None = None
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read them from the environment.
+
+        Raises:
+            InvalidSettings: one is not valid.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            problems = problems_of(error, "REDISQ_")
+        raise InvalidSettings(problems)

@@ -90,14 +90,19 @@ class Outermost:
         # fast: to look up the caller, thread and process is 8 % of a POST's CPU (`make bench`, POST /{queue})
         request_id, now = scope[REQUEST_ID], time.time()
         client, application = (scope.get("client") or ("-",))[0], scope.get(APPLICATION) or "-"
+        method, path = _word(scope["method"]), _shown(scope)
         record = object.__new__(logging.LogRecord)
         vars(record).update(
             self._record,
-            args=(_word(scope["method"]), _shown(scope), status, seconds * 1000, client, application, request_id),
+            args=(method, path, status, seconds * 1000, client, application, request_id),
             created=now,
             msecs=now % 1 * 1000 // 1,
             request_id=request_id,
             application=application,
+            method=method,
+            path=path,
+            status=status,
+            duration=round(seconds, 6),
         )
         log.handle(record)
 

@@ -53,6 +53,7 @@ class Failure:
     """How a delivery failed: its encoded error and what shall follow.
 
     `cause` is `failed` or `rejected`. `delay` is in seconds; None takes the queue's backoff. `final` allows no retry.
+    `told` is what the message's history says of it: the error's type and text.
     """
 
     receipt: Receipt
@@ -60,3 +61,16 @@ class Failure:
     cause: str = "failed"
     delay: float | None = None
     final: bool = False
+    told: tuple[str, str] | None = None
+
+
+class Failed(NamedTuple):
+    """What became of a message whose delivery failed.
+
+    `delay` is in seconds, until its next attempt; None: it is dead. Its handler has failed `failures` times, and may
+    `max_attempts` times.
+    """
+
+    delay: float | None
+    failures: int
+    max_attempts: int

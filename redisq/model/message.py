@@ -27,6 +27,7 @@ class Transition:
     worker took it over), `released` (a worker that stopped handed it back), `deferred` (its handler put it off),
     `expired`, or `redriven` (from the dead-letter list). `attempt` counts deliveries. `by` is the worker, or the
     application that asked for it. `count` is how many in a row it stands for, itself the last: those deferred are one.
+    `error` is a dict of `type` and `message`, cut to 300 characters, of an attempt that failed, else None.
     """
 
     event: str
@@ -34,6 +35,7 @@ class Transition:
     at: datetime
     by: str
     count: int = 1
+    error: dict[str, str] | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class Message:
     """A message as it stood when it was looked up.
 
     `request` is what was queued, `result` what the handler returned. `error` is None or a dict of `type`, `message` and
-    `reason`: why the message ended as ERROR, or why its last attempt failed while it waits for the next. `progress` is
+    `reason`: why the message ended as ERROR, or why its last attempt failed while it waits for the next; with the
+    `traceback` of what its handler raised, if there is one. `progress` is
     what the handler last reported while it runs. `history` holds what was out of the ordinary, oldest first, the last
     20; it is empty for a message that simply completes. `priority` is 0 to 9, the larger first; `headers` are texts
     that were queued beside the request. Times are aware and in UTC, by the Redis server's clock.

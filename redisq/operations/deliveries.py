@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from redisq import store
 from redisq.body import codec
 from redisq.errors import InvalidMessage, LeaseLost, MessageTooLarge
-from redisq.model.delivery import Claimed, Failure, Receipt
+from redisq.model.delivery import Claimed, Failed, Failure, Receipt
 from redisq.model.message import Message, json_ready
 from redisq.model.queue import MAX_BYTES_CEILING
 from redisq.operations.caller import Caller
@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 _RECEIPT = re.compile(r"([1-9][0-9]{0,14})\.([A-Za-z0-9_-]{12})")
 _TYPE_TEXT, _ERROR_TEXT = 200, 2_000  # characters that are kept
+_CUT = b"\n...\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def open_claimed(
         try:
             (request, headers), head = codec.decode_request(one.body), Head.of(one.head)
         except InvalidMessage as error:
-            unreadable.append(Failure(receipt, _rejection(error), cause="unreadable", final=True))
+            unreadable.append(_rejection(receipt, error, "unreadable"))
         else:
             id, text = keys.id_text(receipt.id), receipt_text(receipt)
             how = (headers, max_attempts, one.failed + 1 >= max_attempts, head.queued_at, head.priority)
@@ -120,8 +121,7 @@ def complete(
             yield from _refuse_again(where, proof)
         settled(outcome)
     except InvalidMessage as error:
-        failure = Failure(proof, _rejection(error), cause="rejected", final=True)
-        (outcome,) = yield store.deliveries.fail(where, caller.limits, [failure])
+        (outcome,) = yield store.deliveries.fail(where, caller.limits, [_rejection(proof, error, "rejected")])
         settled(outcome)
         raise
 
@@ -139,13 +139,15 @@ def fail(
     queue: str,
     id: str | uuid.UUID,
     receipt: object,
-    error: tuple[str, str],
+    error: Mapping[str, str],
     token: str | None,
     *,
     retry_after: float | None = None,
     final: bool = False,
 ) -> Flow[float | None]:
-    """End a delivery with an error, its type and text; the answer is the delay until the next attempt, None for none.
+    """End a delivery with an error, its `type` and `message`, and maybe a `traceback`; cut to what is kept of each.
+
+    The answer is the delay until the next attempt, None for none.
 
     `retry_after` is in seconds, in place of the queue's backoff. `final` rejects the message: no attempt follows.
 
@@ -157,12 +159,11 @@ def fail(
     _check_delay("retry_after", retry_after)
     if final and retry_after is not None:
         raise InvalidMessage("final cannot go with retry_after: no attempt follows.")
-    kind, text = error
-    encoded = codec.encode({"type": _valid(kind, _TYPE_TEXT), "message": _valid(text, _ERROR_TEXT)})
-    failure = Failure(proof, encoded, cause="rejected" if final else "failed", delay=retry_after, final=final)
+    cause, kept = "rejected" if final else "failed", _kept(error, caller.settings.traceback_bytes)
+    failure = store.deliveries.failure(proof, kept, cause=cause, delay=retry_after, final=final)
     (outcome,) = yield store.deliveries.fail(where, caller.limits, [failure])
-    delay: float | None = settled(outcome)
-    return delay
+    failed: Failed = settled(outcome)
+    return failed.delay
 
 
 def renew(
@@ -214,10 +215,25 @@ def _permitted(
     return where, read_receipt(id, receipt)
 
 
-def _rejection(error: InvalidMessage) -> bytes:
-    return codec.encode({"type": type(error).__name__, "message": _valid(str(error), _ERROR_TEXT)})
+def _rejection(receipt: Receipt, error: InvalidMessage, cause: str) -> Failure:
+    kept = {"type": type(error).__name__, "message": _valid(str(error), _ERROR_TEXT)}
+    return store.deliveries.failure(receipt, kept, cause=cause, final=True)
 
 
-def _valid(text: str, most: int) -> str:
+def _kept(error: Mapping[str, str], traceback_bytes: int) -> dict[str, str]:
+    kept = {"type": _valid(error["type"], _TYPE_TEXT), "message": _valid(error["message"], _ERROR_TEXT)}
+    traceback = _both_ends(_valid(error.get("traceback", ""), None).encode(), traceback_bytes)
+    return {**kept, "traceback": traceback} if traceback else kept
+
+
+def _both_ends(text: bytes, most: int) -> str:
+    """Cut a text in its middle: some languages begin a traceback with what tells most, others end it so."""
+    if len(text) > most:
+        half = max(0, most - len(_CUT)) // 2
+        text = text[:half] + _CUT + text[-half:] if half else b""
+    return text.decode("utf-8", "ignore")
+
+
+def _valid(text: str, most: int | None) -> str:
     """Cut a text, and make it valid Unicode."""
     return text[:most].encode("utf-8", "replace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""Loggers whose owner goes on whatever the process' logging raises.
+"""Loggers whose owner goes on whatever the process' logging raises, and which message a line of the log is about.
 
 Filters, handlers, formatters and record factories are the user's code, and they run where redisq says something: in the
 step that settles a message, in the thread that renews leases. A record that cannot be logged is lost; nothing else is.
@@ -9,9 +9,44 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Protocol
 
 _complained = False
+
+
+class Handled(Protocol):
+    """A message whose handler runs."""
+
+    @property
+    def queue(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+
+
+#: The message whose handler runs in this context, and in those that are copied from it, as for threads.
+handled: ContextVar[Handled] = ContextVar("redisq.handled")
+
+
+class MessageFields(logging.Filter):
+    """Gives a record the fields `queue`, `message_id` and `attempt` of the message whose handler has logged it.
+
+    It belongs on handlers of logging: `handler.addFilter(redisq.MessageFields())`. A field of the same name that the
+    record has already goes by `extra_` and its name from then on.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass."""
+        message = handled.get(None)
+        if message is not None and not hasattr(record, "message_id"):
+            fields = vars(record)
+            for name, value in (("queue", message.queue), ("message_id", message.id), ("attempt", message.attempt)):
+                if name in fields:
+                    fields[f"extra_{name}"] = fields[name]
+                fields[name] = value
+        return True
 
 
 class Log(logging.LoggerAdapter[logging.Logger]):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from redisq.model.delivery import Claim, Claimed, Failure, Receipt
+from redisq.body import codec
+from redisq.model.delivery import Claim, Claimed, Failed, Failure, Receipt
 from redisq.store.call import BATCH, CLAIM_MEMORY_MS, Argument, Call, Limits, call, done, milliseconds, periods
 from redisq.store.keys import PartitionKeys
-from redisq.store.record import parted
+from redisq.store.record import parted, told_text
 from redisq.store.reply import Outcome, nothing, outcomes
 
 #: Of bodies that one claim hands out, about: while the server copies them nobody else is served.
@@ -85,8 +86,13 @@ def complete(
     return call("complete", keys, args, done)
 
 
-def fail(keys: PartitionKeys, limits: Limits, failures: Sequence[Failure]) -> Call[list[Outcome[float | None]]]:
-    """Fail up to BATCH deliveries. Each outcome is the delay in seconds until the next attempt, None for no more."""
+def failure(receipt: Receipt, error: Mapping[str, str], **how: Any) -> Failure:
+    """Return a failure with this error, whose type and text the message's history tells; `how` as `Failure` has it."""
+    return Failure(receipt, codec.encode(error), told=(error["type"], error["message"]), **how)
+
+
+def fail(keys: PartitionKeys, limits: Limits, failures: Sequence[Failure]) -> Call[list[Outcome[Failed]]]:
+    """Fail up to BATCH deliveries."""
     args: list[Argument] = [
         limits.max_attempts,
         limits.backoff_base_ms,
@@ -98,11 +104,13 @@ def fail(keys: PartitionKeys, limits: Limits, failures: Sequence[Failure]) -> Ca
         jitter = random.randrange(1_000_001)
         receipt = failure.receipt
         args += (receipt.id, receipt.attempt, receipt.nonce, delay_ms, jitter, failure.cause, failure.error)
-    return call("fail", keys, args, partial(outcomes, _retry_delay))
+        args.append(told_text(*failure.told) if failure.told else "")
+    return call("fail", keys, args, partial(outcomes, _failed))
 
 
-def _retry_delay(reply: int) -> float | None:
-    return None if reply < 0 else reply / 1000
+def _failed(reply: bytes) -> Failed:
+    delay, failures, most = map(int, reply.split())
+    return Failed(None if delay < 0 else delay / 1000, failures, most)
 
 
 def renew(keys: PartitionKeys, limits: Limits, leases: Sequence[tuple[Receipt, bytes]]) -> Call[list[Outcome[float]]]:

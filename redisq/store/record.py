@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from redisq.body import codec
 from redisq.errors import InvalidMessage
@@ -91,7 +93,7 @@ class Record(NamedTuple):
         """What happened out of the ordinary."""
         if self.history == b"-":
             return ()
-        lines = (line.split(",") for line in self.history.decode().split(";"))
+        lines = (line.split(",") for line in self.history.decode(errors="replace").split(";"))
         return tuple(_transition(event, int(attempt), float(at), who) for event, attempt, at, who in lines)
 
     @property
@@ -100,10 +102,11 @@ class Record(NamedTuple):
         return codec.decode(self.payload) if self.payload else None
 
     def error(self) -> dict[str, str]:
-        """Return why an attempt failed, or why the message is dead."""
+        """Return why an attempt failed, or why the message is dead; with a traceback, if there is one."""
         value, reason = self.value, self.cause.decode()
         if isinstance(value, dict):
-            return {"type": str(value.get("type")), "message": str(value.get("message")), "reason": reason}
+            told = {"type": str(value.get("type")), "message": str(value.get("message")), "reason": reason}
+            return {**told, "traceback": str(value["traceback"])} if value.get("traceback") else told
         if reason == "unreadable":
             return {"type": "Unreadable", "message": "The message's body is gone from Redis.", "reason": reason}
         if reason == "expired":
@@ -113,9 +116,22 @@ class Record(NamedTuple):
         return {"type": "LeaseLost", "message": text, "reason": reason}
 
 
+#: What would end a field of a record, or its error; and the sign that stands for all of these.
+_ENDS_A_FIELD = re.compile(r"[\0-\x20,;|%\x7f]")
+_TOLD_TYPE, _TOLD_TEXT = 150, 300  # characters
+
+
+def told_text(kind: str, text: str) -> str:
+    """Write an error's type and text, both cut, as a history holds them after a name; see `lib/record.lua`."""
+    parts = (kind[:_TOLD_TYPE], text[:_TOLD_TEXT])
+    return "".join("|" + _ENDS_A_FIELD.sub(lambda found: f"%{ord(found[0]):02X}", part) for part in parts)
+
+
 def _transition(event: str, attempt: int, at: float, who: str) -> Transition:
     event, _, count = event.partition("*")
-    return Transition(event, attempt, instant(at), who, int(count or 1))
+    by, *told = who.split("|")
+    error = {"type": unquote(told[0]), "message": unquote(told[1])} if len(told) == 2 else None
+    return Transition(event, attempt, instant(at), by, int(count or 1), error)
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from redisq.body import codec
 from redisq.claims.claimer import Taken
-from redisq.claims.identity import about
 from redisq.claims.policy import FIRST_BEAT, beat_after, claimable
 from redisq.claims.suspects import Suspects
 from redisq.errors import InvalidMessage, RedisQError
 from redisq.link.aio import AsyncLink
-from redisq.model.delivery import Claimed
-from redisq.runtime import failpoints, logs
+from redisq.model.delivery import Claimed, Failed
+from redisq.runtime import failpoints
 from redisq.store.call import Limits
 from redisq.store.keys import PartitionKeys
 from redisq.worker.burst import Burst
 from redisq.worker.handlers.delivery import Delivery
-from redisq.worker.handlers.error_text import error_of
 from redisq.worker.handlers.held import Held
 from redisq.worker.handlers.hop import runner_of
 from redisq.worker.handlers.runners import Handler, Runner, Surroundings
-from redisq.worker.handlers.verdicts import Verdict
+from redisq.worker.handlers.verdicts import Verdict, verdict_on_overrun, verdict_on_refusal
 from redisq.worker.heartbeat import Heartbeat, Leases
 from redisq.worker.outbox import Outbox
+from redisq.worker.outcomes import OutcomeLog
 from redisq.worker.slots import Turns
-
-log = logs.logger("redisq.worker")
 
 
 class Deliveries:
@@ -51,11 +49,13 @@ class Deliveries:
         turns: Turns | None,
         surroundings: Surroundings,
         on_stuck: Callable[[], None],
+        outcomes: OutcomeLog,
     ) -> None:
         self._handler = handler
         self._queue = keys.queue
         self._max_attempts = limits.max_attempts  # unless the queue has its own
-        self._worker = worker
+        self._outcomes = outcomes
+        self._durations = False  # whether the log tells how long handlers take that succeed
         self._heartbeat = heartbeat
         self._suspects = suspects
         self._on_stuck = on_stuck
@@ -103,6 +103,7 @@ class Deliveries:
         """Start what a claim gave, an `offered` one with a short lease; return how much room its suspects hold."""
         claim, beat_at = taken.claim, taken.sent + (FIRST_BEAT if offered else beat_after(taken.claim.lease))
         weight = self._suspects.weigh(claim.isolated)
+        self._durations = self._outcomes.tells_of_success
         weights = {claimed.receipt.id: weight for claimed in claim.deliveries[: claim.suspects]}
         room, max_attempts = 0, claim.max_attempts or self._max_attempts
         for claimed in taken.held:
@@ -126,7 +127,7 @@ class Deliveries:
         self.leases.held.add(held)
         if error is not None:
             held.settled = True
-            self.outbox.fail(held, error_of(error), cause="unreadable", final=True)
+            self.outbox.fail(held, verdict_on_refusal(error, "unreadable", "it cannot be read"))
         elif self._stopped:
             self._release(held)
         else:
@@ -142,36 +143,34 @@ class Deliveries:
             return
         if isinstance(verdict, bytes):
             held.settled = True
+            if self._durations:
+                held.took = time.monotonic() - held.began
             self.outbox.complete(held, verdict)
             return
         if verdict.cancelled and self._stopped:
             self._release(held)
             return
         if verdict.cause == "deferred":
-            text = "queue %s message %s: deferred by %g s"
-            log.debug(text, held.queue, held.id, verdict.delay, extra=self._about(held))
+            self._outcomes.deferred(held, verdict.delay or 0.0)
             self._release(held, verdict.delay)
             return
-        held.settled = True
-        self._warn(held, "%s", verdict.said)
         if verdict.remark:
-            self._warn(held, "%s", verdict.remark)
-        if verdict.raised is not None:
-            where = (held.queue, held.id)
-            log.debug("queue %s message %s", *where, exc_info=verdict.raised, extra=self._about(held))
-        final = verdict.cause == "rejected"
-        self.outbox.fail(held, verdict.error, cause=verdict.cause, final=final, delay=verdict.delay)
+            self._outcomes.warn(held, verdict.remark)
+        self._fail(held, verdict)
 
     def overran(self, held: Held, *, holds_thread: bool) -> None:
         if held.settled:
             return
-        held.settled = held.cancelled = True
-        text = f"The handler did not return within its timeout of {self._handler.timeout:g} s."
-        self._warn(held, "%s", text)
-        self.outbox.fail(held, {"type": "TimeoutError", "message": text})
+        held.cancelled = True
+        self._fail(held, verdict_on_overrun(self._handler.timeout or 0.0))
         if holds_thread:
             self._overrun.add(held)
             self._on_stuck()
+
+    def _fail(self, held: Held, verdict: Verdict) -> None:
+        held.settled = True
+        held.took = time.monotonic() - held.began
+        self.outbox.fail(held, verdict)
 
     def returned(self, held: Held) -> None:
         failpoints.reach("worker.finished")
@@ -190,7 +189,7 @@ class Deliveries:
     def _lost(self, held: Held) -> None:
         if not held.settled:
             held.settled = True
-            self._warn(held, "lease lost")
+            self._outcomes.warn(held, "lease lost")
             self._let_go(held)
             self._cancel(held)
 
@@ -207,20 +206,13 @@ class Deliveries:
         held.settled = True
         self.outbox.release(held, after)
 
-    def _confirmed(self, held: Held, refusal: RedisQError | None) -> None:
+    def _confirmed(self, held: Held, outcome: RedisQError | Failed | None) -> None:
         self._let_go(held)
         self.room.set()
-        if refusal is not None:
-            self._warn(held, "outcome refused: %s", refusal)
+        if outcome is not None or held.took is not None:
+            self._outcomes.confirmed(held, outcome)
         if self.burst is not None and self.is_idle:
             self.burst.changed()
-
-    def _warn(self, held: Held, text: str, *args: object) -> None:
-        where = (held.queue, held.id, held.attempt)
-        log.warning(f"queue %s message %s attempt %d: {text}", *where, *args, extra=self._about(held))
-
-    def _about(self, held: Held) -> dict[str, object]:
-        return about(self._worker, held.queue, held.id, held.attempt)
 
     # --- Stopping ---
 

@@ -9,16 +9,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from redisq import store
-from redisq.body import codec
 from redisq.claims.identity import about
 from redisq.claims.policy import pause_after
 from redisq.errors import MessageTooLarge, RedisQError, Unavailable
 from redisq.link.aio import AsyncLink
-from redisq.model.delivery import Failure
+from redisq.model.delivery import Failed
 from redisq.runtime import failpoints, logs
 from redisq.store.call import BATCH, Call, Limits
 from redisq.store.keys import PartitionKeys
 from redisq.worker.handlers.held import Held
+from redisq.worker.handlers.verdicts import Verdict, verdict_on_refusal
 
 log = logs.logger("redisq.worker")
 
@@ -55,7 +55,7 @@ class Outbox:
         keys: PartitionKeys,
         limits: Limits,
         worker: str,
-        done: Callable[[Held, RedisQError | None], None],
+        done: Callable[[Held, RedisQError | Failed | None], None],
     ) -> None:
         self._link = link
         self._keys = keys
@@ -78,17 +78,11 @@ class Outbox:
         """Send a result."""
         self._add(self._completions, held, (held.receipt, result), len(result))
 
-    def fail(
-        self,
-        held: Held,
-        error: dict[str, str],
-        *,
-        cause: str = "failed",
-        final: bool = False,
-        delay: float | None = None,
-    ) -> None:
-        """Send an error; see `Failure`. Without a `delay` the queue's backoff decides."""
-        failure = Failure(held.receipt, codec.encode(error), cause=cause, delay=delay, final=final)
+    def fail(self, held: Held, verdict: Verdict) -> None:
+        """Send an error. Without a delay of its own the queue's backoff decides."""
+        held.verdict = verdict
+        how = {"cause": verdict.cause, "delay": verdict.delay, "final": verdict.final}
+        failure = store.deliveries.failure(held.receipt, verdict.error, **how)
         self._add(self._failures, held, failure, len(failure.error))
 
     def release(self, held: Held, after: float | None = None) -> None:
@@ -142,6 +136,6 @@ class Outbox:
             self._sending = 0
         for (held, _, _), outcome in zip(taken, outcomes, strict=True):
             if isinstance(outcome, MessageTooLarge):
-                self.fail(held, {"type": "MessageTooLarge", "message": str(outcome)}, cause="rejected", final=True)
+                self.fail(held, verdict_on_refusal(outcome, "rejected", "its result cannot be stored"))
             else:
-                self._done(held, outcome if isinstance(outcome, RedisQError) else None)
+                self._done(held, outcome)

@@ -32,6 +32,7 @@ from redisq.worker.handlers.lifespan import Function, Lifespan
 from redisq.worker.handlers.loop_watch import LoopWatch
 from redisq.worker.handlers.runners import Handler, Surroundings
 from redisq.worker.heartbeat import Heartbeat
+from redisq.worker.outcomes import OutcomeLog
 from redisq.worker.schedule import Schedule, Scheduler
 from redisq.worker.slots import Turns
 from redisq.worker.watchdog import Fetches, Watchdog
@@ -84,12 +85,13 @@ class Part:
 
     def make_consumers(self, surroundings: Surroundings, suspects: Suspects, on_stuck: Callable[[], None]) -> None:
         """Get ready to claim."""
+        outcomes = OutcomeLog(self.name, self.settings.log_errors)
         for handler in self.handlers:
             where = self.caller.keys_of(handler.queue)
             limits = limits_of(self.settings.model_copy(update=handler.policy))
             deliveries = Deliveries(
                 *(handler, where, limits, self._link, self.name, self._heartbeat),
-                *(suspects, self.turns, surroundings, on_stuck),
+                *(suspects, self.turns, surroundings, on_stuck, outcomes),
             )
             made = Consumer(deliveries, where, limits, self._link, self._claims, self.name, suspects)
             self.consumers.append(made)
@@ -214,7 +216,9 @@ class Run:
             life = self._lives.get(part.lifespan) if part.lifespan is not None else None
             context = copy_context() if life is None else life.context
             part.make_consumers(
-                Surroundings(Contexts(context), watch, life and life.state), suspects, partial(self._check_stuck, part)
+                Surroundings(Contexts(context), watch, life and life.state, part.settings.traceback_bytes),
+                suspects,
+                partial(self._check_stuck, part),
             )
             for consumer in part.consumers:
                 stack.push_async_callback(consumer.close)

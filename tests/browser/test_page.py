@@ -41,7 +41,8 @@ def fail(orders: Orders, message: str = "no stock", kind: str = "ValueError") ->
     (delivery,) = orders.claim(1).deliveries
     error = codec.encode({"type": kind, "message": message})
     failure = Failure(delivery.receipt, error, final=True)
-    assert orders.run(store.deliveries.fail(orders.keys, orders.limits, [failure])) == [None]
+    (failed,) = orders.run(store.deliveries.fail(orders.keys, orders.limits, [failure]))
+    assert failed.delay is None
 
 
 def filled(gateway: Gateway, orders: Orders) -> dict[str, str]:

@@ -13,7 +13,7 @@ from redisq import RedisQError, Settings, embedded, store
 from redisq.body import codec
 from redisq.link.endpoint import Endpoint
 from redisq.link.sync import Link
-from redisq.model.delivery import Claimed, Failure
+from redisq.model.delivery import Claimed, Failed, Failure
 from redisq.operations.caller import limits_of
 from redisq.store.call import Call, new_nonce
 from redisq.store.keys import given_id, partition_keys
@@ -50,8 +50,8 @@ class Hand:
         """Fail a delivery and give the delay until its next attempt."""
         error = codec.encode({"type": "ValueError", "message": text})
         failure = Failure(delivery.receipt, error, **how)
-        delay: float | None = self._one(store.deliveries.fail(self._keys, self._limits, [failure]))
-        return delay
+        failed: Failed = self._one(store.deliveries.fail(self._keys, self._limits, [failure]))
+        return failed.delay
 
     def progress(self, delivery: Claimed, value: object) -> None:
         """Renew a delivery's lease and note its progress."""

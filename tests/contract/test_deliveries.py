@@ -55,7 +55,11 @@ def test_a_delivery_is_completed_once_and_again(run: Any, raw: Raw) -> None:
     for _ in range(2):
         assert run(deliveries.complete, one.id, one.receipt, "done") is None
     assert run.mq.get_message(QUEUE, one.id).result == "done"
-    for operation, args in ((deliveries.renew, (b"",)), (deliveries.release, ()), (deliveries.fail, (("E", ""),))):
+    for operation, args in (
+        (deliveries.renew, (b"",)),
+        (deliveries.release, ()),
+        (deliveries.fail, ({"type": "E", "message": ""},)),
+    ):
         with pytest.raises(LeaseLost):
             run(operation, one.id, one.receipt, *args)
 
@@ -71,9 +75,9 @@ def test_a_lease_is_renewed_and_released(run: Any, raw: Raw) -> None:
 
 def test_a_failure_tells_when_the_next_attempt_comes(run: Any, raw: Raw) -> None:
     first, second = delivered(raw, run.mq, 1, 2)
-    assert run(deliveries.fail, first.id, first.receipt, ("E", "x" * 3000), retry_after=60) == 60
+    assert run(deliveries.fail, first.id, first.receipt, {"type": "E", "message": "x" * 3000}, retry_after=60) == 60
     assert len(run.mq.get_message(QUEUE, first.id).error["message"]) == 2000
-    assert run(deliveries.fail, second.id, second.receipt, ("E", ""), final=True) is None
+    assert run(deliveries.fail, second.id, second.receipt, {"type": "E", "message": ""}, final=True) is None
     assert run.mq.get_message(QUEUE, second.id).error["reason"] == "rejected"
 
 

@@ -58,6 +58,11 @@ def bench(server: embedded.EmbeddedServer, namespace: str) -> Iterator[Bench]:
     made.client.close()
 
 
+def untraced(message: Any) -> dict[str, str]:
+    """A message's error without where it came from."""
+    return {name: text for name, text in message.error.items() if name != "traceback"}
+
+
 Kind = Callable[[Callable[[Delivery], Any]], Callable[[Delivery], Any]]
 
 
@@ -99,7 +104,7 @@ def test_what_a_handler_raises_is_the_error_after_its_attempts(bench: Bench, kin
     bench.worker.handler("orders")(kind(fail))
     (message,) = bench.finish(bench.client.queue_message("orders", None))
     assert (message.status, message.result, message.attempts) == (Status.ERROR, None, 3)
-    assert message.error == {"type": "KeyError", "message": "'no such thing 3'", "reason": "failed"}
+    assert untraced(message) == {"type": "KeyError", "message": "'no such thing 3'", "reason": "failed"}
     assert seen == [1, 2, 3]
     stats = bench.client.stats("orders")
     assert (stats.failed, stats.dead, stats.died, stats.completed, stats.in_progress) == (3, 1, 1, 0, 0)
@@ -124,7 +129,7 @@ def test_a_handler_may_not_end_the_worker(bench: Bench, kind: Kind) -> None:
 
     bench.worker.handler("orders")(kind(leave))
     (message,) = bench.finish(bench.client.queue_message("orders", 1))
-    assert message.error == {"type": "SystemExit", "message": "3", "reason": "failed"}
+    assert untraced(message) == {"type": "SystemExit", "message": "3", "reason": "failed"}
 
 
 @kinds
@@ -187,7 +192,7 @@ def test_a_handlers_own_timeout_error_is_its_own(bench: Bench) -> None:
         raise TimeoutError("upstream")
 
     (message,) = bench.finish(bench.client.queue_message("orders", 1))
-    assert message.error == {"type": "TimeoutError", "message": "upstream", "reason": "failed"}
+    assert untraced(message) == {"type": "TimeoutError", "message": "upstream", "reason": "failed"}
 
 
 def test_a_plain_handler_that_overruns_fails_its_attempt_and_keeps_its_slot(bench: Bench) -> None:

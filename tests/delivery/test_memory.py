@@ -85,7 +85,7 @@ def test_a_full_server_refuses_and_drains(
         results = [(receipt, codec.encode("x" * 1024)) for receipt in receipts[:5]]
         assert run(store.deliveries.complete(raw.keys, limits, results)) == [None] * 5
         failures = [Failure(receipt, codec.encode({}), delay=0.0) for receipt in receipts[5:10]]
-        assert run(store.deliveries.fail(raw.keys, limits, failures)) == [0.0] * 5
+        assert {failed.delay for failed in run(store.deliveries.fail(raw.keys, limits, failures))} == {0.0}
         assert run(store.deliveries.release(raw.keys, limits, receipts[10:15])) == [None] * 5
         held = [receipt.id for receipt in receipts[15:]]
         assert run(store.messages.delete(raw.keys, limits, held, new_nonce())) == [None] * 5

@@ -31,7 +31,7 @@ ARCHIVE = Path(__file__).with_name("before.zip")
 #: What a client does, of either version: queue messages in each way, and look them up when they have ended.
 CLIENT = """
 import json, sys
-from redisq import RedisQ, RedisQError
+from redisq import RedisQ, RedisQError, Worker
 with RedisQ() as mq:
     done, count = sys.argv[1], int(sys.argv[2])
     if done == "queue":
@@ -45,6 +45,17 @@ with RedisQ() as mq:
         print(json.dumps([[one.status, one.result, len(one.history)] for one in found]))
     elif done == "again":
         print(json.dumps(mq.queue_message("tasks", {"n": 1}, id=sys.argv[3])))
+    elif done == "errors":
+        one = mq.get_message("tasks", sys.argv[3])
+        print(json.dumps([one.status, one.error, [[step.event, step.attempt, step.by] for step in one.history]]))
+    elif done == "fail":
+        worker = Worker()
+
+        @worker.handler("tasks")
+        def fail(delivery):
+            raise ValueError("told to fail")
+
+        print(worker.run(burst=True))
     else:
         try:
             mq.queue_message("tasks", {})
@@ -154,6 +165,35 @@ def in_dead_hands(*crews: Nursery) -> set[str]:
     events = [event for crew in crews for event in crew.events()]
     dead = {event.pid for event in events if event.kind == "kill"}
     return {event.id for event in events if event.kind == "start" and event.pid in dead}
+
+
+def test_the_version_before_reads_and_keeps_what_attempts_have_said(
+    real_server: embedded.EmbeddedServer, below: Callable[..., Raw], before: str
+) -> None:
+    raw = below(real_server, max_attempts=3, backoff_base=0.01)
+    limits, text = limits_of(raw.settings), "a, b; c|d %2C\n\u00a0\U0001f4e6" + " " * 300
+    with RedisQ(settings=raw.settings) as mq:
+        id = mq.queue_message(QUEUE, 1)
+        (claimed,) = raw.link.call(store.deliveries.claim(raw.keys, limits, "new", new_nonce(), 1)).deliveries
+        error = {"type": "Odd|Error", "message": text, "traceback": "Traceback\n"}
+        failure = store.deliveries.failure(claimed.receipt, error, delay=0.0)
+        assert [failed.failures for failed in raw.link.call(store.deliveries.fail(raw.keys, limits, [failure]))] == [1]
+        status, told, history = client(raw, before, "errors", "0", id)
+        assert (status, told) == ("PENDING", {"type": "Odd|Error", "message": text, "reason": "failed"})
+        assert [(event, attempt) for event, attempt, _ in history] == [("failed", 1)]
+        until(lambda: (client(raw, before, "fail", "0"), mq.get_message(QUEUE, id).finished)[1], PATIENCE)
+        message = mq.get_message(QUEUE, id)
+        assert message.error == {"type": "ValueError", "message": "told to fail", "reason": "failed"}
+        assert [(step.event, step.attempt, step.error) for step in message.history] == [
+            ("failed", 1, {"type": "Odd|Error", "message": text[:300]}),
+            ("failed", 2, None),
+            ("failed", 3, None),
+        ]
+        assert message.history[0].by == "new"
+        status, told, history = client(raw, before, "errors", "0", id)
+        assert (status, told) == ("ERROR", message.error)
+        assert len(history) == 3
+        assert mq.doctor(QUEUE) == []
 
 
 def test_the_version_before_refuses_a_queue_that_needs_more(crews: tuple[Raw, Nursery, Nursery], before: str) -> None:

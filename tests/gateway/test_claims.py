@@ -172,6 +172,28 @@ def test_a_failure_is_retried_after_the_backoff_or_the_time_asked_for(gateway: G
     assert settle(gateway, again, "fail", error=error, retry_after=60).json()["retry_in"] == pytest.approx(60, abs=1)
 
 
+def test_a_failure_may_have_a_traceback_which_is_for_whom_works_or_administers(gateway: Gateway) -> None:
+    id = gateway.mq.queue_message(QUEUE, 1)
+    stack = "TypeError: no stock\n" + "    at charge (shop.js:12)\n" * 400 + "    at main (shop.js:1)"
+    for attempt in (1, 2):
+        (delivery,) = claim(gateway)
+        error = {"type": "TypeError", "message": f"no {attempt}", "traceback": stack}
+        assert settle(gateway, delivery, "fail", error=error, retry_after=0).json() == {"retry_in": 0}
+    told = gateway.mq.get_message(QUEUE, id).error["traceback"]
+    assert (told[:20], told[-19:]) == (stack[:20], stack[-19:])
+    assert "\n...\n" in told
+    assert len(told) <= 4_096
+    for ops, sees in (("get", False), ("get,work", True), ("get,admin", True), ("get,queue,delete,stats", False)):
+        found = gateway.call("GET", f"/{QUEUE}/{id}", token=gateway.token(ops=ops.split(","))).json()
+        assert found["error"] == {"type": "TypeError", "message": "no 2", "reason": "failed"} | (
+            {"traceback": told} if sees else {}
+        )
+        assert [step["error"] for step in found["history"]] == [
+            {"type": "TypeError", "message": "no 1"},
+            {"type": "TypeError", "message": "no 2"},
+        ]
+
+
 def test_a_final_failure_rejects_the_message(gateway: Gateway) -> None:
     id = gateway.mq.queue_message(QUEUE, 1)
     (delivery,) = claim(gateway)
@@ -190,6 +212,8 @@ def test_a_final_failure_rejects_the_message(gateway: Gateway) -> None:
         {"error": {"type": "E"}},
         {"error": {"type": "E", "message": 1}},
         {"error": {"type": "E", "message": "", "stack": ""}},
+        {"error": {"type": "E", "message": "", "traceback": None}},
+        {"error": {"type": "E", "traceback": ""}},
         {"error": {"type": "E", "message": ""}, "retry_after": -1},
         {"error": {"type": "E", "message": ""}, "retry_after": "5"},
         {"error": {"type": "E", "message": ""}, "retry_after": 10**9},

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import redis
 
-from redisq import Credentials, Status, embedded
+from redisq import Credentials, Status, embedded, store
 from redisq.gateway.page.session import COOKIE
 from redisq.store.keys import partition_keys
 from tests.conftest import settings_for
@@ -376,6 +376,25 @@ def test_a_message_with_all_that_is_known(gateway: Gateway, browser: Browser, or
     text = browser.get(f"/_ui/queues/{QUEUE}/messages/{id}").text
     for part in (id, "ERROR", "&#34;sku&#34;: &#34;A-1&#34;", "AAEC", "ValueError", "no stock", "attempt 1", "w-1"):
         assert part in text
+
+
+def test_where_an_error_came_from_is_folded_and_for_whom_works_or_administers(
+    gateway: Gateway, visit: Callable[..., Browser], orders: Orders
+) -> None:
+    id = gateway.mq.queue_message(QUEUE, 1)
+    error = {"type": "ValueError", "message": "no <b>stock", "traceback": 'File "<shop>.py", line 3, in charge'}
+    for _ in range(2):
+        (delivery,) = orders.claim(1).deliveries
+        failure = store.deliveries.failure(delivery.receipt, error, delay=0.0)
+        orders.run(store.deliveries.fail(orders.keys, orders.limits, [failure]))
+    place = f"/_ui/queues/{QUEUE}/messages/{id}"
+    for op in ("work", "admin"):
+        page = visit("get", "stats", op).get(place)
+        assert "File &#34;&lt;shop&gt;.py&#34;, line 3, in charge" in page.text
+        assert [given for tag, given in elements(page) if tag == "details"] == [{}]
+    without = visit("get", "stats", "queue", "delete").get(place).text
+    assert "in charge" not in without
+    assert without.count("ValueError: no &lt;b&gt;stock") == 2  # in the history
 
 
 def test_a_long_body_is_cut_and_said_so(gateway: Gateway, browser: Browser) -> None:

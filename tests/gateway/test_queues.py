@@ -135,6 +135,6 @@ def die(gateway: Gateway) -> None:
         claimed = link.call(store.deliveries.claim(keys, limits, "w", new_nonce(), 10)).deliveries
         error = codec.encode({"type": "Broken", "message": "it is broken"})
         failures = [Failure(one.receipt, error, final=True) for one in claimed]
-        assert link.call(store.deliveries.fail(keys, limits, failures)) == [None] * len(failures)
+        assert {dead.delay for dead in link.call(store.deliveries.fail(keys, limits, failures))} == {None}
     finally:
         link.close()

@@ -161,5 +161,7 @@ def test_it_serves_who_has_a_token_and_stops_when_it_has_answered(serve: Serve) 
     logged = [json.loads(line) for line in serve.lines if line.startswith("{")]
     (line,) = [line for line in logged if line["message"].startswith("POST /orders 201")]
     assert (line["request_id"], line["application"], line["logger"]) == ("first", "billing", "redisq.gateway")
+    assert (line["method"], line["path"], line["status"]) == ("POST", "/orders", 201)
+    assert 0 < line["duration"] < 60
     assert told["access_token"] not in "".join(serve.lines)
     assert client[1] not in "".join(serve.lines)

@@ -11,7 +11,7 @@ import pytest
 
 from redisq import store
 from redisq.body import codec
-from redisq.model.delivery import Claim, Failure, Receipt
+from redisq.model.delivery import Claim, Failed, Failure, Receipt
 from redisq.model.listing import DeadLetter, DeadPage
 from redisq.store.call import Call, Limits, new_nonce
 from redisq.store.keys import new_id
@@ -102,9 +102,10 @@ class Orders:
         return self.run(store.deliveries.complete(self.keys, self.limits, [(receipt, encoded) for receipt in receipts]))
 
     def fail(self, *receipts: Receipt, **how: Any) -> list[Any]:
-        return self.run(
-            store.deliveries.fail(self.keys, self.limits, [Failure(receipt, ERROR, **how) for receipt in receipts])
-        )
+        """Fail deliveries, and give the delay until each one's next attempt."""
+        failures = [Failure(receipt, ERROR, **how) for receipt in receipts]
+        outcomes = self.run(store.deliveries.fail(self.keys, self.limits, failures))
+        return [outcome.delay if isinstance(outcome, Failed) else outcome for outcome in outcomes]
 
     def renew(self, *receipts: Receipt, progress: bytes = b"") -> list[Any]:
         return self.run(store.deliveries.renew(self.keys, self.limits, [(receipt, progress) for receipt in receipts]))

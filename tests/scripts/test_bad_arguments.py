@@ -28,7 +28,7 @@ NUMBERS = {
     *("alone", "letters", "bodies", "fix", "most"),
 }
 TEXTS = {
-    *("id", "body", "terms", "worker", "nonce", "who", "name", "queue", "cause", "error", "progress", "result"),
+    *("id", "body", "terms", "worker", "nonce", "who", "name", "queue", "cause", "error", "told", "progress", "result"),
     *("before", "record", "generation"),
     *("attempt", "pattern", "cursor", "structure", "at"),  # compared, or taken as the server takes it
 }

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
+from redisq import store
 from redisq.errors import LeaseLost
-from redisq.model.delivery import Receipt
+from redisq.model.delivery import Failed, Failure, Receipt
 from redisq.model.message import Status
 from tests.scripts.conftest import ERROR, RETENTION, Orders, events
 
@@ -73,6 +74,18 @@ def test_a_final_failure_allows_no_retry(orders: Orders) -> None:
     assert orders.fail(receipt, final=True, cause="rejected") == [None]
     (message,) = orders.get(receipt.id)
     assert (message.status, message.error["reason"]) == (Status.ERROR, "rejected")
+
+
+def test_the_answer_tells_how_many_failures_there_may_be(orders: Orders) -> None:
+    (receipt,) = orders.deliver("a")
+    orders.release(receipt)
+    (second,) = orders.claim().deliveries
+    call = store.deliveries.fail(orders.keys, orders.limits, [Failure(second.receipt, ERROR, delay=60.0)])
+    most = orders.limits.max_attempts
+    assert orders.run(call) == [Failed(60.0, 1, most)]
+    ((delay, *counts),) = orders.run(call)
+    assert 59 < delay <= 60
+    assert counts == [1, most]
 
 
 # --- Backoff ---

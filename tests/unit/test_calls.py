@@ -20,7 +20,7 @@ from redisq.errors import (
     QueueFull,
     RedisQError,
 )
-from redisq.model.delivery import Claim, Claimed, Failure, Receipt
+from redisq.model.delivery import Claim, Claimed, Failed, Failure, Receipt
 from redisq.model.message import Message, Status, Transition
 from redisq.model.queue import QueueStats
 from redisq.store import scripts
@@ -117,9 +117,9 @@ def test_arguments_of_claim() -> None:
     ],
 )
 def test_arguments_of_fail(failure: Failure, delay: int) -> None:
-    *limits, id, attempt, nonce, sent, jitter, cause, error = store.deliveries.fail(KEYS, LIMITS, [failure]).args
+    *limits, id, attempt, nonce, sent, jitter, cause, error, told = store.deliveries.fail(KEYS, LIMITS, [failure]).args
     assert limits == [4, 5, 6, 2, 3, 9]
-    assert (id, attempt, nonce, sent, cause, error) == (ID, 2, "nonce", delay, "failed", b"e")
+    assert (id, attempt, nonce, sent, cause, error, told) == (ID, 2, "nonce", delay, "failed", b"e", "")
     assert isinstance(jitter, int)
     assert 0 <= jitter <= 1_000_000
 
@@ -182,7 +182,8 @@ def test_a_batch_has_an_outcome_for_each() -> None:
 
 
 def test_times_in_replies_are_seconds() -> None:
-    assert store.deliveries.fail(KEYS, LIMITS, []).decode([1500, -1, 0, [b"LEASE_LOST"]])[:3] == [1.5, None, 0]
+    retried, dead, _ = store.deliveries.fail(KEYS, LIMITS, []).decode([b"1500 2 5", b"-1 5 5", [b"LEASE_LOST"]])
+    assert (retried, dead) == (Failed(1.5, 2, 5), Failed(None, 5, 5))
     assert store.deliveries.renew(KEYS, LIMITS, []).decode([30_000]) == [30.0]
 
 

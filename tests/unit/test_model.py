@@ -52,7 +52,9 @@ def test_a_message_as_json() -> None:
         "expires_at": None,
         "priority": 0,
         "headers": {"tenant": "a"},
-        "history": [{"event": "lost", "attempt": 1, "at": "2026-01-02T03:04:05.678Z", "by": "w-1", "count": 1}],
+        "history": [
+            {"event": "lost", "attempt": 1, "at": "2026-01-02T03:04:05.678Z", "by": "w-1", "count": 1, "error": None}
+        ],
     }
     assert type(message.to_dict()["status"]) is str
     assert json.loads(json.dumps(message.to_dict())) == message.to_dict()

@@ -71,6 +71,10 @@ def test_each_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "MAX_LENGTH": "10",
         "GRACE": "5",
         "MAX_STUCK": "3",
+        "TRACEBACK_BYTES": "1000",
+        "LOG_ERRORS": "type",
+        "LOG_LEVEL": "DEBUG",
+        "LOG_FORMAT": "json",
     }
     assert {name.lower() for name in values} == set(Settings.model_fields)
     for name, value in values.items():

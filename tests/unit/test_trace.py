@@ -42,6 +42,19 @@ def test_a_message_that_waits() -> None:
     assert trace.described(message) == "2026-01-05T09:00:00.000Z  queued\n2026-01-05T09:01:00.000Z  available"
 
 
+def test_each_attempt_that_failed_says_how() -> None:
+    errors = [{"type": "ValueError", "message": "no\nstock"}, {"type": "KeyError", "message": "'sku'"}]
+    past = tuple(Transition("failed", n, at(n), "w-1", error) for n, error in enumerate(errors, 1))
+    times = {"queued_at": QUEUED, "started_at": at(1.9), "finished_at": at(2)}
+    message = Message("id", "orders", Status.ERROR, 1, error=ERROR, attempts=2, history=past, **times).to_dict()
+    assert [step["error"] for step in trace.steps(message) if step["event"] == "failed"] == errors
+    told = trace.described(message).splitlines()
+    assert told[1].endswith("  failed   attempt 1  by w-1  ValueError: no stock")
+    assert told[3].endswith("  failed   attempt 2  by w-1  KeyError: 'sku'")
+    assert told[4].endswith("  error    attempt 2          failed: ValueError: no stock")
+    assert "ValueError: no stock" in trace.history(message)
+
+
 def test_a_message_that_completed() -> None:
     message = found(Status.COMPLETE, attempts=1, started_at=at(1), finished_at=at(2.5), result={"cvc": "123"})
     assert told(message) == [("queued", None), ("started", 1), ("complete", 1)]

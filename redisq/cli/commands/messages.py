@@ -206,10 +206,12 @@ def described(message: dict[str, Any], history: str | None = None) -> Text:
     status = message["status"]
     head = (status.ljust(_INDENT), f"bold {COLOURS[status]}")
     lines: list[str | tuple[str, str]] = [head, f"{message['id']} in {message['queue']}"]
-    for name, value in {**message, "history": history or trace.brief(message["history"]) or None}.items():
+    error = dict(message["error"] or {})
+    texts = {"traceback": error.pop("traceback", None), "history": history or trace.brief(message["history"]) or None}
+    for name, value in {**message, "error": error or None, **texts}.items():
         if value is None or name in ("id", "queue", "status") or (name in ("priority", "headers") and not value):
             continue
-        body = output.printable(value) if name == "history" or name.endswith("_at") else output.readable(value)
+        body = output.printable(value) if name in texts or name.endswith("_at") else output.readable(value)
         lines += ["\n", (name.removesuffix("_at").ljust(_INDENT), "dim"), _hanging(body)]
     return Text.assemble(*lines)
 

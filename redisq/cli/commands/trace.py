@@ -12,6 +12,8 @@ Found = Mapping[str, Any]  # a message, as `Message.to_dict` gives it
 Step = dict[str, Any]  # at, event, attempt, by, error, count
 Row = tuple[str, str, str, str, str]  # the same as text
 
+#: How the error of the last attempt is told, after those of all attempts.
+_FORMS = {"available": "after {type}: {message}", "error": "{reason}: {type}: {message}"}
 _MISSING: Row = ("", "...", "", "", "earlier steps are not kept")
 
 
@@ -67,8 +69,10 @@ def _times(event: str, count: int) -> str:
 
 
 def _past(found: Found) -> list[Step]:
-    history = found["history"]
-    return [_step(past["event"], past["at"], past["attempt"], past["by"], count=past["count"]) for past in history]
+    return [
+        _step(past["event"], past["at"], past["attempt"], past["by"], past["error"], past["count"])
+        for past in found["history"]
+    ]
 
 
 def _step(
@@ -113,7 +117,7 @@ def _truncated(found: Found) -> bool:
 def _row(step: Step) -> Row:
     error = ""
     if step["error"] is not None:
-        form = "after {type}: {message}" if step["event"] == "available" else "{reason}: {type}: {message}"
+        form = _FORMS.get(step["event"], "{type}: {message}")
         error = form.format_map(step["error"])
     attempt = "" if step["attempt"] is None else f"attempt {step['attempt']}"
     by = "" if step["by"] is None else f"by {step['by']}"

@@ -44,6 +44,7 @@ def run(folder: Folder, targets: Sequence[str], processes: int, reload: bool, ht
     if other := folder.take():
         return _attach(folder, other, targets)
     os.environ.pop(MASTER_KEY, None)  # of the shell's; nor may handlers have this folder's
+    os.environ.pop("REDISQ_LOG_FORMAT", None)  # what is shown is read from text
     os.environ |= {**folder.environment(), "PYTHONUNBUFFERED": "1"}  # or what handlers print would come late
     os.environ.setdefault("REDISQ_GRACE", _GRACE)
     os.environ.setdefault("REDISQ_HTTP_GRACE", _GRACE)

@@ -18,7 +18,7 @@ _SHARED_LINES = 200
 _KEPT_ERRORS = 3
 _LONGEST_LINE = 2000  # characters
 _TROUBLE = ("WARNING", "ERROR", "CRITICAL")
-_LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT(\d\d:\d\d:\d\d)\.\d{3} ([A-Z]+) [\w.]+\[\d+\] (.*)")  # as `work` formats it
+_LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ([A-Z]+) [\w.]+\[\d+\] (.*)")  # see redisq.cli.logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +114,9 @@ class Journal:
 
     def relay(self, source: str, text: str) -> None:
         """Add a line that a worker process wrote."""
-        if record := _LOG_LINE.fullmatch(text):
-            self._add(record[1], source, record[2], record[3])
-        else:
-            self._add(time.strftime("%H:%M:%S"), source, "", text)
+        record = _LOG_LINE.fullmatch(text)
+        level, said = (record[1], record[2]) if record else ("", text)
+        self._add(time.strftime("%H:%M:%S"), source, level, said)
 
     def _add(self, at: str, source: str, level: str, text: str) -> None:
         self._number += 1

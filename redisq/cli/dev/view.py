@@ -23,6 +23,7 @@ _OTHER_ROWS = 12  # of the live block and below it, but for queues, processes an
 _FEW = 3
 _TOLD = 3  # rows of a queue where the screen is too narrow for the table
 _NAME = 26  # columns
+_ROWS = 6  # of one warning or error
 
 
 class View(Protocol):
@@ -136,16 +137,24 @@ def _block(snapshot: Snapshot, console: Console) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    room = console.height - _OTHER_ROWS - len(snapshot.processes) - len(snapshot.errors)
+    width = _width(snapshot)
+    errors = [_some_rows(_styled(line, width), console.width) for line in snapshot.errors]
+    rows = sum(-(-len(error) // console.width) for error in errors)
+    room = console.height - _OTHER_ROWS - len(snapshot.processes) - rows
     parts = [*_title(snapshot, console), *_queues(snapshot.queues, room, console)]
     if snapshot.processes:
         parts += [Text(), _processes(snapshot.processes)]
-    if snapshot.errors:
-        width = _width(snapshot)
-        parts += [Text("\nlast warnings and errors", style="bold")]
-        parts += [_one_row(_styled(line, width)) for line in snapshot.errors]
+    if errors:
+        parts += [Text("\nlast warnings and errors", style="bold"), *errors]
     parts.append(Text("\nCtrl-C ends this.", style="dim"))
     return Group(*parts)
+
+
+def _some_rows(text: Text, width: int) -> Text:
+    """Let a text take some rows of the screen. All of it scrolls by above."""
+    text.overflow = "fold"
+    text.truncate(_ROWS * width, overflow="ellipsis")
+    return text
 
 
 def _one_row(text: Text) -> Text:

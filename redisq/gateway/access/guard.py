@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -136,6 +137,17 @@ class Guard:
 def _everybody(ops: frozenset[str], queue: str) -> Grant:
     now = int(time.time())
     return Grant(_FOR_NOBODY, ops, (queue,), now, now + int(MAX_TTL), "")
+
+
+class Allowed(Protocol):
+    """Somebody of whom is known what they may do: a grant, or a visitor of the page."""
+
+    def allows(self, op: str, queue: str) -> bool: ...
+
+
+def sees_tracebacks(who: Allowed, queue: str) -> bool:
+    """Return whether somebody may see where an error came from: who works on the queue, or runs it."""
+    return who.allows("work", queue) or who.allows("admin", queue)
 
 
 def bearer(scope: Scope) -> str | None:

@@ -92,7 +92,9 @@ def _to_give() -> dict[str, Schema]:
 
 
 _GIVING = "Settings to give; null goes back to the default. `security` is the operator's: it can be repeated as it is."
-_ERROR = strict({"type": {"type": "string"}, "message": {"type": "string"}, "reason": {"type": "string"}})
+_TEXT: Schema = {"type": "string"}
+_ERROR = {"type": _TEXT, "message": _TEXT}
+_TRACEBACK: Schema = {"type": "string", "description": "where it came from; not for whom `get` alone is allowed"}
 _HEADERS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
 _PROBLEM = strict(
     {
@@ -116,9 +118,14 @@ SCHEMAS: dict[str, Schema] = {
     "Message": _read(
         Message,
         id=_ID,
-        error=nullable(_ERROR),
+        error=nullable(
+            strict(
+                {**_ERROR, "reason": _TEXT, "traceback": _TRACEBACK},
+                required=[*_ERROR, "reason"],
+            )
+        ),
         headers=_HEADERS,
-        history={"type": "array", "items": _read(Transition), "maxItems": 20},
+        history={"type": "array", "items": _read(Transition, error=nullable(strict(_ERROR))), "maxItems": 20},
     ),
     "Queued": strict({"id": _ID}),
     "Line": {
@@ -211,7 +218,7 @@ SCHEMAS |= {
     "Failure": strict(
         {
             "receipt": _RECEIPT,
-            "error": strict({"type": {"type": "string"}, "message": {"type": "string"}}),
+            "error": strict({**_ERROR, "traceback": _TEXT}, required=[*_ERROR]),
             "retry_after": _DELAY,
             "final": {"type": "boolean", "description": "false if left out"},
         },

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from redisq import async_client
+from redisq.gateway.access.guard import sees_tracebacks
 from redisq.gateway.context import Context
 from redisq.gateway.page import charts, formats
 from redisq.gateway.page.history import EVERY, History, Rates, Sample, rates_of
@@ -59,6 +60,7 @@ class _Step(NamedTuple):
     attempt: int = 0
     by: str = ""
     style: str = ""
+    error: Mapping[str, str] | None = None
 
 
 class Views:
@@ -112,7 +114,9 @@ class Views:
     async def message(self, request: Request, visitor: Visitor, queue: str) -> Response:
         """Show one message with all that is known of it."""
         message = await self._mq.get_message(queue, request.path_params["id"])
-        values = {"queue": queue, "message": message, "steps": _life(message), "dead": message.status is Status.ERROR}
+        values = {"queue": queue, "message": message, "steps": _life(message)}
+        values["traced"] = sees_tracebacks(visitor, queue)
+        values["dead"] = message.status is Status.ERROR
         return self._pages.show(request, "message.html", visitor, values)
 
     async def find(self, request: Request, _: Visitor, queue: str) -> Response:
@@ -193,7 +197,8 @@ def _life(message: Message) -> list[_Step]:
     """Return what happened to a message, in the order of time, and how it stands now."""
     steps: list[_Step] = [_Step(message.queued_at, "Queued")]
     steps += [
-        _Step(past.at, _times(past), past.attempt, past.by, _STYLES.get(past.event, "")) for past in message.history
+        _Step(past.at, _times(past), past.attempt, past.by, _STYLES.get(past.event, ""), past.error)
+        for past in message.history
     ]
     running = "now" if message.status is Status.INPROGRESS else ""
     steps.append(_Step(message.started_at, "Started", message.attempts, "", running))

@@ -36,6 +36,7 @@ from redisq.operations.deliveries import read_receipt
 
 _MOST = 100  # messages of one claim
 _SMALL = 16 * 1024  # bytes of a body without anything of a message
+_LARGER = 64 * 1024  # bytes of one that may have a traceback
 _WORKER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NONCE = re.compile(r"[A-Za-z0-9_-]{12}")
 _TURNS = 4  # of the loop, until what its selector has seen of a closed connection has got here
@@ -96,7 +97,7 @@ async def complete(request: Admitted) -> Response:
 async def fail(request: Admitted) -> Response:
     """End a delivery with an error."""
     queue, id = request.queue, request.id
-    asked = await _read(request, {"receipt", "error", "retry_after", "final"})
+    asked = await _read(request, {"receipt", "error", "retry_after", "final"}, _LARGER)
     receipt, error, final = _receipt(asked, id), _error(asked), asked.get("final", False)
     retry_after = asked.get("retry_after")
     if not isinstance(final, bool):
@@ -225,13 +226,13 @@ def _receipt(asked: dict[str, Any], id: str) -> object:
     return receipt
 
 
-def _error(asked: dict[str, Any]) -> tuple[str, str]:
+def _error(asked: dict[str, Any]) -> dict[str, str]:
     error = asked.get("error")
-    if isinstance(error, dict) and error.keys() == {"type", "message"}:
-        kind, text = error["type"], error["message"]
-        if isinstance(kind, str) and isinstance(text, str):
-            return kind, text
-    raise BadRequest('error takes an object of two texts: {"type": "...", "message": "..."}.')
+    if isinstance(error, dict) and {"type", "message"} <= error.keys() <= {"type", "message", "traceback"}:
+        texts = {name: text for name, text in error.items() if isinstance(text, str)}
+        if texts.keys() == error.keys():
+            return texts
+    raise BadRequest('error takes an object of texts: {"type": "...", "message": "..."}, maybe with a "traceback".')
 
 
 _FIRST = "$response.body#/deliveries/0"

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from redisq import async_client
 from redisq.gateway.access.definitions import taking
-from redisq.gateway.access.guard import address_of
+from redisq.gateway.access.guard import address_of, sees_tracebacks
 from redisq.gateway.document.schemas import ID, MESSAGE
 from redisq.gateway.operation import Admitted, Answer, Operation, header_field, links
 from redisq.gateway.requests.bodies import JSON, MSGPACK, NDJSON, header, parse, parsed
@@ -94,7 +94,10 @@ async def get(request: Admitted) -> Response:
         await gateway.guard.again(request, "get", queue)
     if message is None:
         message = await mq.get_message(queue, id)
-    return reply(message.to_dict(), headers=headers)
+    told = message.to_dict()
+    if message.error and not sees_tracebacks(request.grant, queue):
+        told["error"].pop("traceback", None)
+    return reply(told, headers=headers)
 
 
 def _wait(request: Admitted) -> tuple[float, dict[str, str]]:

@@ -13,7 +13,8 @@
 -- ARGV[1]  structure  by its key's name
 -- ARGV[2]  cursor     where the page begins, 0 for the first one
 -- ARGV[3]  limit      messages at most, <= 500
--- ARGV[4]  bytes      a record or a body that is longer is left out, so that the reply is bounded
+-- ARGV[4]  bytes      a body that is longer is left out, so that the reply is bounded; a record that is four times as
+--          long: it may hold a traceback, and the errors of earlier attempts
 -- REPLY    {cursor of the next page, 0 after the last; per message {id; time in milliseconds: when it was queued, is due,
 --          lapses, died or finished; record; entry, digest and body; bytes of the latter}}, nil for what is gone or left
 --          out. What is next comes first, so urgent ones before the other ready ones; of what has ended, the last
@@ -23,15 +24,15 @@ check_needs(redis.call('HGET', config, 'needs'))
 local structure, cursor = ARGV[1], ARGV[2]
 local limit, bytes = whole(ARGV[3], 'limit', 1, 500), whole(ARGV[4], 'bytes')
 
-local function short(key, id)
+local function short(key, id, most)
   local size = redis.call('HSTRLEN', key, id)
-  return size <= bytes and redis.call('HGET', key, id) or false, size
+  return size <= most and redis.call('HGET', key, id) or false, size
 end
 
 local hurried = redis.call('ZCARD', urgent) > 0
 local reply = {'0'}
 local function put(id, at)
-  local record, body, size = short(states, id), short(messages, id)
+  local record, body, size = short(states, id, 4 * bytes), short(messages, id, bytes)
   reply[#reply + 1] = {id, at, record, body, size}
 end
 

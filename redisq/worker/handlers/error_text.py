@@ -32,18 +32,18 @@ def error_of(error: BaseException) -> dict[str, str]:
 def type_name(value: object) -> str:
     """Name the type of an object, whatever its metaclass makes of names."""
     name: str = type.__dict__["__name__"].__get__(type(value))
-    return _plain(name, _TYPE_TEXT)
+    return plain(name, _TYPE_TEXT)
 
 
 def text_of(error: BaseException, most: int = _ERROR_TEXT) -> str:
     """Return the first characters of an exception's text, as valid Unicode."""
     try:
-        return _plain(str(error), most)
+        return plain(str(error), most)
     except BaseException as broken:
         return f"The exception has no text: its __str__ raised {type_name(broken)}."
 
 
-def _plain(text: str, most: int) -> str:
+def plain(text: str, most: int) -> str:
     """Cut a text, also one of a class of the user's own, and make it valid Unicode."""
     return str.__getitem__(text, slice(most)).encode("utf-8", "replace").decode("utf-8")
 
@@ -59,9 +59,9 @@ def _others(error: BaseException) -> list[str]:
 
 def _trail(error: BaseException, seen: set[int], level: int) -> Iterator[str]:
     """Name what hangs on an exception: leaves, then causes, then notes. One that was `seen` is not named again."""
-    for leaf in _leaves_of(error):
+    for leaf in leaves_of(error):
         yield from _named("", leaf, seen, level)
-    cause, word = _cause_of(error)
+    cause, word = cause_of(error)
     if cause is not None:
         yield from _named(word, cause, seen, level)
     for note in _notes_of(error):
@@ -83,14 +83,14 @@ def _is_group(error: BaseException) -> bool:
     return issubclass(type(error), BaseExceptionGroup)
 
 
-def _leaves_of(error: BaseException) -> tuple[BaseException, ...]:
+def leaves_of(error: BaseException) -> tuple[BaseException, ...]:
     if not _is_group(error):
         return ()
     found: tuple[BaseException, ...] = _read(lambda: BaseExceptionGroup.__dict__["exceptions"].__get__(error), ())
     return found[: _NAMED + 1]
 
 
-def _cause_of(error: BaseException) -> tuple[BaseException | None, str]:
+def cause_of(error: BaseException) -> tuple[BaseException | None, str]:
     """Return what an exception was raised from, or else while; by what Python keeps, whatever its class says of it."""
     kept = BaseException.__dict__
     cause: BaseException | None = kept["__cause__"].__get__(error)
@@ -104,7 +104,7 @@ def _notes_of(error: BaseException) -> list[str]:
     notes: Any = _read(lambda: getattr(error, "__notes__", ()), ())
     if type(notes) not in (list, tuple):
         return []
-    return [_plain(note, _OTHER_TEXT) for note in notes[: _NAMED + 1] if issubclass(type(note), str)]
+    return [plain(note, _OTHER_TEXT) for note in notes[: _NAMED + 1] if issubclass(type(note), str)]
 
 
 def _read(read: Callable[[], Any], otherwise: Any) -> Any:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from redisq.model.delivery import Receipt
 from redisq.store.keys import id_text
+
+if TYPE_CHECKING:
+    from redisq.worker.handlers.verdicts import Verdict
 
 
 class Unit(Protocol):
     """What a runner runs under one name: a delivery, or what is run for one."""
 
     reported: bool  # the thread that ran it has said what came of it
+    began: float  # when it was called, by the monotonic clock; 0 before
 
     @property
     def cancelled(self) -> bool:
@@ -39,6 +43,9 @@ class Held:
     reported: bool = False  # the thread that ran its handler has said what came of it
     settled: bool = False  # what becomes of it is decided, and only has to be told to Redis
     suspicion: int = 0  # the room for suspects that it holds
+    began: float = 0.0  # when its handler was called, by the monotonic clock; 0 before
+    took: float | None = None  # seconds until its handler ended, where somebody wants to know
+    verdict: Verdict | None = None  # how it failed, until the log has told
 
     @property
     def id(self) -> str:

@@ -33,6 +33,7 @@ class _Hop:
     result: Any = None
     error: BaseException | None = None
     reported: bool = False
+    began: float = 0.0
 
     @property
     def cancelled(self) -> bool:

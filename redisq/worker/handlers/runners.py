@@ -14,10 +14,10 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from redisq.runtime import process
+from redisq.runtime import logs, process
 from redisq.worker.handlers.contexts import Contexts
 from redisq.worker.handlers.delivery import Delivery
-from redisq.worker.handlers.held import Unit
+from redisq.worker.handlers.held import Held, Unit
 from redisq.worker.handlers.loop_watch import LoopWatch
 from redisq.worker.handlers.shapes import is_async
 from redisq.worker.handlers.verdicts import Verdict, is_awaitable, verdict_on_error, verdict_on_result
@@ -69,12 +69,13 @@ class Owner(Protocol[U_contra]):
 class Surroundings:
     """What handlers run in: each in a fresh context, and those on the loop under a watch.
 
-    `state` is what their worker's lifespan has opened.
+    `state` is what their worker's lifespan has opened. Of what they raise `traceback_bytes` of the traceback are kept.
     """
 
     contexts: Contexts
     watch: LoopWatch
     state: Any = None
+    traceback_bytes: int = 0
 
     @classmethod
     def here(cls, worker: str) -> Surroundings:
@@ -92,10 +93,9 @@ class Runner(Protocol[U]):
 
 
 class _Unfinished(NamedTuple):
-    """What a plain handler returned that has to be awaited. `began` is when it was called, by the monotonic clock."""
+    """What a plain handler returned that has to be awaited."""
 
     answer: Awaitable[Any]
-    began: float
     context: Context
 
 
@@ -108,6 +108,7 @@ class TaskRunner(Generic[U]):
         self._owner = owner
         self._contexts = surroundings.contexts
         self._watch = surroundings.watch
+        self._traceback_bytes = surroundings.traceback_bytes
         self._loop = asyncio.get_running_loop()
         self._tasks: dict[U, asyncio.Task[None]] = {}
         self._pid = process.pid
@@ -143,9 +144,13 @@ class TaskRunner(Generic[U]):
         owner, timeout, timer = self._owner, self._timeout, None
         end, late = math.inf, False
         try:
+            if isinstance(held, Held):
+                logs.handled.set(held)
+            if not held.began:
+                held.began = time.monotonic()
             if timeout is not None:
                 now = time.monotonic()
-                end = (work.began if isinstance(work, _Unfinished) else now) + timeout
+                end = held.began + timeout
                 timer = self._loop.call_later(max(0.0, end - now), self._overrun, held)
             try:
                 result = await (work.answer if isinstance(work, _Unfinished) else self._function(work))
@@ -159,7 +164,7 @@ class TaskRunner(Generic[U]):
                 if process.pid != self._pid:
                     process.end_fork(error)
                 late = timer is not None and time.monotonic() >= end
-                verdict = verdict_on_error(error)
+                verdict = verdict_on_error(error, self._traceback_bytes)
             if late:
                 owner.overran(held, holds_thread=False)
             else:
@@ -196,6 +201,7 @@ class ThreadRunner(Generic[U]):
         self._timeout = math.inf if handler.timeout is None else handler.timeout
         self._owner = owner
         self._contexts = surroundings.contexts
+        self._traceback_bytes = surroundings.traceback_bytes
         self._tasks: TaskRunner[U] = TaskRunner(handler, owner, surroundings)
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[U, Any]] = deque()
@@ -302,23 +308,26 @@ class ThreadRunner(Generic[U]):
         if process.pid != self._pid:
             process.end_fork(thrown)
         for held, _ in hand:
-            self._reports.append((held, verdict_on_error(thrown), False))
+            self._reports.append((held, verdict_on_error(thrown, self._traceback_bytes), False))
         hand.clear()
         self._wakes.put(True)
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._collect)
 
     def _run(self, held: U, delivery: Any, context: Context) -> None:
-        began, late, limited = 0.0, False, self._timeout < math.inf
+        late, limited = False, self._timeout < math.inf
+        if isinstance(held, Held):
+            logs.handled.set(held)
+        began = held.began = time.monotonic()
         if limited:
-            began = self._began[held] = time.monotonic()
+            self._began[held] = began
         outcome: bytes | Verdict | _Unfinished
         try:
             result = self._function(delivery)
             if process.pid != self._pid:
                 process.end_fork()
             if is_awaitable(result):
-                outcome = _Unfinished(result, began, context)
+                outcome = _Unfinished(result, context)
             else:
                 late = limited and self._is_late(held, began)
                 outcome = verdict_on_result(result)
@@ -326,7 +335,7 @@ class ThreadRunner(Generic[U]):
             if process.pid != self._pid:
                 process.end_fork(error)
             late = limited and self._is_late(held, began)
-            outcome = verdict_on_error(error)
+            outcome = verdict_on_error(error, self._traceback_bytes)
         self._reports.append((held, outcome, late))
 
     def _is_late(self, held: U, began: float) -> bool:

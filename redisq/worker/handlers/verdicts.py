@@ -15,10 +15,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from redisq.body import codec
-from redisq.errors import InvalidMessage
+from redisq.errors import InvalidMessage, RedisQError
 from redisq.model.queue import MAX_BYTES_CEILING
 from redisq.operations.options import LONGEST, seconds_of
 from redisq.worker.handlers.error_text import error_of, text_of, type_name
+from redisq.worker.handlers.tracebacks import traceback_of, trim
 
 _NO_DELAY = "it has no delay in seconds, up to a year: backing off"
 #: The types of most results: none of them is anything to await.
@@ -74,8 +75,8 @@ class Reject(Exception):
 class Verdict(NamedTuple):
     """How an attempt failed, or why it is put off: with which `error`, for which `cause`, and said how in logs.
 
-    `delay` is what a Retry or a Defer asked for, in seconds; `remark` what is wrong with that. `raised` is for the log
-    at DEBUG.
+    `delay` is what a Retry or a Defer asked for, in seconds; `remark` what is wrong with that. `raised` is what the
+    handler has raised, for the log alone.
     """
 
     error: dict[str, str]
@@ -85,6 +86,11 @@ class Verdict(NamedTuple):
     remark: str = ""
     cancelled: bool = False
     raised: BaseException | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether no attempt follows, however many are left."""
+        return self.cause != "failed"
 
 
 def is_awaitable(result: Any) -> bool:
@@ -113,17 +119,31 @@ def verdict_on_result(result: Any) -> bytes | Verdict:
     return Verdict({"type": type_name(error), "message": text_of(error)}, "rejected", said)
 
 
-def verdict_on_error(error: BaseException) -> Verdict:
-    """Judge what a handler raised. Raises nothing."""
+def verdict_on_error(error: BaseException, traceback_bytes: int = 0) -> Verdict:
+    """Judge what a handler raised, with so much of its traceback. Raises nothing."""
     kind, delay, remark = type(error), None, ""
     cause = "rejected" if issubclass(kind, Reject) else "failed"
     if issubclass(kind, (Retry, Defer)):
         delay, remark = _delay_of(error)
     if issubclass(kind, Defer):
         cause, remark = ("failed", _NO_DELAY) if delay is None else ("deferred", "")
-    said = f"{cause}: {type_name(error)}"  # its text may hold anything
     cancelled = issubclass(kind, asyncio.CancelledError)
-    return Verdict(error_of(error), cause, said, delay, remark, cancelled, error)
+    told, traceback = error_of(error), "" if cause == "deferred" else traceback_of(error, traceback_bytes)
+    trim(error)
+    if traceback:
+        told["traceback"] = traceback
+    return Verdict(told, cause, f"{cause}: {told['type']}", delay, remark, cancelled, error)
+
+
+def verdict_on_overrun(timeout: float) -> Verdict:
+    """Return the verdict on a handler that has not returned in time."""
+    text = f"did not return within its timeout of {timeout:g} s"
+    return Verdict({"type": "TimeoutError", "message": f"The handler {text}."}, "failed", text)
+
+
+def verdict_on_refusal(refusal: RedisQError, cause: str, said: str) -> Verdict:
+    """Return the verdict on what redisq itself refuses: a request that cannot be read, a result that is too large."""
+    return Verdict(error_of(refusal), cause, f"{said}: {type_name(refusal)}")
 
 
 def _delay_of(error: BaseException) -> tuple[float | None, str]:

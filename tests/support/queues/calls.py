@@ -82,7 +82,9 @@ CASES: dict[str, Case] = {
     "claim": lambda o, _: store.deliveries.claim(o.keys, o.limits, "w-2", new_nonce(), 2),
     "complete": lambda o, e: store.deliveries.complete(o.keys, o.limits, [(e.held, b"\xc0")]),
     "fail": lambda o, e: store.deliveries.fail(
-        o.keys, o.limits, [Failure(e.held, ERROR, delay=1.0), Failure(e.lapsed, ERROR, final=True)]
+        o.keys,
+        o.limits,
+        [Failure(e.held, ERROR, delay=1.0, told=("ValueError", "no, stock")), Failure(e.lapsed, ERROR, final=True)],
     ),
     "renew": lambda o, e: store.deliveries.renew(o.keys, o.limits, [(e.held, b"\xc0")]),
     "release": lambda o, e: store.deliveries.defer(

@@ -20,6 +20,11 @@ local function check_name(text, name)
   if not text or not string.find(text, '^[!-+.-:<-~-]+$') then refuse(name) end
 end
 
+-- What a failed attempt has said, as store/record.py writes it: it stands in a history, after a name.
+local function check_told(text, name)
+  if not text or #text > 2048 or not string.find(text, '^[!-+.-:<-~\128-\255-]*$') then refuse(name) end
+end
+
 -- The arguments from `first` on are items of `size` arguments each: at least one, or `least`, and 500 at most.
 local function check_items(first, size, least)
   local count = (#ARGV - first + 1) / size

@@ -13,7 +13,8 @@
 --   entry    P: its entry in `stream`, '-' while scheduled. I: the worker that holds it. C: its entry in `finished`,
 --            which tells when it finished. E: when it finished, in milliseconds
 --   history  what was out of the ordinary, oldest first: event,attempt,milliseconds,who;... '-' for nothing. Behind an
---            event may stand how many in a row it counts: deferred*7
+--            event may stand how many in a row it counts: deferred*7. After who a failed attempt has its error,
+--            |type|text, with percent signs for what would end a field
 --   payload  P, E: the last error. I: the progress. C: the result. Opaque bytes, empty for none
 --
 -- A deleted or swept message leaves a tombstone there while the deduplication window lasts: T <nonce> <ms> <digest>
