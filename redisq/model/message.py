@@ -64,7 +64,7 @@ class Message:
     finished_at: datetime | None = None
     expires_at: datetime | None = None
     priority: int = 0
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, hash=False)
     history: tuple[Transition, ...] = ()
 
     @property

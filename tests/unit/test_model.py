@@ -142,3 +142,8 @@ def test_moments_before_and_after_utc_are_the_same_moment() -> None:
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     message = Message(ID, "orders", Status.PENDING, moment.astimezone(timezone(timedelta(hours=-11))))
     assert message.to_dict()["request"] == "2026-01-01T00:00:00.000Z"
+
+
+def test_messages_may_be_kept_in_sets() -> None:
+    message = Message(ID, "orders", Status.PENDING, 1, headers={"tenant": "a"})
+    assert {message, Message(ID, "orders", Status.PENDING, 1, headers={"tenant": "a"})} == {message}
