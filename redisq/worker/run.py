@@ -188,10 +188,14 @@ class Run:
                 if _is_cancelled():
                     raise
                 text = "the lifespan %s failed at its start, and nothing is claimed: %s"
-                log.error(text, life.name, type_name(error), exc_info=error, extra=self._about)
+                log.error(text, life.name, type_name(error), exc_info=self._traced(error), extra=self._about)
                 self._ending.fail()
                 return False
         return True
+
+    def _traced(self, error: BaseException) -> BaseException | None:
+        """Return what a lifespan has raised, if its traceback may be logged."""
+        return error if all(part.settings.log_errors == "full" for part in self._parts) else None
 
     def _ended_by_itself(self, function: Function) -> None:
         log.error(
@@ -207,7 +211,7 @@ class Run:
             raise error
         if error is not None:
             text = "the lifespan %s failed at its end: %s"
-            log.error(text, life.name, type_name(error), exc_info=error, extra=self._about)
+            log.error(text, life.name, type_name(error), exc_info=self._traced(error), extra=self._about)
             self._ending.fail()
 
     def _make_consumers(self, stack: AsyncExitStack, watch: LoopWatch) -> None:

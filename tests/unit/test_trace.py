@@ -44,7 +44,7 @@ def test_a_message_that_waits() -> None:
 
 def test_each_attempt_that_failed_says_how() -> None:
     errors = [{"type": "ValueError", "message": "no\nstock"}, {"type": "KeyError", "message": "'sku'"}]
-    past = tuple(Transition("failed", n, at(n), "w-1", error) for n, error in enumerate(errors, 1))
+    past = tuple(Transition("failed", n, at(n), "w-1", error=error) for n, error in enumerate(errors, 1))
     times = {"queued_at": QUEUED, "started_at": at(1.9), "finished_at": at(2)}
     message = Message("id", "orders", Status.ERROR, 1, error=ERROR, attempts=2, history=past, **times).to_dict()
     assert [step["error"] for step in trace.steps(message) if step["event"] == "failed"] == errors
