@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from redisq.runtime.logs import MessageFields
     from redisq.settings import Settings
     from redisq.tokens.token import Credentials
-    from redisq.worker import Defer, Delivery, Reject, Retry, Worker
+    from redisq.worker import Defer, Delivery, Handlers, Reject, Retry, Worker
 
 __version__ = "0.1.0"
 
@@ -85,6 +85,7 @@ _HOME = {
     "Credentials": "tokens.token",
     "Defer": "worker.handlers.verdicts",
     "Delivery": "worker.handlers.delivery",
+    "Handlers": "worker.registry",
     "Reject": "worker.handlers.verdicts",
     "Retry": "worker.handlers.verdicts",
     "Worker": "worker.worker",
@@ -128,6 +129,7 @@ __all__ = [
     "Delivery",
     "Finding",
     "Forbidden",
+    "Handlers",
     "Indeterminate",
     "InvalidApplication",
     "InvalidArgument",

@@ -119,6 +119,8 @@ class Settings(BaseSettings):
 
     grace: float = Field(default=25, ge=0, le=86_400)
     """running handlers get this long to end after SIGTERM"""
+    handler_timeout: float | None = Field(default=None, gt=0, le=31_536_000)
+    """an attempt of a handler without a timeout of its own that takes longer fails; none unless set"""
     max_stuck: int = Field(default=10, ge=1, le=100_000)
     """plain handlers that overran their timeout and still hold a thread; at this many the worker drains and exits"""
     stale_after: float = Field(default=300, gt=0, le=86_400)

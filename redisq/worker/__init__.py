@@ -5,6 +5,7 @@ Imports: body, claims, drivers, errors, link, model, operations, preload, runtim
 
 from redisq.worker.handlers.delivery import Delivery
 from redisq.worker.handlers.verdicts import Defer, Reject, Retry
+from redisq.worker.registry import Handlers
 from redisq.worker.worker import Worker
 
-__all__ = ["Defer", "Delivery", "Reject", "Retry", "Worker"]
+__all__ = ["Defer", "Delivery", "Handlers", "Reject", "Retry", "Worker"]

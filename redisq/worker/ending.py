@@ -38,6 +38,10 @@ class Ending:
             with suppress(RuntimeError):  # it has ended
                 loop.call_soon_threadsafe(self._heed)
 
+    def join(self, other: Ending) -> None:
+        """Take over what another one was asked for before its run."""
+        self._asked += other._asked
+
     def _heed(self) -> None:
         if self._asked:
             self.stop.set()

@@ -26,6 +26,7 @@ log = logs.logger("redisq.worker")
 
 _LONGEST_SLEEP = 1.0
 _PRESSING = 1.5  # seconds that a renewal waits for its answer when a lease is short yet: another try has to be in time
+_LONG = 10  # leases that a handler runs before it is named in the log
 _RETRY = 0.5  # seconds until a failed renewal is tried again
 
 
@@ -39,6 +40,10 @@ class Leases:
     lost: Callable[[Held], None]
     #: seconds; the queue's own, from the last claim
     lease: float
+    #: what the handler is called
+    name: str = ""
+    #: whether it was told that one runs for very long
+    told: bool = False
     #: when a renewal last failed, by the monotonic clock: a worker with every slot taken notices an outage only here
     failed_at: float = -math.inf
 
@@ -115,10 +120,25 @@ class Heartbeat(threading.Thread):
         now = time.monotonic()
         every = list(leases.held)
         due = [held for held in every if held.beat_at <= now or held.progress]
+        if due and not leases.told:
+            self._tell_of_long(leases, due, now - _LONG * leases.lease)
         for first in range(0, len(due), BATCH):
             self._renew(leases, due[first : first + BATCH])
         nearest = min((held.beat_at for held in every), default=now + _LONGEST_SLEEP) - now
         return min(nearest, beat_after(leases.lease) / 2)  # a delivery that comes while this thread sleeps is in time
+
+    def _tell_of_long(self, leases: Leases, due: list[Held], before: float) -> None:
+        """Name a handler that has run for so long that it may never return, once."""
+        held = next((held for held in due if held.since < before and not held.settled), None)
+        if held is None:
+            return
+        leases.told = True
+        text = (
+            "queue %s message %s attempt %d: the handler %s has run for longer than ten leases (%.0f s). Where that is "
+            "too long, give it timeout=, or set REDISQ_HANDLER_TIMEOUT"
+        )
+        fields = about(self._worker, held.queue, held.id, held.attempt)
+        log.warning(text, held.queue, held.id, held.attempt, leases.name, _LONG * leases.lease, extra=fields)
 
     def _renew(self, leases: Leases, due: list[Held]) -> None:
         sent, at = time.monotonic(), datetime.now(UTC)

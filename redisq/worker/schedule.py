@@ -124,6 +124,11 @@ class Schedule:
             raise InvalidArgument("name= of a schedule takes text of 1 to 491 characters") from None
         return schedule
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """Its queue and its name, which no other schedule of a worker has."""
+        return self.queue, self.name
+
     def key(self, tick: datetime) -> str:
         """Return the idempotency key of the message of a tick, in UTC: the same in all workers."""
         return f"{self.name}@{tick:%Y-%m-%dT%H:%M:%SZ}"
@@ -275,12 +280,12 @@ class Scheduler:
     async def _request(self, schedule: Schedule, tick: datetime) -> Any:
         """Make the request of a tick, in a task and a context of its own."""
         making = asyncio.create_task(_caught(schedule.request(tick)), context=self._surroundings.contexts.fresh())
-        self._making[schedule.queue, schedule.name] = making
+        self._making[schedule.place] = making
         self._surroundings.watch.wake()
         try:
             request, error = await making
         finally:
-            del self._making[schedule.queue, schedule.name]
+            del self._making[schedule.place]
         if error is not None:
             raise error
         return request

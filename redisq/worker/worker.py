@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from redisq import preload
 from redisq.errors import InvalidArgument, WorkerError
-from redisq.model.bounds import check_definition
 from redisq.operations import options
 from redisq.operations.caller import Caller
 from redisq.runtime import logs, loops, process
 from redisq.settings import Settings
-from redisq.store import keys
 from redisq.tokens.token import Credentials
 from redisq.worker.ending import Ending
 from redisq.worker.handlers import lifespan, middleware, shapes
-from redisq.worker.handlers.arguments import adapted
-from redisq.worker.handlers.delivery import Delivery
 from redisq.worker.handlers.middleware import Middleware, wrapped
 from redisq.worker.handlers.runners import Handler
+from redisq.worker.registry import Handlers, check_whole, handlers_of, schedules_of
 from redisq.worker.run import Part, Run
-from redisq.worker.schedule import Cron, Schedule
 from redisq.worker.slots import Turns
 
 log = logs.logger("redisq.worker")
 
-F = TypeVar("F", bound=Callable[[Any], Any] | Callable[[Delivery, Any], Any])
-R = TypeVar("R", bound=Callable[..., Any])
 L = TypeVar("L", bound=lifespan.Function)
 M = TypeVar("M", bound=Middleware)
 
 
-class Worker:
+class Worker(Handlers):
     """One process that works on queues: its handlers, and the loop that runs them.
 
         worker = Worker()
@@ -68,116 +63,35 @@ class Worker:
         order: Literal["strict", "weighted"] = "strict",
     ) -> None:
         if concurrency is not None:
-            _check_whole("concurrency", concurrency, 100_000)
+            check_whole("concurrency", concurrency, 100_000)
         if order not in ("strict", "weighted"):
             raise InvalidArgument("order takes 'strict' or 'weighted'")
         self._concurrency = concurrency
         self._order = order
         self._settings = settings
         self._credentials = credentials
-        self._handlers: dict[str, Handler] = {}
-        self._schedules: list[Schedule] = []
+        super().__init__()
+        self._included: list[Handlers] = []
         self._lifespan: lifespan.Function | None = None
         self._middleware: list[Middleware] = []
         self._ending = Ending()
 
-    @property
-    def queues(self) -> list[str]:
-        """The queues that have a handler."""
-        return list(self._handlers)
-
-    @property
-    def schedules(self) -> list[str]:
-        """The names of its schedules."""
-        return [schedule.name for schedule in self._schedules]
-
-    def handler(
-        self,
-        queue: str,
-        *,
-        concurrency: int = 10,
-        timeout: float | None = None,
-        priority: int = 1,
-        max_attempts: int | None = None,
-        max_lost: int | None = None,
-        backoff_base: float | None = None,
-        backoff_cap: float | None = None,
-    ) -> Callable[[F], F]:
-        """Register a function for a queue. An `async def` runs on the worker's loop, a plain one in threads.
-
-        It takes the delivery; or, annotated with whatever pydantic's TypeAdapter takes (a model, a dataclass,
-        `list[Order]`), the request as such: `handle(order: Order)`; or both: `handle(delivery, order: Order)`. A
-        request that does not fit is dead at once, reason `rejected`.
-
-        `concurrency` is how many messages it works on at once; for a plain function, its threads. `timeout` is in
-        seconds: an attempt that takes longer fails. A plain function cannot be stopped and keeps its thread until it
-        returns. `priority`, from 1 to 1,000, tells which queue is worked on first or more: see the class. The other
-        four are its retry policy, in place of the settings'; what the queue defines wins over both.
+    def include(self, handlers: Handlers) -> None:
+        """Work with the handlers and schedules of a module, too; also with those that it collects after this.
 
         Raises:
-            InvalidQueueName, InvalidDefinition: see there.
-            InvalidArgument: `concurrency`, `timeout` or `priority` out of bounds, or the queue has a handler already.
-            InvalidHandler: the function can be none: it takes other arguments, or yields instead of returning.
+            InvalidArgument: these are no `Handlers`, or have a handler for a queue, or a schedule of a name, that this
+                worker has.
         """
-        keys.check_queue_name(queue)
-        if queue in self._handlers:
-            raise InvalidArgument(f"the queue {queue} has a handler already")
-        _check_whole("concurrency", concurrency, 100_000)
-        _check_whole("priority", priority, 1_000)
-        if timeout is not None and not options.seconds_of("timeout", timeout):
-            raise InvalidArgument("timeout takes seconds, more than 0, at most a year")
-        given = {
-            "max_attempts": max_attempts,
-            "max_lost": max_lost,
-            "backoff_base": backoff_base,
-            "backoff_cap": backoff_cap,
-        }
-        policy = {name: value for name, value in check_definition(given).items() if value is not None}
+        if not isinstance(handlers, Handlers) or isinstance(handlers, Worker):
+            raise InvalidArgument("include() takes redisq.Handlers; `redisq worker` takes several workers")
+        if not any(handlers is other for other in self._included):
+            handlers_of((*self._collections(), handlers))
+            schedules_of((*self._collections(), handlers))
+            self._included.append(handlers)
 
-        def register(function: F) -> F:
-            self._handlers[queue] = Handler(
-                *(queue, adapted(function), concurrency, timeout, priority, policy, shapes.qualified_name(function))
-            )
-            return function
-
-        return register
-
-    def every(self, expression: str, *, queue: str, timezone: str = "UTC", name: str | None = None) -> Callable[[R], R]:
-        """Register a function that makes the message of each tick of a cron expression.
-
-        `expression` has five fields, or six with seconds first, and is read in `timezone`, for example "Europe/Berlin".
-        The function, an `async def` or a plain one, takes the tick's time, an aware datetime in that zone, or nothing,
-        and returns the message.
-
-        Any number of workers may have the same schedule. Each of them queues each tick, under an id made of `queue`,
-        the tick and `name` (unless given, the function's module and qualified name), so there is one message. Ticks are
-        by the worker's own clock: workers agree as long as their clocks differ by less than the deduplication window.
-
-        Ticks that pass while no worker runs are not made up for, and in a burst there are none. A tick that cannot be
-        queued, because Redis is unreachable or the queue full, is tried until the next is due, half a minute at least,
-        but not beyond the deduplication window. Then, or when the function raises, it is skipped with a warning. Where
-        clocks change, see `redisq.worker.schedule.Cron`.
-
-        Raises:
-            InvalidQueueName: see there.
-            ImportError: the library is missing; the text says how to install it.
-            InvalidHandler: the function takes other arguments, or yields instead of returning.
-            InvalidArgument: the expression, the time zone or the name is not valid, or the queue has a schedule so
-                named.
-        """
-        keys.check_queue_name(queue)
-        cron = Cron.parse(expression, timezone)
-
-        def register(function: R) -> R:
-            schedule = Schedule.of(cron, queue, name, function)
-            if any((other.queue, other.name) == (queue, schedule.name) for other in self._schedules):
-                raise InvalidArgument(
-                    f"the queue {queue} has a schedule {schedule.name} already: give one of them name="
-                )
-            self._schedules.append(schedule)
-            return function
-
-        return register
+    def _collections(self) -> Iterable[Handlers]:
+        return (*self._included, self)
 
     def lifespan(self, function: L) -> L:
         """Register what opens at the worker's start what its handlers need, and closes it at the end.
@@ -249,19 +163,11 @@ class Worker:
             WorkerError: an event loop runs in this thread: `await worker.run_async()` there. Or this worker runs.
             MissingCredentials, Forbidden, InvalidSettings, Unavailable: at the start.
         """
-        if asyncio._get_running_loop() is not None:
-            raise WorkerError("An event loop runs in this thread already: there, `await worker.run_async()`.")
-        process.open_standard_streams()
-        before = {*threading.enumerate()}
-        with process.catching_to_the_end():
-            try:
-                return loops.run(self._run(burst, signals=True), loops.fastest(), foreign=True)
-            finally:
-                process.warn_of_threads(before)
+        return run_together([self], burst=burst)
 
     async def run_async(self, *, burst: bool = False) -> int:
         """Work until `stop()` is called or the task is cancelled. See `run`; the signals are left to the caller."""
-        return await self._run(burst, signals=False)
+        return await _run([self], burst, signals=False)
 
     def stop(self) -> None:
         """Stop as the first SIGTERM does; called again, as the second. From any thread, or a signal handler.
@@ -270,35 +176,114 @@ class Worker:
         """
         self._ending.ask()
 
-    async def _run(self, burst: bool, signals: bool) -> int:
-        options.switch_of("burst", burst)
-        if not (self._handlers or self._schedules):
-            raise WorkerError("This worker has no handler: decorate a function with @worker.handler(QUEUE).")
-        if self._ending.loop is not None:
-            raise WorkerError("This worker is running: a second run at the same time takes a Worker of its own.")
+    def _part(self, queues: Collection[str] | None, concurrency: int | None, turns: Turns | None) -> Part:
+        """Return what is to run: of the handlers those of some queues, with other numbers when these are given."""
         settings = Settings.merged(self._settings, None)
         caller = Caller(settings, self._credentials)
-        for queue in self._handlers:
-            caller.authorise("work", queue, None)
-        for schedule in self._schedules:
-            caller.authorise("queue", schedule.queue, None)
-        preload.read_all()
-        handlers, turns = self._share_slots()
-        run = Run([Part(caller, handlers, turns, self._schedules, self._lifespan)], self._ending)
-        return await run.to_the_end(burst, self.stop if signals else None)
-
-    def _share_slots(self) -> tuple[list[Handler], Turns | None]:
-        """Return how many slots each handler has, and whether they are taken in turns."""
-        slots = self._concurrency or max((handler.concurrency for handler in self._handlers.values()), default=1)
+        schedules = list(schedules_of(self._collections()).values())
         handlers = [
-            wrapped(replace(handler, concurrency=min(slots, handler.concurrency)), self._middleware)
-            for handler in self._handlers.values()
+            wrapped(handler, self._middleware)
+            for queue, handler in handlers_of(self._collections()).items()
+            if queues is None or queue in queues
         ]
+        for handler in handlers:
+            caller.authorise("work", handler.queue, None)
+        for schedule in schedules:
+            caller.authorise("queue", schedule.queue, None)
+        if concurrency is None:
+            handlers, turns = self._share_slots(handlers)
+        else:
+            handlers = [replace(handler, concurrency=concurrency) for handler in handlers]
+        handlers = [
+            replace(handler, timeout=settings.handler_timeout if handler.timeout is None else handler.timeout)
+            for handler in handlers
+        ]
+        return Part(caller, handlers, turns, schedules, self._lifespan)
+
+    def _share_slots(self, handlers: list[Handler]) -> tuple[list[Handler], Turns | None]:
+        """Return how many slots each handler has, and whether they are taken in turns."""
+        slots = self._concurrency or max((handler.concurrency for handler in handlers), default=1)
+        handlers = [replace(handler, concurrency=min(slots, handler.concurrency)) for handler in handlers]
         ranks = {handler.priority for handler in handlers}
         shared = len(handlers) > 1 and (self._concurrency is not None or len(ranks) > 1)
         return handlers, Turns(slots, weighted=self._order == "weighted") if shared else None
 
 
-def _check_whole(name: str, value: object, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise InvalidArgument(f"{name} takes a whole number from 1 to {most:,}")
+def run_together(
+    workers: Sequence[Worker],
+    *,
+    burst: bool = False,
+    queues: Collection[str] | None = None,
+    concurrency: int | None = None,
+) -> int:
+    """Run workers in this process until it is told to stop, and give its exit code; see `Worker.run`.
+
+    Their lifespans are entered in this order, one that several have only once, and left when all have drained. To stop
+    one of them stops all. With `queues` only the handlers of these run, and all schedules; with `concurrency` the
+    handlers of all workers share so many slots, whatever the code says.
+
+    Raises:
+        WorkerError: there is no handler for a queue, or the workers cannot share slots; and as `Worker.run`.
+        InvalidArgument: `concurrency` is out of bounds.
+    """
+    if asyncio._get_running_loop() is not None:
+        raise WorkerError("An event loop runs in this thread already: there, `await worker.run_async()`.")
+    process.open_standard_streams()
+    before = {*threading.enumerate()}
+    with process.catching_to_the_end():
+        try:
+            running = _run(workers, burst, True, queues, concurrency)
+            return loops.run(running, loops.fastest(), foreign=True)
+        finally:
+            process.warn_of_threads(before)
+
+
+async def _run(
+    workers: Sequence[Worker],
+    burst: bool,
+    signals: bool,
+    queues: Collection[str] | None = None,
+    concurrency: int | None = None,
+) -> int:
+    options.switch_of("burst", burst)
+    for worker in workers:
+        if not (worker.queues or worker.schedules):
+            raise WorkerError("This worker has no handler: decorate a function with @worker.handler(QUEUE).")
+        if worker._ending.loop is not None:
+            raise WorkerError("This worker is running: a second run at the same time takes a Worker of its own.")
+    _check_queues(workers, queues)
+    turns = None if concurrency is None else _turns(workers, concurrency)
+    parts = [worker._part(queues, concurrency, turns) for worker in workers]
+    preload.read_all()
+    parts = [part for part in parts if part.handlers or part.schedules]
+    with _one_ending(workers) as ending:
+        run = Run(parts, ending)
+        return await run.to_the_end(burst, ending.ask if signals else None)
+
+
+def _check_queues(workers: Sequence[Worker], queues: Collection[str] | None) -> None:
+    known = {queue for worker in workers for queue in worker.queues}
+    if unknown := sorted({*(queues or ())} - known):
+        has = f"there are handlers for {', '.join(sorted(known))}" if known else "there are none"
+        raise WorkerError(f"No handler is for the queue {unknown[0]}: {has}.")
+
+
+def _turns(workers: Sequence[Worker], concurrency: int) -> Turns:
+    check_whole("concurrency", concurrency, 100_000)
+    if len(orders := {worker._order for worker in workers}) > 1:
+        raise WorkerError("These workers cannot share slots: one has order='weighted' and another one 'strict'.")
+    return Turns(concurrency, weighted=orders == {"weighted"})
+
+
+@contextmanager
+def _one_ending(workers: Sequence[Worker]) -> Iterator[Ending]:
+    """Have what stops one of these workers stop all of them."""
+    ending = workers[0]._ending
+    for worker in workers[1:]:
+        ending.join(worker._ending)
+        worker._ending = ending
+    try:
+        yield ending
+    finally:
+        for worker in workers[1:]:
+            worker._ending = Ending()

@@ -95,7 +95,7 @@ def test_the_schedule_shown_is_what_the_text_says(tmp_path: Path) -> None:
     (tmp_path / "reports.py").write_text(text)
     worker = runpy.run_path(str(tmp_path / "reports.py"), run_name="reports")["worker"]
     assert worker.schedules == ["reports.report"]
-    (schedule,) = worker._schedules
+    (schedule,) = worker._schedules.values()
     tick = schedule.cron.after(datetime(2026, 1, 2, 12, tzinfo=UTC))  # a Friday
     assert tick == datetime(2026, 1, 5, 5, 30, tzinfo=UTC)
     assert asyncio.run(schedule.request(tick)) == {"day": "2026-01-05"}

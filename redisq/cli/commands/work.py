@@ -12,10 +12,16 @@ from redisq.runtime import process
 
 
 def worker(
-    target: Annotated[
-        str, typer.Argument(metavar="MODULE:WORKER", help="Where the Worker is, for example shop.work:worker.")
+    targets: Annotated[
+        list[str],
+        typer.Argument(metavar="MODULE:WORKER", help="Where the Workers are, for example shop.work:worker."),
     ],
     processes: Annotated[int, options.valued("--processes", "N", "Run this many worker processes.", min=1)] = 1,
+    queues: Annotated[str | None, options.valued("--queues", "NAME,NAME", "Work on these queues only.")] = None,
+    concurrency: Annotated[
+        int | None,
+        options.valued("--concurrency", "N", "Work on so many messages at once, whatever the code says.", min=1),
+    ] = None,
     burst: Annotated[bool, typer.Option("--burst", help="End when the queues have nothing ready.")] = False,
     url: options.Url = None,
     log_format: logs.FormatOption = None,
@@ -24,9 +30,13 @@ def worker(
 ) -> None:
     """Work on queues until SIGTERM, SIGHUP or Ctrl-C; a second one cuts running handlers short.
 
+    Several workers run in one process, and open what they need in this order. With --queues their schedules are kept,
+    and only the handlers of these queues run; with --concurrency these share so many slots.
+
     The current folder can be imported from, after the standard library. --url counts for workers that take their
     settings from the environment.
     """
+    names = _names(queues)
     streams.tolerate_loss()
     logs.warn_of_servers(True)
     os.environ.pop("REDISQ_MASTER_KEY", None)  # handlers, and what they start, need none to make applications with
@@ -35,29 +45,61 @@ def worker(
     with lifeline.held(kept):
         modules.current_folder()  # which has to be there, here as in the processes
         if processes > 1:
-            code = _keep_processes(target, processes, burst, log_format, log_level)
+            code = _keep_processes(targets, processes, burst, names, concurrency, log_format, log_level)
         else:
-            code = _work(target, burst, log_format, log_level)
+            code = _work(targets, burst, names, concurrency, log_format, log_level)
     raise typer.Exit(code)
 
 
+def _names(queues: str | None) -> list[str] | None:
+    """Read the names of queues, separated by commas."""
+    if queues is None:
+        return None
+    names = [name.strip() for name in queues.split(",")]
+    if not all(names):
+        raise typer.BadParameter("--queues takes names of queues, separated by commas.")
+    return names
+
+
 def _keep_processes(
-    target: str, processes: int, burst: bool, form: logs.Format | None, level: logs.Level | None
+    targets: list[str],
+    processes: int,
+    burst: bool,
+    queues: list[str] | None,
+    concurrency: int | None,
+    form: logs.Format | None,
+    level: logs.Level | None,
 ) -> int:
     from redisq.cli.processes import Processes
 
     logs.log_to_stderr(form, level)
-    command = modules.command("worker", target, "--lifeline", *(["--burst"] if burst else []))
-    command += ["--log-format", form] if form else []
-    command += ["--log-level", level] if level else []
+    command = modules.command("worker", *targets, "--lifeline", *(["--burst"] if burst else []))
+    for option, value in (
+        ("--queues", queues and ",".join(queues)),
+        ("--concurrency", concurrency),
+        ("--log-format", form),
+        ("--log-level", level),
+    ):
+        command += [option, str(value)] if value is not None else []
     return Processes(command, processes, restart=not burst).run()
 
 
-def _work(target: str, burst: bool, form: logs.Format | None, level: logs.Level | None) -> int:
-    found = modules.load(target)
+def _work(
+    targets: list[str],
+    burst: bool,
+    queues: list[str] | None,
+    concurrency: int | None,
+    form: logs.Format | None,
+    level: logs.Level | None,
+) -> int:
+    from redisq.worker.worker import run_together
+
+    workers = {target: modules.load(target) for target in targets}
     logs.log_to_stderr(form, level)  # now: a module that configured logging has its way
-    if not (found.queues or found.schedules):
-        raise output.CommandError(
-            f"The worker {target} has no handler: decorate a function with @worker.handler(QUEUE)"
-        )
-    return process.leave(found.run(burst=burst))
+    for target, found in workers.items():
+        if not (found.queues or found.schedules):
+            raise output.CommandError(
+                f"The worker {target} has no handler: decorate a function with @worker.handler(QUEUE)"
+            )
+    distinct = list({id(found): found for found in workers.values()}.values())
+    return process.leave(run_together(distinct, burst=burst, queues=queues, concurrency=concurrency))

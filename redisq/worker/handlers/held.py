@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -46,6 +47,7 @@ class Held:
     began: float = 0.0  # when its handler was called, by the monotonic clock; 0 before
     took: float | None = None  # seconds until its handler ended, where somebody wants to know
     verdict: Verdict | None = None  # how it failed, until the log has told
+    since: float = math.inf  # when it was claimed, by the monotonic clock
 
     @property
     def id(self) -> str:
