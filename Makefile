@@ -109,6 +109,10 @@ bench: $(BIN)/.ready ## Measure redisq beside other queues, half an hour (ARGS='
 bench-quick: $(BIN)/.ready ## The same with fewer messages, once, beside redis-py and the fastest three, two minutes
 	$(BIN)/python -m tests.benchmarks --quick --peers raw,huey,dramatiq,saq $(ARGS)
 
+.PHONY: bench-batches
+bench-batches: $(BIN)/.ready ## Measure a handler of batches beside one of single messages: SQLite, an fsync for each commit, minutes
+	$(BIN)/python -m tests.benchmarks.batching $(ARGS)
+
 ##@ Look after it
 
 .PHONY: lint

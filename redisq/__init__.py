@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from redisq.runtime.logs import MessageFields
     from redisq.settings import Settings
     from redisq.tokens.token import Credentials
-    from redisq.worker import Defer, Delivery, Handlers, Reject, Retry, Worker
+    from redisq.worker import Batch, Defer, Delivery, Handlers, Reject, Retry, Worker
 
 __version__ = "0.1.0"
 
@@ -83,6 +83,7 @@ _HOME = {
     "Transition": "model.message",
     "Settings": "settings",
     "Credentials": "tokens.token",
+    "Batch": "worker.handlers.batches",
     "Defer": "worker.handlers.verdicts",
     "Delivery": "worker.handlers.delivery",
     "Handlers": "worker.registry",
@@ -122,6 +123,7 @@ __all__ = [
     "ApplicationConflict",
     "ApplicationNotFound",
     "AsyncRedisQ",
+    "Batch",
     "BatchError",
     "Credentials",
     "Defer",

@@ -3,9 +3,10 @@
 Imports: body, claims, drivers, errors, link, model, operations, preload, runtime, settings, store, tokens.
 """
 
+from redisq.worker.handlers.batches import Batch
 from redisq.worker.handlers.delivery import Delivery
 from redisq.worker.handlers.verdicts import Defer, Reject, Retry
 from redisq.worker.registry import Handlers
 from redisq.worker.worker import Worker
 
-__all__ = ["Defer", "Delivery", "Handlers", "Reject", "Retry", "Worker"]
+__all__ = ["Batch", "Defer", "Delivery", "Handlers", "Reject", "Retry", "Worker"]

@@ -18,9 +18,9 @@ from redisq.runtime import failpoints
 from redisq.store.call import Limits
 from redisq.store.keys import PartitionKeys
 from redisq.worker.burst import Burst
+from redisq.worker.handlers.batches import runner_of
 from redisq.worker.handlers.delivery import Delivery
 from redisq.worker.handlers.held import Held
-from redisq.worker.handlers.hop import runner_of
 from redisq.worker.handlers.runners import Handler, Runner, Surroundings
 from redisq.worker.handlers.verdicts import Verdict, verdict_on_overrun, verdict_on_refusal
 from redisq.worker.heartbeat import Heartbeat, Leases
@@ -64,7 +64,7 @@ class Deliveries:
         self._runner: Runner[Held] = runner_of(handler, self, surroundings)
         self.outbox = Outbox(link, keys, limits, worker, self._confirmed)
         self._busy: set[Held] = set()  # handler has not returned
-        self._overrun: set[Held] = set()  # plain handlers past their timeout that still hold a thread
+        self._overrun: dict[Held, object] = {}  # plain handlers past their timeout, and which thread they still hold
         self._stopped = False  # what comes yet is handed back
         self.room = asyncio.Event()  # a slot became free, an outcome is confirmed, or somebody wants a look
         self.seat = turns.seat(handler.priority, handler.concurrency, self._busy, self.room.set) if turns else None
@@ -72,8 +72,8 @@ class Deliveries:
 
     @property
     def stuck(self) -> int:
-        """How many slots are held by handlers that overran their timeout."""
-        return len(self._overrun)
+        """How many threads are held by handlers that overran their timeout."""
+        return len({*self._overrun.values()})
 
     @property
     def is_idle(self) -> bool:
@@ -157,13 +157,13 @@ class Deliveries:
             self._outcomes.warn(held, verdict.remark)
         self._fail(held, verdict)
 
-    def overran(self, held: Held, *, holds_thread: bool) -> None:
+    def overran(self, held: Held, *, thread: object = None) -> None:
         if held.settled:
             return
         held.cancelled = True
         self._fail(held, verdict_on_overrun(self._handler.timeout or 0.0))
-        if holds_thread:
-            self._overrun.add(held)
+        if thread is not None:
+            self._overrun[held] = thread
             self._on_stuck()
 
     def _fail(self, held: Held, verdict: Verdict) -> None:
@@ -176,7 +176,7 @@ class Deliveries:
         if not held.settled:  # a fault of ours: nobody may renew the lease of what nobody works on
             self._lost(held)
         self._busy.discard(held)
-        self._overrun.discard(held)
+        self._overrun.pop(held, None)
         self.room.set()
         if self.seat is not None:
             self.seat.returned()
@@ -225,7 +225,7 @@ class Deliveries:
 
     async def idle(self) -> None:
         """Wait until no handler runs that may still bring an outcome."""
-        while self._busy - self._overrun:
+        while self._busy - self._overrun.keys():
             self.room.clear()
             await self.room.wait()
 

@@ -9,7 +9,7 @@ from redisq.errors import InvalidArgument
 from redisq.model.bounds import check_definition
 from redisq.operations import options
 from redisq.store import keys
-from redisq.worker.handlers import shapes
+from redisq.worker.handlers import batches, shapes
 from redisq.worker.handlers.arguments import adapted
 from redisq.worker.handlers.delivery import Delivery
 from redisq.worker.handlers.runners import Handler
@@ -17,6 +17,10 @@ from redisq.worker.schedule import Cron, Schedule
 
 F = TypeVar("F", bound=Callable[[Any], Any] | Callable[[Delivery, Any], Any])
 R = TypeVar("R", bound=Callable[..., Any])
+
+
+_LINGER = 0.05  # seconds
+_LONGEST_LINGER = 60.0
 
 
 class Handlers:
@@ -55,9 +59,11 @@ class Handlers:
         self,
         queue: str,
         *,
-        concurrency: int = 10,
+        concurrency: int | None = None,
         timeout: float | None = None,
         priority: int = 1,
+        batch: int | None = None,
+        linger: float | None = None,
         max_attempts: int | None = None,
         max_lost: int | None = None,
         backoff_base: float | None = None,
@@ -69,7 +75,13 @@ class Handlers:
         `list[Order]`), the request as such: `handle(order: Order)`; or both: `handle(delivery, order: Order)`. A
         request that does not fit is dead at once, reason `rejected`.
 
-        `concurrency` is how many messages it works on at once; for a plain function, its threads. `timeout` is in
+        With `batch` it takes a list of up to so many deliveries: those that come within `linger` seconds, 0.05 unless
+        given, after the first. It returns None, or a list of as many results or exceptions as it got, in their order,
+        where `Retry`, `Reject` and `Defer` count; what it raises, all of them have failed with. Its timeout is for all
+        of them.
+
+        `concurrency` is how many messages it works on at once, 10 unless given, with `batch` twice that; for a plain
+        function, its threads, with `batch` one for each full batch. `timeout` is in
         seconds, REDISQ_HANDLER_TIMEOUT unless given: an attempt that takes longer fails. A plain function cannot be
         stopped and keeps its thread until it returns. `priority`, from 1 to 1,000, tells which queue is worked on first
         or more: see `Worker`. The other four are its retry policy, in place of the settings'; what the queue defines
@@ -77,12 +89,12 @@ class Handlers:
 
         Raises:
             InvalidQueueName, InvalidDefinition: see there.
-            InvalidArgument: `concurrency`, `timeout` or `priority` out of bounds, or the queue has another handler
-                already.
+            InvalidArgument: a number is out of bounds, or the queue has another handler already.
             InvalidHandler: the function can be none: it takes other arguments, or yields instead of returning.
         """
         keys.check_queue_name(queue)
-        check_whole("concurrency", concurrency, 100_000)
+        slots = _slots_of(concurrency, batch)
+        lingers = _linger_of(linger, batch)
         check_whole("priority", priority, 1_000)
         if timeout is not None and not options.seconds_of("timeout", timeout):
             raise InvalidArgument("timeout takes seconds, more than 0, at most a year")
@@ -96,7 +108,8 @@ class Handlers:
 
         def register(function: F) -> F:
             name = shapes.qualified_name(function)
-            handler = Handler(queue, adapted(function), concurrency, timeout, priority, policy, name)
+            called: Callable[[Any], Any] = adapted(function) if batch is None else batches.check(function)
+            handler = Handler(queue, called, slots, timeout, priority, policy, name, batch or 0, lingers)
             _check_free(handlers_of(self._collections()).get(queue), handler)
             self._handlers[queue] = handler
             return function
@@ -177,6 +190,28 @@ def _check_unnamed(other: Schedule | None, schedule: Schedule) -> None:
     if schedule.function is other.function or not shapes.is_again(schedule.function, other.function):
         text = f"the queue {schedule.queue} has a schedule {schedule.name} already: give one of them name="
         raise InvalidArgument(text)
+
+
+def _slots_of(concurrency: int | None, batch: int | None) -> int:
+    """Return how many messages a handler works on at once."""
+    if batch is not None:
+        check_whole("batch", batch, 10_000)
+    slots = concurrency if concurrency is not None else 10 if batch is None else 2 * batch
+    check_whole("concurrency", slots, 100_000)
+    if slots < (batch or 1):
+        raise InvalidArgument(f"concurrency={slots} has no room for batch={batch}: leave it out, or give twice as much")
+    return slots
+
+
+def _linger_of(linger: float | None, batch: int | None) -> float:
+    """Return for how long a batch waits for more, in seconds."""
+    if linger is None:
+        return _LINGER
+    if batch is None:
+        raise InvalidArgument("linger= is for handlers with batch=")
+    if options.seconds_of("linger", linger) > _LONGEST_LINGER:
+        raise InvalidArgument(f"linger takes seconds, 0 to {_LONGEST_LINGER:g}")
+    return float(linger)
 
 
 def check_whole(name: str, value: object, most: int) -> None:

@@ -133,9 +133,9 @@ class Worker(Handlers):
                     observe(delivery.queue, time.monotonic() - began)
 
         It sees what the handler returns or raises, and decides what counts: what it returns, or raises itself, such as
-        `Retry` and `Reject`. An `async def` wraps both kinds of handlers, around the hop to the thread; a plain
-        function runs in the thread with plain handlers, inside of all async ones, and a worker that has an async
-        handler beside it does not start.
+        `Retry`, `Reject` and `Defer`. An `async def` wraps both kinds of handlers, around the hop to the thread; a
+        plain function runs in the thread with plain handlers, inside of all async ones, and a worker that has an async
+        handler beside it does not start. Around a handler of batches it is called once, with a `Batch`.
 
         A handler's timeout counts for its middleware, too. It should let `asyncio.CancelledError` through.
 

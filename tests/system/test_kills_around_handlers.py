@@ -27,6 +27,13 @@ async def around(delivery, call_next):
     die("after")
     return result
 
+@worker.handler("rows", batch=10, linger=0.3)
+def together(deliveries):
+    with open("calls", "a") as calls:
+        calls.write(f"{len(deliveries)}\\n")
+    die("in the middle")
+    return [[delivery.request, delivery.attempt] for delivery in deliveries]
+
 @worker.handler("loop", concurrency=4)
 async def on_loop(delivery):
     return [delivery.request, delivery.attempt]
@@ -55,3 +62,21 @@ def test_a_kill_in_middleware_has_its_messages_delivered_again(shell: Shell, que
     assert attempts in ({2}, {1, 2})
     worker.terminate()
     assert worker.wait(60) == 0
+
+
+@pytest.mark.parametrize("where", ["in the middle", pytest.param("after", marks=pytest.mark.full)])
+def test_a_kill_in_a_batch_has_each_of_its_messages_run_alone(shell: Shell, where: str) -> None:
+    """Nobody knows which of them it was, so none is charged."""
+    (shell.folder / "around.py").write_text(WORKER)
+    again = {"WHERE": where, "REDISQ_LEASE": "1"}
+    ids = [shell.text("queue", "rows", str(number)) for number in range(5)]
+    assert shell.run("worker", "around:worker", "--burst", **again).returncode == -signal.SIGKILL
+    worker = shell.start("worker", "around:worker", **again)
+    for number, id in enumerate(ids):
+        message = shell.json("get", "rows", id, "--wait", "60")
+        assert (message["status"], message["result"]) == ("COMPLETE", [number, 2])
+        assert {transition["event"] for transition in message["history"]} <= {"lost", "reclaimed"}
+    worker.terminate()
+    assert worker.wait(60) == 0
+    assert (shell.folder / "calls").read_text().split() == ["5", "1", "1", "1", "1", "1"]
+    assert shell.json("stats", "rows")["dead"] == 0

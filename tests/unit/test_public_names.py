@@ -12,7 +12,7 @@ import redisq
 CLIENTS_AND_VALUES = {
     *("RedisQ", "AsyncRedisQ", "Worker"),
     *("Message", "Status", "Delivery", "Definition", "Finding", "QueueStats", "Settings", "Credentials"),
-    *("Defer", "Handlers", "Item", "MessageFields", "Reject", "Retry", "Transition"),
+    *("Batch", "Defer", "Handlers", "Item", "MessageFields", "Reject", "Retry", "Transition"),
 }
 ERRORS = {
     "RedisQError",

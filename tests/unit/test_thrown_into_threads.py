@@ -66,7 +66,7 @@ class Counting:
     def ended(self, held: Held, verdict: bytes | Verdict) -> None:
         self.ends.append((held, verdict))
 
-    def overran(self, held: Held, *, holds_thread: bool) -> None:
+    def overran(self, held: Held, *, thread: object = None) -> None:
         raise AssertionError
 
     def returned(self, held: Held) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,10 +17,17 @@ from redisq.worker.handlers.verdicts import Verdict, is_awaitable
 _current: ContextVar[Any] = ContextVar("redisq_current")  # for whom a message's middleware runs
 
 
-def runner_of(handler: Handler, owner: Owner[U], surroundings: Surroundings) -> Runner[U]:
-    """Return what runs a handler: on the loop, in threads, or in both."""
-    kind = TaskRunner if handler.is_async else HopRunner if handler.around else ThreadRunner
-    return kind(handler, owner, surroundings)
+Outer = Callable[[Callable[[Any], Any]], Callable[[Any], Any]]
+
+
+def single_runner(
+    handler: Handler, owner: Owner[U], surroundings: Surroundings, outer: Outer = lambda function: function
+) -> Runner[U]:
+    """Return what runs a handler: on the loop, in threads, or in both. `outer` is put around all that is run."""
+    if handler.around:
+        return HopRunner(handler, owner, surroundings, outer)
+    kind = TaskRunner if handler.is_async else ThreadRunner
+    return kind(replace(handler, function=outer(handler.function)), owner, surroundings)
 
 
 @dataclass(eq=False, slots=True)
@@ -48,14 +56,14 @@ class HopRunner(TaskRunner[U]):
     that go on are left.
     """
 
-    def __init__(self, handler: Handler, owner: Owner[U], surroundings: Surroundings) -> None:
+    def __init__(self, handler: Handler, owner: Owner[U], surroundings: Surroundings, outer: Outer) -> None:
         inner = onion(self._hop, handler.around)
 
         async def run(delivery: Any) -> Any:
             _current.set(delivery._held)
             return await inner(delivery)
 
-        super().__init__(replace(handler, function=run), owner, surroundings)
+        super().__init__(replace(handler, function=outer(run)), owner, surroundings)
         self._plain = handler.function
         self._inside: Counter[U] = Counter()  # whose handlers run in threads
         self._hops: set[_Hop] = set()
@@ -75,7 +83,7 @@ class HopRunner(TaskRunner[U]):
             _end(hop)
 
     def _overrun(self, held: U) -> None:
-        self._owner.overran(held, holds_thread=self._inside[held] > 0)
+        self._owner.overran(held, thread=held if self._inside[held] else None)
         self.cancel(held)
 
     async def _hop(self, delivery: Any) -> Any:
@@ -126,7 +134,7 @@ class _Hops:
         if not isinstance(verdict, bytes) and held.error is None:  # thrown into the thread
             held.error = verdict.raised
 
-    def overran(self, held: _Hop, *, holds_thread: bool) -> None:
+    def overran(self, held: _Hop, *, thread: object = None) -> None:
         raise NotImplementedError("a hop has no timeout of its own")
 
     def returned(self, held: _Hop) -> None:

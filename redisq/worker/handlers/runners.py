@@ -34,7 +34,8 @@ class Handler:
     """A user's callable and how it shall run. `timeout` is in seconds; None is no limit.
 
     `policy` holds what it wants in place of the settings' defaults; a queue's own definition wins over both. `name` is
-    what its author called it, `around` what runs on the loop around a plain one.
+    what its author called it. With a `batch` it takes up to so many deliveries at once, which are waited for `linger`
+    seconds. `around` is what runs on the loop around a plain one.
     """
 
     queue: str
@@ -44,6 +45,8 @@ class Handler:
     priority: int = 1
     policy: Mapping[str, float] = field(default_factory=dict)
     name: str = ""
+    batch: int = 0
+    linger: float = 0.0
     around: Sequence[Callable[..., Any]] = ()
 
     @property
@@ -58,8 +61,11 @@ class Owner(Protocol[U_contra]):
     def ended(self, held: U_contra, verdict: bytes | Verdict) -> None:
         """Take note that the handler has returned, in time, with this result; or has failed."""
 
-    def overran(self, held: U_contra, *, holds_thread: bool) -> None:
-        """Take note that it has not, within its timeout; with `holds_thread` it goes on, and cannot be stopped."""
+    def overran(self, held: U_contra, *, thread: object = None) -> None:
+        """Take note that it has not, within its timeout; with a `thread` it goes on there, and cannot be stopped.
+
+        What is given for a thread tells it from others.
+        """
 
     def returned(self, held: U_contra) -> None:
         """Take note that it is done, whatever has become of it."""
@@ -166,7 +172,7 @@ class TaskRunner(Generic[U]):
                 late = timer is not None and time.monotonic() >= end
                 verdict = verdict_on_error(error, self._traceback_bytes)
             if late:
-                owner.overran(held, holds_thread=False)
+                owner.overran(held)
             else:
                 owner.ended(held, verdict)
         finally:
@@ -177,7 +183,7 @@ class TaskRunner(Generic[U]):
 
     def _overrun(self, held: U) -> None:
         """Settle first: a handler that catches its cancellation may go on for as long as it likes, but in vain."""
-        self._owner.overran(held, holds_thread=False)
+        self._owner.overran(held)
         self.cancel(held)
 
 
@@ -268,7 +274,7 @@ class ThreadRunner(Generic[U]):
         if left > 0:
             self._timers[held] = self._loop.call_later(left, self._check, held)
         else:
-            self._owner.overran(held, holds_thread=True)
+            self._owner.overran(held, thread=held)
 
     def _work(self) -> None:
         hand: list[tuple[U, Any]] = []
@@ -358,7 +364,7 @@ class ThreadRunner(Generic[U]):
                 continue
             try:
                 if late:
-                    self._owner.overran(held, holds_thread=False)
+                    self._owner.overran(held)
                 else:
                     self._owner.ended(held, outcome)
             finally:

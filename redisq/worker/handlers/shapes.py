@@ -149,6 +149,14 @@ def takes(annotation: Any, given: type) -> bool:
         return False
 
 
+def takes_list(annotation: Any, given: type, of: type) -> bool:
+    """Return whether an argument that is so annotated takes a list of the class `given`, of objects `of` a class."""
+    items, listed = typing.get_args(annotation), typing.get_origin(annotation)
+    if listed in (typing.Union, types.UnionType):
+        return any(takes_list(one, given, of) for one in items)
+    return takes(listed, given) and takes(items[0], of) if items else takes(annotation, given)
+
+
 def refusal(function: Callable[..., Any], problem: str) -> InvalidHandler:
     """Return what is wrong with a function."""
     return InvalidHandler(f"{_name_of(function)}: {problem}")
