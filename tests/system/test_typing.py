@@ -18,13 +18,14 @@ from tests.system.test_readme import BLOCKS
 #: What a user may write. An error that is expected is ignored by its name: `--strict` tells of one that is not there.
 USER = """
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from redisq import AsyncRedisQ, Delivery, Item, Message, RedisQ, Retry, Worker
+from redisq import AsyncRedisQ, Batch, Delivery, Handlers, Item, Message, RedisQ, Retry, Worker
 
 
 class Order(BaseModel):
@@ -57,6 +58,35 @@ async def b(delivery: Delivery, lines: list[Line] | None) -> Address:
 
 @worker.handler("c")
 def c(address: Address) -> None: ...
+
+
+@worker.lifespan
+async def opened() -> AsyncIterator[dict[str, int]]:
+    yield {"pool": 1}
+
+
+@worker.middleware
+async def timed(delivery: Delivery, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
+    return await call_next(delivery)
+
+
+@worker.middleware
+def plain(delivery: Delivery | Batch, call_next: Callable[[Any], Any]) -> Any:
+    return call_next(delivery)
+
+
+more = Handlers()
+worker.include(more)
+
+
+@more.handler("rows", batch=10, linger=0.1)
+def rows(deliveries: list[Delivery]) -> list[int | Exception]:
+    return [Retry() if delivery.cancelled else delivery.attempt for delivery in deliveries]
+
+
+@more.handler("batches", batch=10)
+async def batches(batch: Batch) -> None:
+    print(batch.queue, batch.state, batch[0].id)
 
 
 def use(mq: RedisQ) -> list[Message]:

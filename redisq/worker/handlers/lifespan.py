@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from redisq.errors import InvalidHandler
 from redisq.runtime import process
 from redisq.worker.handlers import shapes
 
-Function = Callable[[], AsyncGenerator[Any, None]] | Callable[[], Generator[Any, None, None]]
+Function = Callable[[], AsyncIterator[Any]] | Callable[[], Iterator[Any]]
 F = TypeVar("F", bound=Function)
 
 _LAST_WORDS = 1.0  # seconds for one to end that was cancelled
