@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from redisq.cli.dev.folder import Folder
 from redisq.cli.dev.state import Journal, Line, Process, Queue, Snapshot
-from redisq.cli.dev.view import Lines
+from redisq.cli.dev.view import Lines, _block
 from redisq.cli.output import CommandError
 
 
@@ -55,6 +57,20 @@ def test_log_records_keep_their_level() -> None:
     assert (info.level, info.text) == ("INFO", "stopping")
     assert list(journal.errors) == [warning, error]
     assert [line.number for line in journal.lines] == [1, 2, 3]
+
+
+def test_the_last_errors_are_shown_whole_on_some_rows() -> None:
+    error = "queue orders message 1 attempt 1 of 5: failed: ValueError: " + "no stock, " * 20 + "tried again in 0.4 s"
+    journal = Journal()
+    journal.relay("shop:worker", f"2026-01-02T03:04:05.678Z WARNING redisq.worker[99] {error}")
+    journal.relay("shop:worker", "2026-01-02T03:04:05.678Z ERROR redisq.worker[99] " + "x" * 1_900)
+    console = Console(width=100, height=50, file=io.StringIO())
+    console.print(_block(dataclasses.replace(snapshot(1), errors=list(journal.errors)), console))
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert error in " ".join(shown.split())
+    assert shown.count("x" * 60) < 15
+    assert shown.splitlines()[-1].strip() == "Ctrl-C ends this."
 
 
 def test_its_folder_is_its_owner_s_alone_whoever_made_it(tmp_path: Path) -> None:
