@@ -255,7 +255,7 @@ class Scene:
         self.looks += 1
         return self.now
 
-    async def call(self, call: Any) -> Any:
+    async def call(self, call: Any, deadline: float) -> Any:
         """Answer as the link would."""
         if call.script.name != "queue":
             return None if call.script.name == "schema" else 1
