@@ -12,6 +12,7 @@
     link/                  one server: connections, faults, when to try again
     operations/            what can be asked, as flows
     drivers                run flows on a link, in threads and on event loops
+    front_door             what both clients are
     client, async_client   the two front doors
     preload                what a process that runs for long reads at its start
     claims/                taking messages so that nobody is robbed of one

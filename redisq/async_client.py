@@ -5,9 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
-from typing import Any, NoReturn, Self, SupportsIndex, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from redisq.drivers import drive_async
+from redisq.front_door import FrontDoor
 from redisq.link.aio import AsyncLink
 from redisq.link.coalescer import Coalescer
 from redisq.model.audit import Finding
@@ -25,7 +26,7 @@ from redisq.tokens.token import Credentials
 T = TypeVar("T")
 
 
-class AsyncRedisQ:
+class AsyncRedisQ(FrontDoor):
     """Queue, look up and delete messages with asyncio: what `RedisQ` does, awaited. Tasks may share it.
 
     Also those of several event loops, in threads or one after another: each loop has connections of its own.
@@ -48,17 +49,6 @@ class AsyncRedisQ:
         self._caller = Caller(settings, credentials)
         self._link = AsyncLink(settings)
         self._coalescer = Coalescer(self._link)
-
-    @property
-    def settings(self) -> Settings:
-        """The settings in force."""
-        return self._caller.settings
-
-    def within(self, seconds: float) -> Self:
-        """Return a view of this client with another `retry_deadline`. See `RedisQ.within`."""
-        other = object.__new__(type(self))
-        vars(other).update(vars(self), _caller=self._caller.within(seconds))
-        return other
 
     async def queue_message(
         self,
@@ -205,12 +195,6 @@ class AsyncRedisQ:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise TypeError("A client belongs to its process: pass on its settings, and make one in each process")
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(namespace={self.settings.namespace!r})"
 
     async def _run(self, flow: Flow[T]) -> T:
         return await drive_async(flow, self._coalescer, self.settings.retry_deadline)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, NoReturn, Self, SupportsIndex, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from redisq.drivers import drive
+from redisq.front_door import FrontDoor
 from redisq.link.sync import Link
 from redisq.model.audit import Finding
 from redisq.model.listing import Page, Reason, Which
@@ -24,7 +25,7 @@ from redisq.tokens.token import Credentials
 T = TypeVar("T")
 
 
-class RedisQ:
+class RedisQ(FrontDoor):
     """Queue, look up and delete messages. Safe to share between threads and to use after a fork.
 
     Without arguments it is configured by `REDISQ_` environment variables. Every operation takes an access token; when
@@ -48,23 +49,6 @@ class RedisQ:
             settings = settings.within(retry_deadline)
         self._caller = Caller(settings, credentials)
         self._link = Link(settings)
-
-    @property
-    def settings(self) -> Settings:
-        """The settings in force."""
-        return self._caller.settings
-
-    def within(self, seconds: float) -> Self:
-        """Return a view of this client whose calls give up after so many seconds without Redis, for who must answer.
-
-        It shares all else with this client, connections, too: make one for each request, or one for all.
-
-        Raises:
-            InvalidArgument: it is not from 0, which is one try, to 3,600.
-        """
-        other = object.__new__(type(self))
-        vars(other).update(vars(self), _caller=self._caller.within(seconds))
-        return other
 
     def queue_message(
         self,
@@ -384,12 +368,6 @@ class RedisQ:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise TypeError("A client belongs to its process: pass on its settings, and make one in each process")
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(namespace={self.settings.namespace!r})"
 
     def _run(self, flow: Flow[T]) -> T:
         return drive(flow, self._link, self.settings.retry_deadline)
