@@ -24,7 +24,7 @@ from redisq.operations.caller import Caller
 from redisq.operations.options import Options
 from redisq.runtime import logs, process
 from redisq.worker.handlers import shapes
-from redisq.worker.handlers.error_text import text_of, type_name
+from redisq.worker.handlers.error_text import type_name
 from redisq.worker.handlers.runners import Surroundings
 from redisq.worker.handlers.verdicts import is_awaitable
 
@@ -33,7 +33,6 @@ log = logs.logger("redisq.worker")
 _LONGEST_SLEEP = 30.0  # seconds; a clock that was set is noticed so soon
 _LATE = timedelta(seconds=30)  # a tick may be so late even when the next is due: a loop that was held up loses none
 _TAKES = "The function of a schedule takes one argument, the tick's time, a datetime, or none."
-_TEXT = 300  # characters of what a function raises, in the log
 _OF_WINDOW = 0.9  # of the deduplication window; the rest is for clocks that differ
 
 
@@ -256,11 +255,9 @@ class Scheduler:
         except BaseException as error:  # SystemExit too: it may not end the worker
             if _is_cancelled():
                 raise
+            self._skip(schedule, tick, "its function raised %s", type_name(error))  # the text may hold anything
             if self._caller.settings.log_errors == "full":
-                self._skip(schedule, tick, "its function raised %s: %s", type_name(error), text_of(error, _TEXT))
                 log.debug("schedule %s", schedule.name, exc_info=error, extra=self._about(schedule))
-            else:
-                self._skip(schedule, tick, "its function raised %s", type_name(error))
             return
         try:
             id = await self._queue(schedule, tick, request, until)
