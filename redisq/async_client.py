@@ -81,6 +81,10 @@ class AsyncRedisQ(FrontDoor):
         """Delete a message. See `RedisQ.delete_message`."""
         await self._run(deletion.delete_message(self._caller, queue, id, token))
 
+    async def cancel_message(self, queue: str, id: str | uuid.UUID, token: str | None = None) -> bool | None:
+        """Cancel a message. See `RedisQ.cancel_message`."""
+        return await self._run(deletion.cancel_message(self._caller, queue, id, token))
+
     async def get_messages(
         self, queue: str, ids: Iterable[str | uuid.UUID], token: str | None = None
     ) -> list[Message | None]:

@@ -136,6 +136,20 @@ class RedisQ(FrontDoor):
         """
         self._run(deletion.delete_message(self._caller, queue, id, token))
 
+    def cancel_message(self, queue: str, id: str | uuid.UUID, token: str | None = None) -> bool | None:
+        """Cancel a message: it ends as ERROR, reason `cancelled`, without a result, and is no dead letter.
+
+        True: it has ended so, now or before. None: it is in progress; its handler is told, within 0.2 s as a rule, and
+        at the next renewal of its lease otherwise. Whatever it raises then ends the message as cancelled, without
+        another attempt; a result that it returns counts. False: the message had finished before.
+
+        Raises:
+            MessageNotFound: unknown, malformed, deleted, or past its retention.
+            MissingCredentials, InvalidToken, TokenExpired, Forbidden: op `delete`.
+            InvalidQueueName, Unavailable.
+        """
+        return self._run(deletion.cancel_message(self._caller, queue, id, token))
+
     def get_messages(
         self, queue: str, ids: Iterable[str | uuid.UUID], token: str | None = None
     ) -> list[Message | None]:

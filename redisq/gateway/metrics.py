@@ -31,6 +31,7 @@ _TOTALS = {
     "lost": "Deliveries whose lease lapsed.",
     "died": "Messages that became dead letters.",
     "deleted": "Messages that were deleted.",
+    "cancelled": "Messages that were cancelled.",
 }
 
 

@@ -193,6 +193,16 @@ async def exchange(connection: async_redis.AbstractConnection, packed: bytes, ti
             await connection.disconnect(nowait=True)
 
 
+async def read(connection: async_redis.AbstractConnection) -> Any:
+    """Wait for what a server says by itself; give that or Failed."""
+    try:
+        return await connection.read_response(disable_decoding=True)
+    except RuntimeError as error:
+        return Failed(ConnectionResetError(str(error)), sent=True)
+    except (RedisError, OSError) as error:
+        return Failed(error, sent=True)
+
+
 async def exchange_both(connection: async_redis.AbstractConnection, packed: bytes, timeout: float) -> tuple[Any, Any]:
     """Send two commands in one write; give the reply to each or Failed, as `exchange` does."""
     reply = await exchange(connection, packed, timeout)

@@ -1,17 +1,20 @@
-"""`Listener`: waits until a queue's bell is rung, that is, until there is something for a worker to claim."""
+"""`Listener` waits until a queue's bell is rung, that is, until there is something for a worker to claim; `Subscriber`
+hears what is published to workers."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator, Iterable
 from typing import TypeVar
 
 import redis.asyncio.connection as async_redis
 
 from redisq.errors import Unavailable
-from redisq.link.aio import AsyncLink, exchange, exchange_both
+from redisq.link.aio import AsyncLink, exchange, exchange_both, read
 from redisq.link.circuit import Circuit, Permit
 from redisq.link.conversation import Failed, report
+from redisq.link.faults import classify, word_of
 from redisq.link.idle import is_sound
 from redisq.link.packing import pack
 from redisq.store.call import Call
@@ -85,3 +88,35 @@ class Listener:
         """Close the connection."""
         if self._connection is not None:
             await self._connection.disconnect(nowait=True)
+
+
+class Subscriber:
+    """A connection of its own that hears what is published on channels. What is published while it has none is lost.
+
+    It says nothing, so that it costs an idle server nothing; and what becomes of it, no call has to know.
+    """
+
+    def __init__(self, link: AsyncLink, channels: Iterable[str]) -> None:
+        self._link = link
+        self._channels = tuple(channels)
+
+    async def heard(self) -> AsyncGenerator[tuple[str, bytes], None]:
+        """Yield the channel and the text of what is published; b"" when a channel is heard from now on.
+
+        It ends where this user may not subscribe.
+
+        Raises:
+            Unavailable: it cannot be heard, or not any more.
+        """
+        endpoint = await self._link.endpoint()
+        connection = endpoint.async_connection()
+        try:
+            reply = await exchange(connection, pack((b"SUBSCRIBE", *self._channels)), endpoint.timeout)
+            while not isinstance(reply, Failed):
+                kind, channel, text = reply
+                yield channel.decode(), text if kind == b"message" else b""
+                reply = await read(connection)
+            if word_of(reply.error) != "NOPERM":
+                raise classify(reply.error, endpoint.server).error
+        finally:
+            await connection.disconnect(nowait=True)

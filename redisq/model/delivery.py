@@ -48,6 +48,13 @@ class Claim:
     max_attempts: int = 0
 
 
+class Renewal(NamedTuple):
+    """What a renewal tells: the lease in seconds from then on, and whether the message is to be cancelled."""
+
+    lease: float
+    cancelled: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """How a delivery failed: its encoded error and what shall follow.

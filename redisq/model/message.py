@@ -25,9 +25,10 @@ class Transition:
 
     `event` is `failed`, `rejected` or `unreadable` (its attempt ended so), `lost` (its lease lapsed), `reclaimed` (a
     worker took it over), `released` (a worker that stopped handed it back), `deferred` (its handler put it off),
-    `expired`, or `redriven` (from the dead-letter list). `attempt` counts deliveries. `by` is the worker, or the
-    application that asked for it. `count` is how many in a row it stands for, itself the last: those deferred are one.
-    `error` is a dict of `type` and `message`, cut to 300 characters, of an attempt that failed, else None.
+    `expired`, `cancelled` (somebody asked for it), or `redriven` (from the dead-letter list). `attempt` counts
+    deliveries. `by` is the worker, or the application that asked for it. `count` is how many in a row it stands for,
+    itself the last: those deferred are one. `error` is a dict of `type` and `message`, cut to 300 characters, of an
+    attempt that failed, else None.
     """
 
     event: str

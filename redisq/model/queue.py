@@ -35,6 +35,7 @@ class QueueStats:
     unreadable: int = 0
     deleted: int = 0
     redriven: int = 0
+    cancelled: int = 0
 
     def __add__(self, other: QueueStats) -> QueueStats:
         """Add up two partitions of one queue."""

@@ -1,4 +1,4 @@
-"""Deleting messages: one, or many. Pure."""
+"""Deleting messages, one or many, and cancelling one. Pure."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ def delete_message(caller: Caller, queue: str, id: str | uuid.UUID, token: str |
     caller.authorise("delete", queue, token)
     (outcome,) = yield store.messages.delete(where, caller.limits, [keys.known_id(id)], new_nonce())
     settled(outcome)
+
+
+def cancel_message(caller: Caller, queue: str, id: str | uuid.UUID, token: str | None) -> Flow[bool | None]:
+    """Cancel one message: True when it has ended so, None when its handler is told, False when it had finished."""
+    where = caller.keys_of(queue)
+    caller.authorise("delete", queue, token)
+    who = caller.application or "-"
+    (outcome,) = yield store.messages.cancel(where, caller.limits, who, [keys.known_id(id)])
+    answer: bool | None = settled(outcome)
+    return answer
 
 
 def delete_messages(caller: Caller, queue: str, ids: Iterable[str | uuid.UUID], token: str | None) -> Flow[list[bool]]:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from redisq import store
 from redisq.body import codec
 from redisq.errors import InvalidMessage, LeaseLost, MessageTooLarge
-from redisq.model.delivery import Claimed, Failed, Failure, Receipt
+from redisq.model.delivery import Claimed, Failed, Failure, Receipt, Renewal
 from redisq.model.message import Message, json_ready
 from redisq.model.queue import MAX_BYTES_CEILING
 from redisq.operations.caller import Caller
@@ -60,10 +60,14 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """A lease that was renewed: when it lapses, by this machine's clock, and how many seconds it lasts."""
+    """A lease that was renewed: when it lapses, by this machine's clock, and how many seconds it lasts.
+
+    `cancelled` says that the message is to be cancelled: a delivery that fails now, or is released, ends it so.
+    """
 
     deadline: datetime
     lease: float
+    cancelled: bool
 
 
 def receipt_text(receipt: Receipt) -> str:
@@ -177,8 +181,8 @@ def renew(
     where, proof = _permitted(caller, queue, id, receipt, token)
     at = datetime.now(UTC)
     (outcome,) = yield store.deliveries.renew(where, caller.limits, [(proof, progress)])
-    lease: float = settled(outcome)
-    return Renewed(at + timedelta(seconds=lease), lease)
+    renewal: Renewal = settled(outcome)
+    return Renewed(at + timedelta(seconds=renewal.lease), *renewal)
 
 
 def release(

@@ -291,7 +291,7 @@ def of_survey(queue: str, survey: Survey) -> Iterator[Finding]:
 def of_stats(queue: str, survey: Survey, stats: QueueStats, *, sound: bool) -> Iterator[Finding]:
     """Judge how long messages have been waiting and, when the queue's structures are sound, its running totals."""
     live = stats.ready + stats.scheduled + stats.in_progress
-    most = stats.queued - stats.completed - stats.died + stats.redriven
+    most = stats.queued - stats.completed - stats.died - stats.cancelled + stats.redriven
     if survey.types["counters"] == "none":
         if survey.held:
             yield found("totals-lost", queue)

@@ -18,7 +18,7 @@ from redisq.tokens.scopes import Scopes
 SCRIPTS: Mapping[str, Sequence[str]] = {
     "queue": ("queue", "register", "define", "schema"),
     "get": ("get", "ended"),
-    "delete": ("delete",),
+    "delete": ("delete", "cancel"),
     "work": ("claim", "complete", "fail", "renew", "release", "leave", "sweep", "registry"),
     "stats": ("stats", "registry", "page"),
     "admin": (
@@ -30,15 +30,21 @@ SCRIPTS: Mapping[str, Sequence[str]] = {
 EVERYWHERE = ("info", "scan")
 #: what redisq sends itself, and a worker beside it
 SENT = ("eval", "evalsha", "info", "client|setname", "select")
-SENT_BY_WORKERS = ("blpop",)
+SENT_BY_WORKERS = ("blpop", "subscribe")
+#: what scripts try: who may not, tells workers nothing, and they learn it later
+TRIED = {"delete": "publish"}
 
 _GLOB = "*?[]\\^"
 
 
 def rules(namespace: str, allowance: Scopes, password: str) -> list[str]:
     """Return the rules of ACL SETUSER, after the user's name, for an application of this allowance."""
-    keys = [f"~{key}" for key in key_patterns(namespace, allowance)]
-    return ["reset", "on", f">{password}", *keys, *(f"+{command}" for command in commands(allowance))]
+    patterns = key_patterns(namespace, allowance)
+    keys = [f"~{pattern}" for pattern in patterns]
+    hinted = {"delete", "work"} & set(allowance.ops)
+    channels = [f"&{pattern}" for pattern in patterns[:-1]] if hinted else []  # the last is of the registry
+    run = [f"+{command}" for command in commands(allowance)]
+    return ["reset", "resetchannels", "on", f">{password}", *keys, *channels, *run]
 
 
 def key_patterns(namespace: str, allowance: Scopes) -> list[str]:
@@ -66,6 +72,7 @@ def commands(allowance: Scopes) -> list[str]:
     if "*" in allowance.patterns("admin"):
         names |= set(EVERYWHERE)
     run = {command.lower() for name in names for command in scripts.load(name).commands}
+    run |= {TRIED[op] for op in allowance.ops if op in TRIED}
     return sorted(run | set(SENT) | (set(SENT_BY_WORKERS) if "work" in allowance.ops else set()))
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from redisq.body import codec
-from redisq.model.delivery import Claim, Claimed, Failed, Failure, Receipt
+from redisq.model.delivery import Claim, Claimed, Failed, Failure, Receipt, Renewal
 from redisq.store.call import BATCH, CLAIM_MEMORY_MS, Argument, Call, Limits, call, done, milliseconds, periods
 from redisq.store.keys import PartitionKeys
 from redisq.store.record import parted, told_text
@@ -113,16 +113,16 @@ def _failed(reply: bytes) -> Failed:
     return Failed(None if delay < 0 else delay / 1000, failures, most)
 
 
-def renew(keys: PartitionKeys, limits: Limits, leases: Sequence[tuple[Receipt, bytes]]) -> Call[list[Outcome[float]]]:
-    """Renew up to BATCH leases, each with its encoded progress or b"". Each outcome is the lease in seconds."""
+def renew(keys: PartitionKeys, limits: Limits, leases: Sequence[tuple[Receipt, bytes]]) -> Call[list[Outcome[Renewal]]]:
+    """Renew up to BATCH leases, each with its encoded progress or b""."""
     args: list[Argument] = [limits.lease_ms, *periods(limits)]
     for receipt, progress in leases:
         args += (receipt.id, receipt.attempt, receipt.nonce, progress)
-    return call("renew", keys, args, partial(outcomes, _seconds))
+    return call("renew", keys, args, partial(outcomes, _read_renewal))
 
 
-def _seconds(reply: int) -> float:
-    return reply / 1000
+def _read_renewal(reply: int) -> Renewal:
+    return Renewal(abs(reply) / 1000, reply < 0)
 
 
 def release(keys: PartitionKeys, limits: Limits, receipts: Sequence[Receipt]) -> Call[list[Outcome[None]]]:

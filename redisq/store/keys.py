@@ -48,6 +48,11 @@ class PartitionKeys:
     config: str
     urgent: str
 
+    @property
+    def hints(self) -> str:
+        """The channel on which workers hear of messages that they work on in vain. It is no key."""
+        return self.bell.removesuffix("bell") + "hints"
+
 
 def check_queue_name(name: object) -> str:
     """Return `name`, or raise InvalidQueueName."""

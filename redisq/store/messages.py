@@ -1,4 +1,4 @@
-"""Messages: `queue.lua`, `get.lua`, `ended.lua`, `delete.lua`. Pure."""
+"""Messages: `queue.lua`, `get.lua`, `ended.lua`, `delete.lua`, `cancel.lua`. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redisq.model.message import Message, Status
 from redisq.store import scripts
 from redisq.store.call import Argument, Call, Limits, call, done, milliseconds, periods
 from redisq.store.keys import PartitionKeys, id_text
-from redisq.store.record import DAMAGED, Head, Record, instant, parted
+from redisq.store.record import CANCELLED, DAMAGED, Head, Record, instant, parted
 from redisq.store.reply import Outcome, outcomes
 
 #: Messages in one reply of many, each of which may take a megabyte and more.
@@ -107,6 +107,8 @@ def read_message(
         told.update(status=Status.PENDING, available_at=told.get("queued_at") if due is None else instant(due))
     else:
         told.update(attempts=int(state.attempt), history=state.transitions, **_told_of(state))
+        if b"cancelled," in state.history:  # which lets it expire, so that nobody delivers it
+            told["expires_at"] = None
     return Message(id_text(id), queue_name, **told)
 
 
@@ -136,5 +138,17 @@ def delete(
     keys: PartitionKeys, limits: Limits, ids: Sequence[bytes], nonce: str, *, letters_only: bool = False
 ) -> Call[list[Outcome[None]]]:
     """Delete up to BATCH messages; the same call sent again finds its own deletions and succeeds."""
-    args: list[Argument] = [*periods(limits), nonce, int(letters_only), *ids]
-    return call("delete", keys, args, done, head=5, size=0 if letters_only else 1)
+    args: list[Argument] = [*periods(limits), nonce, int(letters_only), keys.hints, *ids]
+    return call("delete", keys, args, done, head=6, size=0 if letters_only else 1)
+
+
+def cancel(keys: PartitionKeys, limits: Limits, who: str, ids: Sequence[bytes]) -> Call[list[Outcome[bool | None]]]:
+    """Cancel up to BATCH messages. Each outcome is True: it has ended so, None: it runs, or False: it had finished.
+
+    The same call sent again finds what the first one did, and gives the same.
+    """
+    args: list[Argument] = [*periods(limits), who, codec.encode(CANCELLED), keys.hints, *ids]
+    return call("cancel", keys, args, partial(outcomes, _CANCELLED.__getitem__))  # alone: `who` is not all callers'
+
+
+_CANCELLED = {b"CANCELLED": True, b"TOLD": None, b"FINISHED": False}

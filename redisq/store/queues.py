@@ -43,6 +43,7 @@ def _read_stats(queue_name: str, reply: Sequence[Any]) -> QueueStats:
         unreadable=totals.get("unreadable", 0),
         deleted=totals.get("deleted", 0),
         redriven=totals.get("redriven", 0),
+        cancelled=totals.get("cancelled", 0),
     )
 
 

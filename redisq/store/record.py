@@ -109,6 +109,8 @@ class Record(NamedTuple):
             return {**told, "traceback": str(value["traceback"])} if value.get("traceback") else told
         if reason == "unreadable":
             return {"type": "Unreadable", "message": "The message's body is gone from Redis.", "reason": reason}
+        if reason == "cancelled":
+            return {**CANCELLED, "reason": reason}
         if reason == "expired":
             text = "Its expires_in had passed before it was delivered."
             return {"type": "Expired", "message": text, "reason": reason}
@@ -134,6 +136,8 @@ def _transition(event: str, attempt: int, at: float, who: str) -> Transition:
     return Transition(event, attempt, instant(at), by, int(count or 1), error)
 
 
+#: The error of a message that was cancelled, where its handler has told none.
+CANCELLED = {"type": "Cancelled", "message": "It was cancelled before it was done."}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -17,6 +17,7 @@ from redisq.model.delivery import Claimed, Failed
 from redisq.runtime import failpoints
 from redisq.store.call import Limits
 from redisq.store.keys import PartitionKeys
+from redisq.store.record import CANCELLED
 from redisq.worker.burst import Burst
 from redisq.worker.handlers.batches import runner_of
 from redisq.worker.handlers.delivery import Delivery
@@ -59,7 +60,7 @@ class Deliveries:
         self._suspects = suspects
         self._on_stuck = on_stuck
         self._state = surroundings.state
-        self.leases = Leases(keys, limits, set(), self._lost, limits.lease_ms / 1000, handler.name)
+        self.leases = Leases(keys, limits, set(), self._lost, self._told, limits.lease_ms / 1000, handler.name)
         heartbeat.watch(self.leases)
         self._runner: Runner[Held] = runner_of(handler, self, surroundings)
         self.outbox = Outbox(link, keys, limits, worker, self._confirmed)
@@ -96,6 +97,15 @@ class Deliveries:
         """Renew the leases by what a claim said of their length."""
         if lease != self.leases.lease:
             self.leases.lease = lease
+            self._heartbeat.wake()
+
+    def hint(self, id: bytes) -> None:
+        """Learn at once what has happened to a message, if it is one of ours; b"": to any, as hints may be lost."""
+        if id:
+            self._heartbeat.hint(self.leases, id)
+        else:
+            for held in self.leases.held:
+                held.beat_at = 0.0
             self._heartbeat.wake()
 
     def start_all(self, taken: Taken, *, offered: bool = False) -> int:
@@ -146,6 +156,10 @@ class Deliveries:
                 held.took = time.monotonic() - held.began
             self.outbox.complete(held, verdict)
             return
+        if held.told:
+            error = CANCELLED if verdict.cancelled else verdict.error
+            self._fail(held, verdict._replace(error=error, cause="failed", delay=None))
+            return
         if verdict.cancelled and self._stopped:
             self._release(held)
             return
@@ -160,7 +174,7 @@ class Deliveries:
     def overran(self, held: Held, *, thread: object = None) -> None:
         if held.settled:
             return
-        held.cancelled = True
+        held.cancel()
         self._fail(held, verdict_on_overrun(self._handler.timeout or 0.0))
         if thread is not None:
             self._overrun[held] = thread
@@ -197,8 +211,14 @@ class Deliveries:
         self._suspects.release(held.suspicion)
         held.suspicion = 0
 
+    def _told(self, held: Held) -> None:
+        """Cancel a handler whose message is to be cancelled: what it does now decides, and the lease is held on."""
+        if not (held.settled or held.told):
+            held.told = True
+            self._cancel(held)
+
     def _cancel(self, held: Held) -> None:
-        held.cancelled = True
+        held.cancel()
         self._runner.cancel(held)
 
     def _release(self, held: Held, after: float | None = None) -> None:

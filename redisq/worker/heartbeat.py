@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from redisq import store
@@ -28,6 +28,8 @@ _LONGEST_SLEEP = 1.0
 _PRESSING = 1.5  # seconds that a renewal waits for its answer when a lease is short yet: another try has to be in time
 _LONG = 10  # leases that a handler runs before it is named in the log
 _RETRY = 0.5  # seconds until a failed renewal is tried again
+_ON_ITS_WAY = 1.0  # seconds that a claim's answer may come after a hint of what it gave
+_GLANCE = 0.05  # seconds between looks whether that has come
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class Leases:
     limits: Limits
     held: set[Held]
     lost: Callable[[Held], None]
+    cancelled: Callable[[Held], None]
     #: seconds; the queue's own, from the last claim
     lease: float
     #: what the handler is called
@@ -46,10 +49,12 @@ class Leases:
     told: bool = False
     #: when a renewal last failed, by the monotonic clock: a worker with every slot taken notices an outage only here
     failed_at: float = -math.inf
+    #: ids of messages to which something has happened, and when that was heard; see `Heartbeat.hint`
+    hinted: dict[bytes, float] = field(default_factory=dict)
 
 
 class Heartbeat(threading.Thread):
-    """Renews every held lease at a third of its time. Tells the loop which are lost."""
+    """Renews every held lease at a third of its time. Tells the loop which are lost, and whose message is cancelled."""
 
     def __init__(self, settings: Settings, worker: str, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name="redisq-heartbeat", daemon=True)
@@ -78,6 +83,11 @@ class Heartbeat(threading.Thread):
     def wake(self) -> None:
         """Look at once: something wants to be renewed or to show progress."""
         self._wake.set()
+
+    def hint(self, leases: Leases, id: bytes) -> None:
+        """Renew the lease of a message at once, as something has happened to it: the answer tells what, if it is so."""
+        leases.hinted[id] = time.monotonic()
+        self.wake()
 
     def stop(self) -> None:
         """End the thread. Leases that are still held lapse."""
@@ -118,13 +128,20 @@ class Heartbeat(threading.Thread):
     def _beat(self, leases: Leases) -> float:
         """Renew what is due; give the seconds until the next is."""
         now = time.monotonic()
-        every = list(leases.held)
-        due = [held for held in every if held.beat_at <= now or held.progress]
+        every, hinted = list(leases.held), leases.hinted
+        due = [held for held in every if held.beat_at <= now or held.progress or held.receipt.id in hinted]
+        for held in due if hinted else ():
+            hinted.pop(held.receipt.id, None)
         if due and not leases.told:
             self._tell_of_long(leases, due, now - _LONG * leases.lease)
         for first in range(0, len(due), BATCH):
             self._renew(leases, due[first : first + BATCH])
         nearest = min((held.beat_at for held in every), default=now + _LONGEST_SLEEP) - now
+        if hinted:
+            nearest = min(nearest, _GLANCE)
+            for id, heard in list(hinted.items()):
+                if heard + _ON_ITS_WAY < now:
+                    del hinted[id]
         return min(nearest, beat_after(leases.lease) / 2)  # a delivery that comes while this thread sleeps is in time
 
     def _tell_of_long(self, leases: Leases, due: list[Held], before: float) -> None:
@@ -160,8 +177,10 @@ class Heartbeat(threading.Thread):
                 held.beat_at = sent + leases.lease
                 self._loop.call_soon_threadsafe(leases.lost, held)
             elif not isinstance(outcome, RedisQError):
-                held.beat_at = sent + beat_after(outcome)
-                held.deadline = at + timedelta(seconds=outcome)
+                held.beat_at = sent + beat_after(outcome.lease)
+                held.deadline = at + timedelta(seconds=outcome.lease)
                 held.is_pressing = False
+                if outcome.cancelled and not held.told:
+                    self._loop.call_soon_threadsafe(leases.cancelled, held)
             if held.progress is shown:
                 held.progress = b""

@@ -38,6 +38,8 @@ class OutcomeLog:
         if isinstance(outcome, RedisQError):
             refused = f"outcome refused: {outcome}"
             self.warn(held, refused if held.verdict is None else f"{refused} It was: {self._said(held.verdict)}")
+        elif held.told and held.verdict is not None:
+            self._tell(logging.INFO, held, f"attempt {held.attempt}", f"cancelled: {self._said(held.verdict)}", {})
         elif outcome is not None and held.verdict is not None:
             self._failed(held, held.verdict, outcome)
         elif held.took is not None:

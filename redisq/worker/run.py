@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from redisq import store
+from redisq.claims.hints import hear
 from redisq.claims.identity import about, process_name
 from redisq.claims.suspects import Suspects
 from redisq.errors import InvalidHandler, InvalidSettings, RedisQError, Unavailable
@@ -97,6 +98,12 @@ class Part:
             self.consumers.append(made)
             self.fetches.append(made.fetcher.fetches)
         self._surroundings = surroundings
+
+    async def hear(self) -> None:
+        """Pass on what is heard of messages that its consumers hold, for ever."""
+        queues = [self.caller.keys_of(handler.queue) for handler in self.handlers]
+        hinted = zip(queues, self.consumers, strict=True)
+        await hear(self._link, {keys.hints: consumer.deliveries.hint for keys, consumer in hinted})
 
     def loops(self, burst: Burst | None) -> list[Coroutine[Any, Any, None]]:
         """Return what is to run until it is stopped."""
@@ -226,6 +233,7 @@ class Run:
             )
             for consumer in part.consumers:
                 stack.push_async_callback(consumer.close)
+            stack.push_async_callback(_cancel, asyncio.create_task(part.hear()))
 
     async def _work(self, burst: bool) -> None:
         common = Burst([consumer.fetcher for consumer in self._consumers()]) if burst else None
@@ -306,6 +314,11 @@ def _is_cancelled() -> bool:
     """Return whether this run is; what the user's code raises may look like it."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _end(thread: Heartbeat | Watchdog | LoopWatch) -> None:

@@ -23,7 +23,7 @@ TODAY = {
     "queue one by one": Cost(8.40, 522.0, 8.5),  # 8, and what one call in 32 looks up to sweep
     "queue in bulk": Cost(1.14, 59.9, 8.0),
     "get one by one": Cost(5.00, 215.0, 63.4),
-    "delete one by one": Cost(21.98, 495.0, 12.0),
+    "delete one by one": Cost(21.98, 523.0, 12.0),  # with the channel on which a worker is told
     "queue one by one, asyncio": Cost(8.40, 534.0, 8.5),
     "queue, 64 callers at once": Cost(1.47, 74.0, 8.1),
     "claim and complete, 50 at once": Cost(1.70, 79.6, 85.1),

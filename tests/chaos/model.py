@@ -30,6 +30,8 @@ class Kept:
     suspect: int = 0
     payload: Any = None
     priority: int = 0
+    told: bool = False  # in progress, and to be cancelled
+    cancelled: bool = False  # ended so
     history: list[tuple[str, int]] = field(default_factory=list)
 
     def note(self, event: str) -> None:
@@ -44,7 +46,7 @@ class Model:
         self.now = 0.0
         self.kept: dict[bytes, Kept] = {}
         self.tombstones: dict[bytes, tuple[Any, float]] = {}
-        events = ("queued", "completed", "failed", "lost", "released", "dead", "deleted", "redriven")
+        events = ("queued", "completed", "failed", "lost", "released", "dead", "deleted", "redriven", "cancelled")
         self.counts = dict.fromkeys(events, 0)
 
     def queue(self, id: bytes, body: Any, delay: float = 0.0, priority: int = 0) -> Refusal:
@@ -62,9 +64,24 @@ class Model:
         self.counts["deleted"] += 1
         return None
 
+    def cancel(self, id: bytes) -> bool | type[RedisQError] | None:
+        """Answer as the clients do."""
+        message = self.kept.get(id)
+        if message is None:
+            return MessageNotFound
+        if message.status in "CE":
+            return message.cancelled
+        if not message.told:
+            message.note("cancelled")
+        if message.status == "I":
+            message.told = True
+            return None
+        self._cancel(message, None)
+        return True
+
     def redrive(self, id: bytes) -> Refusal:
         message = self.kept.get(id)
-        if message and message.status == "E":
+        if message and message.status == "E" and not message.cancelled:
             message.note("redriven")
             message.status, message.since, message.failed, message.lost = "P", self.now, 0, 0
             self.counts["redriven"] += 1
@@ -82,10 +99,17 @@ class Model:
         return {id for id, one in self.kept.items() if one.status == "I" and one.since <= self.now}
 
     def condemn(self) -> None:
-        """End the lapsed messages that have taken down enough workers by themselves, as the next claim does."""
+        """End the lapsed messages that have taken down enough workers by themselves, as the next claim does.
+
+        And those that are to be cancelled.
+        """
         for id in self.lapsed():
             message = self.kept[id]
-            if message.suspect == 2 and max(message.lost, 2) + 1 >= self._limits.max_lost:
+            if message.told:
+                message.note("lost")
+                self.counts["lost"] += 1
+                self._cancel(message, None)
+            elif message.suspect == 2 and max(message.lost, 2) + 1 >= self._limits.max_lost:
                 message.lost = max(message.lost, 2) + 1
                 message.note("lost")
                 self.counts["lost"] += 1
@@ -118,6 +142,7 @@ class Model:
         if message is None:
             return LeaseLost
         if message.status == "I":
+            message.told = False
             self._end(message, "C", result)
         return None
 
@@ -125,7 +150,9 @@ class Model:
         message = self._of(receipt, "IPE")
         if message is None:
             return LeaseLost
-        if message.status == "I":
+        if message.told:
+            self._cancel(message, error)
+        elif message.status == "I":
             message.note("failed")
             message.failed, message.suspect = message.failed + 1, 0
             self.counts["failed"] += 1
@@ -136,10 +163,12 @@ class Model:
         return None
 
     def release(self, receipt: Receipt) -> Refusal:
-        message = self._of(receipt, "IP")
-        if message is None:
+        message = self._of(receipt, "IPE")
+        if message is None or (message.status == "E" and not message.cancelled):
             return LeaseLost
-        if message.status == "I":
+        if message.told:
+            self._cancel(message, None)
+        elif message.status == "I":
             message.note("released")
             message.status, message.since, message.payload = "P", self.now, None
             self.counts["released"] += 1
@@ -157,6 +186,11 @@ class Model:
         message = self.kept.get(receipt.id)
         return message if message and message.receipt == receipt and message.status in statuses else None
 
+    def _cancel(self, message: Kept, payload: Any) -> None:
+        message.status, message.since, message.suspect, message.payload = "E", self.now, 0, payload
+        message.told, message.cancelled = False, True
+        self.counts["cancelled"] += 1
+
     def _end(self, message: Kept, status: str, payload: Any) -> None:
         message.status, message.since, message.suspect, message.payload = status, self.now, 0, payload
         self.counts["completed" if status == "C" else "dead"] += 1
@@ -172,7 +206,7 @@ class Model:
         self.now += seconds
         keep = {"C": self._limits.retention_ms / 1000, "E": self._limits.dead_ms / 1000}
         for id, one in list(self.kept.items()):
-            if one.status in keep and one.since + keep[one.status] <= self.now:
+            if one.status in keep and one.since + keep["C" if one.cancelled else one.status] <= self.now:
                 del self.kept[id]
                 self.tombstones[id] = (one.body, one.since)
         window = self._limits.window_ms / 1000

@@ -216,6 +216,10 @@ class Machine(RuleBasedStateMachine):
     def delete(self, id: bytes, threads: bool) -> None:
         assert self.ask(threads, "delete_message", id_text(id)) == self.model.delete(id)
 
+    @rule(id=ids, threads=st.booleans())
+    def cancel(self, id: bytes, threads: bool) -> None:
+        assert self.ask(threads, "cancel_message", id_text(id)) == self.model.cancel(id)
+
     # --- Deliveries ---
 
     @rule(target=claims, worker=WORKERS, count=st.integers(1, MOST), reclaim=st.booleans())
@@ -367,7 +371,8 @@ class Machine(RuleBasedStateMachine):
         stats, model = self.orders.stats(), self.model
         number = {status: sum(one.status == status for one in model.kept.values()) for status in STATUSES}
         assert (stats.ready + stats.scheduled, stats.in_progress) == (number["P"], number["I"])
-        assert (stats.finished, stats.dead) == (number["C"] + number["E"], number["E"])
+        cancelled = sum(one.cancelled for one in model.kept.values())
+        assert (stats.finished, stats.dead) == (number["C"] + number["E"], number["E"] - cancelled)
         counts = {name: getattr(stats, "died" if name == "dead" else name) for name in model.counts}
         assert counts == model.counts
 

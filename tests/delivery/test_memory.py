@@ -81,7 +81,7 @@ def test_a_full_server_refuses_and_drains(
         deliveries = run(store.deliveries.claim(raw.keys, limits, "hand", new_nonce(), 20)).deliveries
         receipts = [delivery.receipt for delivery in deliveries]
         renewals = [(receipt, codec.encode("half-way")) for receipt in receipts]
-        assert run(store.deliveries.renew(raw.keys, limits, renewals)) == [30.0] * 20
+        assert run(store.deliveries.renew(raw.keys, limits, renewals)) == [(30.0, False)] * 20
         results = [(receipt, codec.encode("x" * 1024)) for receipt in receipts[:5]]
         assert run(store.deliveries.complete(raw.keys, limits, results)) == [None] * 5
         failures = [Failure(receipt, codec.encode({}), delay=0.0) for receipt in receipts[5:10]]

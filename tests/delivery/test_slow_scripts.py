@@ -79,7 +79,8 @@ def work_through(watch: Watch, count: int) -> None:
         receipts += [delivery.receipt for delivery in claim.deliveries]
     for some in batches(receipts):
         lease = limits.lease_ms / 1000
-        assert watch.run(store.deliveries.renew(raw.keys, limits, [(one, b"") for one in some])) == [lease] * len(some)
+        renewed = watch.run(store.deliveries.renew(raw.keys, limits, [(one, b"") for one in some]))
+        assert renewed == [(lease, False)] * len(some)
     makes: list[Callable[[Any], Call[list[Any]]]] = [
         lambda some: store.deliveries.complete(raw.keys, limits, [(one, codec.encode(1)) for one in some]),
         lambda some: store.deliveries.fail(raw.keys, limits, [Failure(one, error, delay=1_000.0) for one in some]),

@@ -56,6 +56,8 @@ with RedisQ() as mq:
             raise ValueError("told to fail")
 
         print(worker.run(burst=True))
+    elif done == "redrive":
+        print(json.dumps(mq.redrive("tasks")))
     else:
         try:
             mq.queue_message("tasks", {})
@@ -209,3 +211,39 @@ def test_the_version_before_refuses_a_queue_that_needs_more(crews: tuple[Raw, Nu
         raw.redis.hdel(raw.keys.config, "needs")
         until(lambda: mq.stats(QUEUE).completed == 1, PATIENCE)
     assert old.end(pid, signal.SIGTERM) == 0
+
+
+#: what a handler does when it has begun, and its message is cancelled -> what becomes of that
+ENDINGS = {"fails": {"sleep": 1, "fail": True}, "dies": {"sleep": 1, "kill": True}, "returns": {"sleep": 1}}
+
+
+@pytest.mark.full(keep=2)
+@pytest.mark.parametrize("heir", ["old", "new"])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_is_cancelled_is_delivered_to_nobody_again(
+    crews: tuple[Raw, Nursery, Nursery], before: str, ending: str, heir: str
+) -> None:
+    """A worker of the version before has begun with it, and knows nothing of cancelling; nor may the next one."""
+    raw, old, new = crews
+    pid = old.start()
+    with RedisQ(settings=raw.settings) as mq:
+        waiting = mq.queue_message(QUEUE, {}, delay=1)
+        id = mq.queue_message(QUEUE, ENDINGS[ending])
+        until(lambda: old.count("start")[id], PATIENCE)
+        assert (mq.cancel_message(QUEUE, waiting), mq.cancel_message(QUEUE, id)) == (True, None)
+        crew = old if heir == "old" else new
+        crew.start()
+        if ending != "dies":
+            assert mq.get_message(QUEUE, id).status is Status.INPROGRESS
+            old.end(pid, signal.SIGTERM)
+        message = mq.get_message(QUEUE, id, wait=PATIENCE)
+        other = mq.get_message(QUEUE, waiting, wait=PATIENCE)
+        assert mq.doctor(QUEUE) == []
+    if ending == "returns":
+        assert (message.status, message.result) == (Status.COMPLETE, 1)
+    else:
+        assert message.error["reason"] in (["cancelled", "expired"] if heir == "old" else ["cancelled"])
+        assert "cancelled" in [step.event for step in message.history]
+    assert old.count("start") + new.count("start") == {id: 1}
+    assert client(raw, before, "errors", "0", waiting)[:2] == [Status.ERROR, other.error]
+    assert client(raw, before, "redrive", "0") == (message.error or {"reason": ""})["reason"].count("expired")

@@ -246,6 +246,30 @@ def test_a_renewal_shows_progress_and_moves_the_deadline(gateway: Gateway) -> No
     assert settle(gateway, delivery, "renew").json()["error"]["code"] == "lease_lost"
 
 
+@pytest.mark.parametrize("end", ["fail", "release"])
+def test_a_renewal_tells_that_a_message_is_to_be_cancelled(gateway: Gateway, end: str) -> None:
+    id = gateway.mq.queue_message(QUEUE, 1)
+    (delivery,) = claim(gateway)
+    assert settle(gateway, delivery, "renew").json()["cancelled"] is False
+    answer = gateway.call("POST", f"/orders/{id}/_cancel")
+    assert (answer.status_code, answer.json()) == (202, {"cancelled": None})
+    assert settle(gateway, delivery, "renew").json()["cancelled"] is True
+    error = {"error": {"type": "Stopped", "message": "half-way"}} if end == "fail" else {}
+    assert settle(gateway, delivery, end, **error).status_code in (200, 204)
+    message = gateway.mq.get_message(QUEUE, id)
+    assert (message.status, message.error["reason"], claim(gateway)) == (Status.ERROR, "cancelled", [])
+
+
+def test_a_result_of_one_that_is_to_be_cancelled_counts(gateway: Gateway) -> None:
+    id = gateway.mq.queue_message(QUEUE, 1)
+    (delivery,) = claim(gateway)
+    gateway.call("POST", f"/orders/{id}/_cancel")
+    assert settle(gateway, delivery, "complete", result=5).status_code == 204
+    answer = gateway.call("POST", f"/orders/{id}/_cancel")
+    assert (answer.status_code, answer.json()) == (200, {"cancelled": False})
+    assert gateway.mq.get_message(QUEUE, id).result == 5
+
+
 def test_a_released_message_is_claimed_again_uncharged(gateway: Gateway) -> None:
     id = gateway.mq.queue_message(QUEUE, 1)
     (delivery,) = claim(gateway)

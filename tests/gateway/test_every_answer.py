@@ -123,6 +123,9 @@ def works(asker: Asker) -> None:
         stale = asker.ask(name, queue="work", id=delivery["id"], body={**body, "receipt": "9.AAAAAAAAAAAA"})
         assert stale.status_code == 409
     assert asker.ask("deleteMessage", queue="work", id=held[0]["id"]).status_code == 204
+    (again,) = asker.ask("claim", queue="work").json()["deliveries"]
+    assert asker.ask("cancelMessage", queue="work", id=again["id"]).status_code == 202
+    assert asker.ask("cancelMessage", queue="work", id=held[1]["id"]).status_code == 200
 
 
 def test_each_status_that_is_described_can_happen_and_no_other_does(

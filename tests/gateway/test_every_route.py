@@ -27,6 +27,7 @@ GUARDED = {
     ("PUT", "/{queue}/{id}"): "queue",
     ("GET", "/{queue}/{id}"): "get",
     ("DELETE", "/{queue}/{id}"): "delete",
+    ("POST", "/{queue}/{id}/_cancel"): "delete",
     ("GET", "/{queue}"): "stats",
     ("GET", "/_queues"): "stats",
     ("GET", "/{queue}/_config"): "stats",
@@ -74,7 +75,7 @@ PAGES = {
     **{(method, f"{_QUEUE}/{action}"): "admin" for method in ("GET", "POST") for action in ("pause", "resume")},
     **{(method, f"{_QUEUE}/redrive"): "admin" for method in ("GET", "POST")},
     **{(method, f"{_MESSAGE}/redrive"): "admin" for method in ("GET", "POST")},
-    **{(method, f"{_MESSAGE}/delete"): "delete" for method in ("GET", "POST")},
+    **{(method, f"{_MESSAGE}/{action}"): "delete" for method in ("GET", "POST") for action in ("cancel", "delete")},
 }
 #: Which route of the API does, or shows, what a page does; its lists of messages are `RedisQ.list_messages`.
 SAME = {
@@ -85,6 +86,7 @@ SAME = {
     f"{_QUEUE}/resume": ("POST", "/{queue}/_resume"),
     f"{_QUEUE}/redrive": ("POST", "/{queue}/_redrive"),
     f"{_MESSAGE}/redrive": ("POST", "/{queue}/_redrive"),
+    f"{_MESSAGE}/cancel": ("POST", "/{queue}/{id}/_cancel"),
     f"{_MESSAGE}/delete": ("DELETE", "/{queue}/{id}"),
 }
 #: Pages that ask for none: where to sign in and out, what every page is made of, and that there is no such page.

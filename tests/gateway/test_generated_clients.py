@@ -61,6 +61,7 @@ use("fail", "q", id, body=models.Failure(receipt, error, final=True))
 (dead,) = use("list_dead_letters", "q", limit=10).messages
 assert (dead.id, dead.error.type_) == (put, "Timeout")
 assert use("redrive", "q").redriven == 1
+assert use("cancel_message", "q", put).cancelled is True
 use("delete_message", "q", put)
 assert use("pause", "q").paused
 use("resume", "q")
@@ -128,6 +129,8 @@ const counted = use("redrive", await client.POST("/{queue}/_redrive", { params: 
 if (counted.redriven !== 1) throw new Error(JSON.stringify(counted));
 const put = of(crypto.randomUUID());
 use("putMessage", await client.PUT("/{queue}/{id}", { params: put, body: "text" }));
+const ended = use("cancelMessage", await client.POST("/{queue}/{id}/_cancel", { params: put }));
+if (ended.cancelled !== true) throw new Error(JSON.stringify(ended));
 use("deleteMessage", await client.DELETE("/{queue}/{id}", { params: put }));
 use("pause", await client.POST("/{queue}/_pause", { params: q }));
 use("resume", await client.POST("/{queue}/_resume", { params: q }));

@@ -46,6 +46,28 @@ def test_a_message_is_queued_looked_up_and_deleted(gateway: Gateway) -> None:
     assert code(gateway.call("DELETE", f"/orders/{id}")) == (404, "message_not_found")
 
 
+def test_a_message_that_waits_is_cancelled(gateway: Gateway) -> None:
+    id = queued(gateway)
+    for _ in range(2):
+        answer = gateway.call("POST", f"/orders/{id}/_cancel")
+        assert (answer.status_code, answer.json()) == (200, {"cancelled": True})
+    found = gateway.call("GET", f"/orders/{id}").json()
+    assert (found["status"], found["error"]["reason"]) == ("ERROR", "cancelled")
+    assert [(step["event"], step["by"]) for step in found["history"]] == [("cancelled", "tests")]
+    assert gateway.call("GET", "/orders").json()["cancelled"] == 1
+    assert gateway.call("GET", "/orders/_dead").json() == {"messages": []}
+
+
+def test_what_is_not_to_be_cancelled_is_said(gateway: Gateway) -> None:
+    id = queued(gateway)
+    assert code(gateway.call("POST", f"/orders/{uuid.uuid4()}/_cancel")) == (404, "message_not_found")
+    assert code(gateway.call("POST", "/orders/no-id/_cancel")) == (404, "message_not_found")
+    assert code(gateway.call("POST", f"/orders/{id}/_cancel", message={"really": True}))[0] == 400
+    gateway.call("DELETE", f"/orders/{id}")
+    assert code(gateway.call("POST", f"/orders/{id}/_cancel")) == (404, "message_not_found")
+    assert gateway.mq.stats(QUEUE).cancelled == 0
+
+
 @pytest.mark.parametrize(
     "value", [None, 0, "", [], {}, -(2**63), 2**63 - 1, 1.5, "жук ❤", [{"a": [None, True]}]], ids=repr
 )

@@ -15,7 +15,7 @@ import redis
 
 from redisq import Credentials, Status, embedded, store
 from redisq.gateway.page.session import COOKIE
-from redisq.store.keys import partition_keys
+from redisq.store.keys import id_text, partition_keys
 from tests.conftest import settings_for
 from tests.gateway.conftest import QUEUE, Gateway, MakeGateway
 from tests.scripts.conftest import Orders
@@ -508,7 +508,7 @@ def test_messages_take_get(gateway: Gateway, visit: Callable[..., Browser]) -> N
     assert browser.get(f"/_ui/find?queue={QUEUE}&id={id}").status_code == 403
 
 
-ACTIONS = ["pause", "resume", "redrive", "messages/{id}/redrive", "messages/{id}/delete"]
+ACTIONS = ["pause", "resume", "redrive", "messages/{id}/redrive", "messages/{id}/cancel", "messages/{id}/delete"]
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -574,6 +574,26 @@ def test_deleting(gateway: Gateway, browser: Browser) -> None:
     message = f"/_ui/queues/{QUEUE}/messages/{id}"
     assert browser.do(f"{message}/delete").headers["location"] == f"/_ui/queues/{QUEUE}"
     assert browser.get(message).status_code == 404
+
+
+def test_cancelling(gateway: Gateway, browser: Browser, orders: Orders) -> None:
+    id = gateway.mq.queue_message(QUEUE, 1)
+    message = f"/_ui/queues/{QUEUE}/messages/{id}"
+    assert f"{message}/cancel" in links(browser.get(message))
+    assert "Cancel this message?" in browser.get(f"{message}/cancel").text
+    assert browser.do(f"{message}/cancel").headers["location"] == message
+    told = browser.get(message)
+    assert "Cancelled." in told.text
+    assert not {f"{message}/cancel", f"{message}/redrive"} & links(told)
+    assert id in browser.get(f"/_ui/queues/{QUEUE}?list=finished").text
+    assert gateway.mq.get_message(QUEUE, id).error["reason"] == "cancelled"
+    (held,) = orders.deliver("held")
+    place = f"/_ui/queues/{QUEUE}/messages/{id_text(held.id)}"
+    browser.do(f"{place}/cancel")
+    assert "Its worker is told." in browser.get(place).text
+    assert orders.complete(held) == [None]
+    browser.do(f"{place}/cancel")
+    assert "It had finished before." in browser.get(place).text
 
 
 def test_a_notice_says_only_what_this_page_says(browser: Browser) -> None:

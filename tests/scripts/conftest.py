@@ -11,7 +11,7 @@ import pytest
 
 from redisq import store
 from redisq.body import codec
-from redisq.model.delivery import Claim, Failed, Failure, Receipt
+from redisq.model.delivery import Claim, Failed, Failure, Receipt, Renewal
 from redisq.model.listing import DeadLetter, DeadPage
 from redisq.store.call import Call, Limits, new_nonce
 from redisq.store.keys import new_id
@@ -107,8 +107,13 @@ class Orders:
         outcomes = self.run(store.deliveries.fail(self.keys, self.limits, failures))
         return [outcome.delay if isinstance(outcome, Failed) else outcome for outcome in outcomes]
 
-    def renew(self, *receipts: Receipt, progress: bytes = b"") -> list[Any]:
+    def renewals(self, *receipts: Receipt, progress: bytes = b"") -> list[Any]:
         return self.run(store.deliveries.renew(self.keys, self.limits, [(receipt, progress) for receipt in receipts]))
+
+    def renew(self, *receipts: Receipt, progress: bytes = b"") -> list[Any]:
+        """Renew leases, and give what is told of their lengths alone."""
+        outcomes = self.renewals(*receipts, progress=progress)
+        return [outcome.lease if isinstance(outcome, Renewal) else outcome for outcome in outcomes]
 
     def release(self, *receipts: Receipt) -> list[Any]:
         return self.run(store.deliveries.release(self.keys, self.limits, receipts))
@@ -123,6 +128,9 @@ class Orders:
     def delete(self, *ids: bytes, nonce: str | None = None, letters_only: bool = False) -> list[Any]:
         nonce = nonce or new_nonce()
         return self.run(store.messages.delete(self.keys, self.limits, ids, nonce, letters_only=letters_only))
+
+    def cancel(self, *ids: bytes) -> list[Any]:
+        return self.run(store.messages.cancel(self.keys, self.limits, "shop", ids))
 
     def redrive(self, *ids: bytes) -> list[Any]:
         return self.run(store.dead_letters.redrive(self.keys, self.limits, "shop", ids))
@@ -255,8 +263,8 @@ def _shift(text: bytes, times: tuple[int, ...], fields: int, ms: int) -> bytes:
 
 
 def _earlier(time: bytes, ms: int) -> bytes:
-    """Subtract from milliseconds, or from a stream entry's id; `-` is no time and stays."""
-    if time == b"-":
+    """Subtract from milliseconds, or from a stream entry's id; `-` and 0 are no times and stay."""
+    if time in (b"-", b"0"):
         return time
     head, dash, sequence = time.partition(b"-")
     return b"%d" % (int(head) - ms) + dash + sequence

@@ -29,7 +29,7 @@ NUMBERS = {
 }
 TEXTS = {
     *("id", "body", "terms", "worker", "nonce", "who", "name", "queue", "cause", "error", "told", "progress", "result"),
-    *("before", "record", "generation"),
+    *("before", "record", "generation", "channel"),
     *("attempt", "pattern", "cursor", "structure", "at"),  # compared, or taken as the server takes it
 }
 #: what Lua, C or Python may take for a number, and what nobody does

@@ -20,7 +20,7 @@ def ended(orders: Orders) -> bytes | None:
 def test_nothing_is_told_of_a_queue_that_never_was_or_was_dropped(orders: Orders) -> None:
     assert ended(orders) is None
     orders.put("a")
-    assert ended(orders) == b"0 0 0"
+    assert ended(orders) == b"0 0 0 0"
     orders.run(store.queues.drop(orders.keys))
     assert ended(orders) is None
 
@@ -47,9 +47,10 @@ def _expire(orders: Orders, held: Receipt) -> None:
         lambda orders, held: orders.complete(held),
         lambda orders, held: orders.fail(held, final=True),
         lambda orders, held: orders.delete(held.id),
+        lambda orders, held: (orders.cancel(held.id), orders.release(held)),
         _expire,
     ],
-    ids=["completed", "failed", "deleted", "lost"],
+    ids=["completed", "failed", "deleted", "cancelled", "lost"],
 )
 def test_each_way_to_end_is_told(orders: Orders, end: Callable[[Orders, Receipt], object]) -> None:
     (held,) = orders.deliver("a")

@@ -22,6 +22,7 @@ READS = {
     *("GET", "TIME", "EXISTS", "HGET", "HMGET", "HGETALL", "HSTRLEN", "HLEN", "HRANDFIELD", "LLEN"),
     *("XLEN", "XRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"),
     *("HSCAN", "HEXISTS", "INFO", "SCAN", "TYPE", "XREVRANGE", "ZSCAN"),
+    "PUBLISH",
 }
 
 Seen = list[tuple[str, str]]

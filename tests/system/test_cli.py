@@ -38,7 +38,21 @@ def test_help_names_every_command_and_loads_no_client(shell: Shell) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], env=shell.environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    commands = ("demo", "queue", "get", "delete", "trace", "worker", "stats", "sweep", "queues", "dead", "token", "app")
+    commands = (
+        "demo",
+        "queue",
+        "get",
+        "cancel",
+        "delete",
+        "trace",
+        "worker",
+        "stats",
+        "sweep",
+        "queues",
+        "dead",
+        "token",
+        "app",
+    )
     for command in commands:
         assert re.search(rf"^\W*{command}\s", done.stdout, re.MULTILINE)
 
@@ -92,6 +106,7 @@ FAILURES: dict[str, tuple[list[str], dict[str, str], str]] = {
     "unknown id": (["get", "orders", ID], {}, "no message with this id"),
     "malformed id": (["get", "orders", "x"], {}, "UUID"),
     "delete": (["delete", "orders", ID], {}, "no message with this id"),
+    "cancel": (["cancel", "orders", ID], {}, "no message with this id"),
     "id": (["queue", "orders", "1", "--id", "x"], {}, "UUID"),
     "its option": (["queue", "orders", "1", "--id", "x"], {}, "--id takes a UUID"),
     "key": (["queue", "orders", "1", "--idempotency-key", ""], {}, "--idempotency-key takes text of 1 to 512"),
@@ -207,6 +222,19 @@ def test_get_waits_for_the_end(shell: Shell) -> None:
 def test_get_returns_the_message_as_it_is_when_the_wait_is_over(shell: Shell) -> None:
     id = shell.text("queue", "orders", "1")
     assert shell.json("get", "orders", id, "--wait", "0.01")["status"] == "PENDING"
+
+
+def test_a_message_is_cancelled(shell: Shell) -> None:
+    first, second = (shell.text("queue", "orders", "1") for _ in range(2))
+    for _ in range(2):
+        assert shell.text("cancel", "orders", first) == "cancelled"
+    assert shell.json("cancel", "orders", second) == {"cancelled": True}
+    assert "ended as ERROR (cancelled): Cancelled: It was cancelled" in shell.error("get", "orders", first, "--raw")
+    assert re.search(r"cancelled +attempt 0 +by", shell.text("trace", "orders", first))
+    assert re.search(r"^ *cancelled +2$", shell.text("stats", "orders"), re.MULTILINE)
+    assert shell.text("dead", "redrive", "orders", "--all") == "redriven 0"
+    token = shell.text("token", "create", "--op", "get", "--queue", "orders")
+    assert "does not allow" in shell.error("cancel", "orders", first, "--token", token)
 
 
 def test_ctrl_c_ends_a_command_with_130(shell: Shell) -> None:

@@ -92,7 +92,7 @@ def test_queues_are_completed_from_redis(shell: Shell, producer: RedisQ) -> None
     for queue in ("orders", "orders.eu", "mail"):
         producer.queue_message(queue, 1)
     enter(producer, "or\nFORGED", "orders $(id)")
-    for command in ("queue", "get", "delete", "stats", "sweep", "queues show", "queues drop --yes"):
+    for command in ("queue", "get", "cancel", "delete", "stats", "sweep", "queues show", "queues drop --yes"):
         assert pressed(partial(completed, shell, f"redisq {command} or")) == ["orders", "orders.eu"]
     url = shell.environment.pop("REDISQ_URL")
     assert pressed(partial(completed, shell, f"redisq stats --url {url} m")) == ["mail"]

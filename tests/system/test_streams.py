@@ -114,6 +114,7 @@ def test_a_queued_message_is_named(shell: Shell, producer: RedisQ, loss: str) ->
 
 CHANGES = {
     "delete orders {id}": "The message {id} is deleted.",
+    "cancel orders {id}": "The message {id} is cancelled.",
     "queues pause orders": "orders is paused.",
     "queues purge orders --yes": "1 messages of orders are purged.",
     "queues drop orders --yes": "orders is dropped.",

@@ -27,6 +27,7 @@ from redisq.store import scripts
 from redisq.store.call import BATCH, CLAIM_MEMORY_MS, Limits, milliseconds, new_nonce
 from redisq.store.keys import given_id, partition_keys
 from redisq.store.messages import NewMessage
+from redisq.store.record import CANCELLED
 
 KEYS = partition_keys("ns", "orders")
 LIMITS = Limits(1, 2, 3, 9, 4, 10, 5, 6, 7, 8)
@@ -126,8 +127,11 @@ def test_arguments_of_fail(failure: Failure, delay: int) -> None:
 
 def test_arguments_of_the_others() -> None:
     assert store.messages.get(KEYS, [ID]).args == [ID]
-    assert store.messages.delete(KEYS, LIMITS, [ID], "n-1").args == [2, 3, 9, "n-1", 0, ID]
-    assert store.messages.delete(KEYS, LIMITS, [ID], "n-1", letters_only=True).args == [2, 3, 9, "n-1", 1, ID]
+    assert store.messages.delete(KEYS, LIMITS, [ID], "n-1").args == [2, 3, 9, "n-1", 0, KEYS.hints, ID]
+    letters_only = store.messages.delete(KEYS, LIMITS, [ID], "n-1", letters_only=True)
+    assert letters_only.args == [2, 3, 9, "n-1", 1, KEYS.hints, ID]
+    error = codec.encode(CANCELLED)
+    assert store.messages.cancel(KEYS, LIMITS, "shop", [ID]).args == [2, 3, 9, "shop", error, KEYS.hints, ID]
     assert store.deliveries.complete(KEYS, LIMITS, [(RECEIPT, b"r")]).args == [7, 2, 3, 9, ID, 2, "nonce", b"r"]
     assert store.deliveries.renew(KEYS, LIMITS, [(RECEIPT, b"p")]).args == [1, 2, 3, 9, ID, 2, "nonce", b"p"]
     assert store.deliveries.release(KEYS, LIMITS, [RECEIPT]).args == [2, 3, 9, ID, 2, "nonce", ""]
@@ -184,7 +188,7 @@ def test_a_batch_has_an_outcome_for_each() -> None:
 def test_times_in_replies_are_seconds() -> None:
     retried, dead, _ = store.deliveries.fail(KEYS, LIMITS, []).decode([b"1500 2 5", b"-1 5 5", [b"LEASE_LOST"]])
     assert (retried, dead) == (Failed(1.5, 2, 5), Failed(None, 5, 5))
-    assert store.deliveries.renew(KEYS, LIMITS, []).decode([30_000]) == [30.0]
+    assert store.deliveries.renew(KEYS, LIMITS, []).decode([30_000, -30_000]) == [(30.0, False), (30.0, True)]
 
 
 @pytest.mark.parametrize(("wait_ms", "wait"), [(-1, None), (0, 0), (1500, 1.5)])

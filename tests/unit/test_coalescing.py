@@ -165,7 +165,7 @@ async def test_a_deletes_repeat_is_the_same_call(server: Server, coalescer: Coal
     await turns()
     together = server.calls[1]
     assert len(ids(together)) == 2
-    assert together.args[: together.head] == [*deleting(new_id()).args[:3], together.args[3], 0]
+    assert together.args[: together.head] == [*deleting(new_id()).args[:3], together.args[3], 0, together.args[5]]
     for task in tasks:
         task.cancel()
 

@@ -1,4 +1,4 @@
-"""Queue messages, look one up, delete it."""
+"""Queue messages, look one up, cancel it, delete it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 COLOURS = {"PENDING": "cyan", "INPROGRESS": "yellow", "COMPLETE": "green", "ERROR": "red"}
 _INDENT = 11  # columns of a label
+_CANCELLED = {
+    True: ("cancelled", "The message {id} is cancelled."),
+    None: ("told", "The worker of the message {id} is told to cancel it."),
+    False: ("finished", "The message {id} had finished before."),
+}
 
 
 def _moment(text: str) -> datetime:
@@ -181,6 +186,24 @@ def get(
         output.document(message.to_dict())
     else:
         output.console().print(described(message.to_dict()), soft_wrap=True)
+
+
+def cancel(
+    queue: options.Queue,
+    id: options.MessageId,
+    token: options.Token = None,
+    url: options.Url = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Cancel a message, and print what that came to: `cancelled`, `told` or `finished`.
+
+    One that waits has ended; the handler of one in progress is told, and what it does then decides: a result counts.
+    Of one that had finished before nothing changes. With --json that is true, null or false.
+    """
+    with clients.opened(url) as mq:
+        cancelled = mq.cancel_message(queue, id, token)
+    line, done = _CANCELLED[cancelled]
+    output.show(as_json, {"cancelled": cancelled}, line, done=done.format(id=id))
 
 
 def delete(

@@ -227,6 +227,7 @@ SCHEMAS |= {
     ),
     "Failed": strict({"retry_in": nullable({"type": "number"})}),
     "Renewal": strict({"receipt": _RECEIPT, "progress": _VALUE}, required=["receipt"]),
-    "Renewed": strict({"deadline": _MOMENT, "lease": {"type": "number"}}),
+    "Renewed": strict({"deadline": _MOMENT, "lease": {"type": "number"}, "cancelled": {"type": "boolean"}}),
+    "Cancelled": strict({"cancelled": nullable({"type": "boolean"})}),
     "Release": strict({"receipt": _RECEIPT, "after": _DELAY}, required=["receipt"]),
 }

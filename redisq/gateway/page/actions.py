@@ -21,46 +21,51 @@ from redisq.gateway.page.responses import Pages, View
 from redisq.gateway.page.session import ROOT, Visitor, form_of
 from redisq.operations import queues
 
-Do = Callable[[AsyncRedisQ, str, str], Awaitable[int]]
+#: Gives the word of the notice that follows, and what that counts.
+Do = Callable[[AsyncRedisQ, str, str], Awaitable[tuple[str, int]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something to do to a queue, or to one of its messages: what is asked before, and what is said after it."""
+    """Something to do to a queue, or to one of its messages, and what is asked before it."""
 
     op: str
     question: str
     explained: str
     label: str
-    done: str
     do: Do
     grave: bool = False
 
 
-async def _pause(mq: AsyncRedisQ, queue: str, _: str) -> int:
+async def _pause(mq: AsyncRedisQ, queue: str, _: str) -> tuple[str, int]:
     await mq.define(queue, paused=True)
-    return 0
+    return "paused", 0
 
 
-async def _resume(mq: AsyncRedisQ, queue: str, _: str) -> int:
+async def _resume(mq: AsyncRedisQ, queue: str, _: str) -> tuple[str, int]:
     await mq.define(queue, paused=None)
-    return 0
+    return "resumed", 0
 
 
-async def _redrive_all(mq: AsyncRedisQ, queue: str, _: str) -> int:
-    return await mq.redrive(queue)
+async def _redrive_all(mq: AsyncRedisQ, queue: str, _: str) -> tuple[str, int]:
+    return "redriven", await mq.redrive(queue)
 
 
-async def _redrive(mq: AsyncRedisQ, queue: str, id: str) -> int:
+async def _redrive(mq: AsyncRedisQ, queue: str, id: str) -> tuple[str, int]:
     try:
-        return await mq.redrive(queue, [id])
+        return "redriven", await mq.redrive(queue, [id])
     except BatchError as error:
         raise error.errors[0] from None
 
 
-async def _delete(mq: AsyncRedisQ, queue: str, id: str) -> int:
+async def _cancel(mq: AsyncRedisQ, queue: str, id: str) -> tuple[str, int]:
+    cancelled = await mq.cancel_message(queue, id)
+    return {True: "cancelled", None: "told", False: "finished"}[cancelled], 0
+
+
+async def _delete(mq: AsyncRedisQ, queue: str, id: str) -> tuple[str, int]:
     await mq.delete_message(queue, id)
-    return 0
+    return "deleted", 0
 
 
 OF_QUEUE: Mapping[str, Action] = {
@@ -69,19 +74,15 @@ OF_QUEUE: Mapping[str, Action] = {
         "Pause this queue?",
         "Workers get nothing more from it until it is resumed. Queueing goes on; what is in progress ends as usual.",
         "Pause",
-        "paused",
         _pause,
     ),
-    "resume": Action(
-        "admin", "Resume this queue?", "Workers get its messages again, at once.", "Resume", "resumed", _resume
-    ),
+    "resume": Action("admin", "Resume this queue?", "Workers get its messages again, at once.", "Resume", _resume),
     "redrive": Action(
         "admin",
         "Redrive all dead letters?",
         "Each is queued anew, keeps its id and its history, and has all its attempts before it again. Do it when what "
         "made them fail is mended.",
         "Redrive all",
-        "redriven",
         _redrive_all,
     ),
 }
@@ -91,15 +92,21 @@ OF_MESSAGE: Mapping[str, Action] = {
         "Redrive this message?",
         "It is queued anew, keeps its id and its history, and has all its attempts before it again.",
         "Redrive",
-        "redriven",
         _redrive,
+    ),
+    "cancel": Action(
+        "delete",
+        "Cancel this message?",
+        "If it waits, it ends at once, as cancelled. If a worker is at it, that is told, and the message ends as "
+        "cancelled unless the worker has a result yet.",
+        "Cancel it",
+        _cancel,
     ),
     "delete": Action(
         "delete",
         "Delete this message?",
         "It is gone at once and for good, whatever its status. A worker that holds it learns that its lease is lost.",
         "Delete",
-        "deleted",
         _delete,
         grave=True,
     ),
@@ -131,8 +138,8 @@ class Actions:
                 await _check_exists(mq, queue, id)
             values = {"queue": queue, "id": id, "action": action, "back": self._pages.address(there)}
             return self._pages.show(request, "confirm.html", visitor, values)
-        count = await action.do(mq, queue, id)
-        return self._pages.go(request, f"{ROOT}/queues/{queue}" if action.grave else there, action.done, count)
+        notice, count = await action.do(mq, queue, id)
+        return self._pages.go(request, f"{ROOT}/queues/{queue}" if action.grave else there, notice, count)
 
 
 async def _check_exists(mq: AsyncRedisQ, queue: str, id: str) -> None:

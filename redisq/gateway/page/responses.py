@@ -51,6 +51,9 @@ NOTICES = {
     "resumed": "Resumed. Workers get messages again.",
     "redriven": "Redriven: {count}.",
     "deleted": "Deleted.",
+    "cancelled": "Cancelled.",
+    "told": "Its worker is told. Refresh to see what came of it.",
+    "finished": "It had finished before.",
     "signed-out": "You have signed out.",
 }
 

@@ -116,7 +116,7 @@ class Views:
         message = await self._mq.get_message(queue, request.path_params["id"])
         values = {"queue": queue, "message": message, "steps": _life(message)}
         values["traced"] = sees_tracebacks(visitor, queue)
-        values["dead"] = message.status is Status.ERROR
+        values["dead"] = message.status is Status.ERROR and (message.error or {}).get("reason") != "cancelled"
         return self._pages.show(request, "message.html", visitor, values)
 
     async def find(self, request: Request, _: Visitor, queue: str) -> Response:

@@ -118,7 +118,8 @@ async def renew(request: Admitted) -> Response:
     renewed = await async_client.run(
         request.mq, lambda known: deliveries.renew(known, queue, id, receipt, progress, None)
     )
-    return reply({"deadline": json_ready(renewed.deadline), "lease": renewed.lease})
+    answer = {"deadline": json_ready(renewed.deadline), "lease": renewed.lease, "cancelled": renewed.cancelled}
+    return reply(answer)
 
 
 async def release(request: Admitted) -> Response:

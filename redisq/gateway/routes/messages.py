@@ -1,4 +1,4 @@
-"""Messages: queue, look up and delete one; queue a stream of them."""
+"""Messages: queue, look up, cancel and delete one; queue a stream of them."""
 
 from __future__ import annotations
 
@@ -119,6 +119,12 @@ async def delete(request: Admitted) -> Response:
     return Response(status_code=204)
 
 
+async def cancel(request: Admitted) -> Response:
+    """Cancel a message."""
+    cancelled = await request.mq.cancel_message(request.queue, request.id)
+    return reply({"cancelled": cancelled}, 202 if cancelled is None else 200)
+
+
 PREFER = header_field(
     "Prefer", "`wait=S` does the same, with 30 seconds at most; the answer tells in Preference-Applied."
 )
@@ -184,5 +190,16 @@ OPERATIONS = (
     Operation(
         "delete", "/{queue}/{id}", "delete", delete, "deleteMessage", "Delete a message", "Whatever its status.",
         [Answer(204, "It is deleted.")], ["message_not_found"],
+    ),
+    Operation(
+        "post", "/{queue}/{id}/_cancel", "delete", cancel, "cancelMessage", "Cancel a message",
+        "One that waits ends as ERROR, reason `cancelled`, at once. The worker of one in progress is told, and what it "
+        "does then decides: a result counts, all else ends it as cancelled.",
+        [
+            Answer(200, "True: it has ended as cancelled. False: it had finished before.", "Cancelled",
+                   example={"cancelled": True}),
+            Answer(202, "Null: its worker is told.", "Cancelled", example={"cancelled": None}),
+        ],
+        ["message_not_found"],
     ),
 )  # fmt: skip

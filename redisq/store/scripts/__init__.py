@@ -20,14 +20,14 @@ from importlib.resources.abc import Traversable
 _ORDINARY = "-- ORDINARY\n"
 _USES = re.compile(r"^-- USES (.+)$", re.MULTILINE)
 _KEY = re.compile(r"^-- KEYS\[\d+\] +(\w+)", re.MULTILINE)
-_COMMAND = re.compile(r"redis\.p?call\('(\w+)'")
+_COMMAND = re.compile(r"redis\.call\('(\w+)'")
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
     """One script: its file's name, its text as the server gets it, that text's SHA-1 in hex, its keys' names.
 
-    `commands` are those that its text holds, each once, in the order of the alphabet.
+    `commands` are those that it calls, each once, in the order of the alphabet; what it only tries, by pcall, may fail.
     """
 
     name: str

@@ -1,6 +1,6 @@
 -- claim: hand messages to a worker: lapsed leases first, then what is ready, by priority; due messages join the ready ones.
 -- USES clock, arguments, needs, limits, totals, record, home, lapse, bell, finish, priority, tombstone, sweep, remembered
--- USES prospects, candidates, within, order, deliver
+-- USES prospects, cancelled, candidates, within, order, deliver
 --
 -- KEYS[1]  stream      {ns}:1:{orders}:stream
 -- KEYS[2]  messages    {ns}:1:{orders}:messages
@@ -72,7 +72,7 @@ local claim = {
   bytes = bytes, lease = lease, max_lost = max_lost, reply = reply,
   ids = {}, at = {}, sources = {}, taken_from = {}, bodies = {}, texts = {},
   delivered = {}, deadlines = {}, records = {}, ended = {}, moved = {}, taken = {}, displaced = {},
-  handed = 0, lapses = now + lease, lost = 0, unreadable = 0, left = 0,
+  handed = 0, lapses = now + lease, lost = 0, unreadable = 0, cancelled = 0, left = 0,
 }
 
 -- What there is. Nothing, which idle workers ask for again and again, costs few commands.
@@ -106,7 +106,7 @@ local met = read_within(claim, messages, states, asked, turns, #promoted > 0 and
 if #promoted > 0 then order, due_ids = ordered(claim, turns, met) end
 decide(claim, order, met)
 local delivered, ended, moved, taken, lost = claim.delivered, claim.ended, claim.moved, claim.taken, claim.lost
-local broken = lost + #ended > 0 and broken_totals(counters, {'lost', 'dead', 'unreadable'})
+local broken = lost + #ended > 0 and broken_totals(counters, {'lost', 'dead', 'unreadable', 'cancelled'})
 
 -- Write. ZREM comes first, so that a full server lets the rest pass.
 redis.call('ZREM', scheduled, unpack(#due_ids > 0 and due_ids or {''}))
@@ -134,7 +134,8 @@ if #delivered > 0 then
   redis.call('HSET', workers, worker, nonce .. ' ' .. string.format('%d', now) .. ' ' .. table.concat(delivered))
 end
 add_to_total(counters, broken, 'lost', lost)
-add_to_total(counters, broken, 'dead', #ended)
+add_to_total(counters, broken, 'dead', #ended - claim.cancelled)
+add_to_total(counters, broken, 'cancelled', claim.cancelled)
 add_to_total(counters, broken, 'unreadable', claim.unreadable)
 forget(messages, states, finished, tombstones, dead, due)
 

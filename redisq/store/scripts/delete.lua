@@ -1,5 +1,5 @@
 -- delete: remove messages, whatever their status. A worker that has one in progress loses its lease.
--- USES clock, arguments, needs, limits, totals, record, priority, tombstone, sweep
+-- USES clock, arguments, needs, limits, totals, record, priority, tombstone, sweep, hint
 --
 -- KEYS[1]  messages    {ns}:1:{orders}:messages
 -- KEYS[2]  states      {ns}:1:{orders}:states
@@ -17,14 +17,15 @@
 -- ARGV[3]  dead        default for the queue's own retention of dead letters, in milliseconds
 -- ARGV[4]  nonce       of this request: a repeat of it finds its own tombstones and succeeds
 -- ARGV[5]  letters     1: dead letters only
--- ARGV[6+] id   per message
+-- ARGV[6]  channel     on which workers hear hints
+-- ARGV[7+] id   per message
 -- REPLY    per message 'OK'
 -- ERROR    MESSAGE_NOT_FOUND  there is no such message, or it is no dead letter
 local messages, states, stream, scheduled, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local counters, config, finished, tombstones, dead, urgent = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
-local nonce, letters_only = ARGV[4], whole(ARGV[5], 'letters', 0, 1) == 1
+local nonce, letters_only, channel = ARGV[4], whole(ARGV[5], 'letters', 0, 1) == 1, ARGV[6]
 check_name(nonce, 'nonce')
-check_items(6, 1)
+check_items(7, 1)
 local retention, window, dead_retention = limits(
   config, {'retention', 'dedup_window', 'dead_retention'}, {ARGV[1], ARGV[2], ARGV[3]})
 
@@ -36,7 +37,7 @@ local broken = broken_totals(counters, {'deleted'})
 local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 
 local doomed, seen, reply, hurried = {}, {}, {}, false
-for i = 6, #ARGV do
+for i = 7, #ARGV do
   local id = ARGV[i]
   local body, text = redis.call('HGET', messages, id), redis.call('HGET', states, id)
   local tombstone = text and parse_tombstone(text)
@@ -68,6 +69,7 @@ for i = 1, #doomed do
   end
   redis.call('HDEL', messages, id)
   bury(states, tombstones, id, nonce, digest_of(body), now)
+  if status == 'I' then hint(channel, id) end
 end
 add_to_total(counters, broken, 'deleted', #doomed)
 return reply

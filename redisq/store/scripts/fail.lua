@@ -1,5 +1,5 @@
--- fail: end deliveries whose handler failed: the message waits for its next attempt, or is dead.
--- USES clock, arguments, needs, limits, totals, record, receipts, bell, next_due, finish, tombstone, sweep
+-- fail: end deliveries whose handler failed: the message waits for its next attempt, is dead, or has ended as cancelled.
+-- USES clock, arguments, needs, limits, totals, record, cancelled, receipts, bell, next_due, finish, tombstone, sweep
 --
 -- KEYS[1]  leases      {ns}:1:{orders}:leases
 -- KEYS[2]  states      {ns}:1:{orders}:states
@@ -20,7 +20,7 @@
 -- ARGV[7+] id, attempt, nonce, delay_ms, jitter, cause, error, told   per message
 --          delay_ms: -1 the queue's backoff times jitter (a fraction of a million, full jitter), -2 no further attempt
 --          told: |type|text of the error for the history, as store/record.py writes it; empty for none
--- REPLY    per message 'delay failed max_attempts': milliseconds until its next attempt, -1 when it is dead; how often its
+-- REPLY    per message 'delay failed max_attempts': milliseconds until its next attempt, -1 when it has ended; how often its
 --          handler has failed, and may fail. A repeat is answered alike
 -- ERROR    LEASE_LOST  the message is gone, or another delivery holds it
 local leases, states, scheduled, bell, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -33,7 +33,7 @@ local max_attempts, backoff_base, backoff_cap, retention, window, dead_retention
 local now = clock()
 local ringing, head = redis.call('LLEN', bell), next_due(scheduled, now)
 redis.call('ZCARD', leases)
-local broken = broken_totals(counters, {'failed', 'dead'})
+local broken = broken_totals(counters, {'failed', 'dead', 'cancelled'})
 local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 local ids = {}
 for i = 7, #ARGV, 8 do ids[#ids + 1] = ARGV[i] end
@@ -49,7 +49,7 @@ local function answer(delay, record)
 end
 
 local DELAYS, CAUSES = {['-1'] = -1, ['-2'] = -2}, {failed = true, rejected = true, unreadable = true}
-local ended, retried, released, reply = {}, {}, {}, {}
+local ended, retried, released, reply, cancelled = {}, {}, {}, {}, 0
 for i = 7, #ARGV, 8 do
   local id, attempt, nonce = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local delay = DELAYS[ARGV[i + 3]] or whole(ARGV[i + 3], 'delay_ms')
@@ -61,6 +61,10 @@ for i = 7, #ARGV, 8 do
     reply[#reply + 1] = {'LEASE_LOST'}
   elseif record.status ~= 'I' then
     reply[#reply + 1] = answer(record.status == 'E' and -1 or math.max(0, tonumber(record.at) - now), record)
+  elseif is_cancelled(record) then
+    record.status, record.cause, record.payload = 'E', 'cancelled', message_error
+    released[#released + 1], ended[#ended + 1], cancelled = id, {id, record}, cancelled + 1
+    reply[#reply + 1] = answer(-1, record)
   else
     note(record, cause, now, record.entry .. ARGV[i + 7])
     record.failed, record.suspect, record.cause, record.payload = record.failed + 1, 0, cause, message_error
@@ -88,8 +92,9 @@ if #released > 0 then
     redis.call('HSET', states, id, format_record(record))
     wake = wake or not head or record.at - now < head
   end
-  add_to_total(counters, broken, 'failed', #released)
-  add_to_total(counters, broken, 'dead', #ended)
+  add_to_total(counters, broken, 'failed', #released - cancelled)
+  add_to_total(counters, broken, 'dead', #ended - cancelled)
+  add_to_total(counters, broken, 'cancelled', cancelled)
   if wake then ring(bell, ringing) end
 end
 forget(messages, states, finished, tombstones, dead, due)

@@ -53,7 +53,7 @@ end
 local function known(id, body, text)
   local record, tombstone = text and parse_record(text), text and parse_tombstone(text)
   if record and (record.status == 'C' or record.status == 'E') then
-    local letter = record.status == 'E'
+    local letter = is_letter(record)
     local kept = math.max(letter and dead_retention or retention, window)
     local ended = ended_at(record)
     if not body or ended and ended + kept <= now then

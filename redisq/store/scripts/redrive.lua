@@ -39,7 +39,7 @@ local records, bodies = read_records(states, ids), redis.call('HMGET', messages,
 local redriven, reply = {}, {}
 for i = 1, #ids do
   local record, body = records[ids[i]], bodies[i]
-  if record and record.status == 'E' and body then
+  if record and is_letter(record) and body then
     note(record, 'redriven', now, who)
     record.failed, record.lost, record.released = 0, 0, 0
     record.status, record.cause, record.at, record.priority = 'P', 'redriven', now, priority_in(body)

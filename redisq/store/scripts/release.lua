@@ -1,5 +1,6 @@
 -- release: hand messages back, uncharged, for any worker to claim at once, or deferred: not before some time has passed.
--- USES clock, arguments, needs, limits, totals, record, receipts, bell, next_due, priority, tombstone, sweep
+-- USES clock, arguments, needs, limits, totals, record, cancelled, receipts, bell, next_due, finish, priority, tombstone
+-- USES sweep
 --
 -- KEYS[1]  leases      {ns}:1:{orders}:leases
 -- KEYS[2]  states      {ns}:1:{orders}:states
@@ -30,7 +31,7 @@ local now = clock()
 local ringing = redis.call('LLEN', bell)
 redis.call('ZCARD', leases)
 redis.call('XLEN', stream)
-local broken = broken_totals(counters, {'released'})
+local broken = broken_totals(counters, {'released', 'cancelled'})
 local due = overdue(messages, states, finished, tombstones, dead, now, retention, window, dead_retention, 4)
 local ids = {}
 for i = 4, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
@@ -44,15 +45,18 @@ local function note_deferral(record)
   note(record, times and string.format('deferred*%d', times) or 'deferred', now, record.entry)
 end
 
-local released, reply, hurried, deferring = {}, {}, false, false
+local released, ended, reply, hurried, deferring = {}, {}, {}, false, false
 for i = 4, #ARGV, 4 do
   local id, attempt, nonce = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local delay = ARGV[i + 3] ~= '' and whole(ARGV[i + 3], 'after')
   local record = records[id]
-  if not holds(record, attempt, nonce) or (record.status ~= 'I' and record.status ~= 'P') then
+  if not holds(record, attempt, nonce) or record.status == 'C' or is_letter(record) then
     reply[#reply + 1] = {'LEASE_LOST'}
   else
-    if record.status == 'I' and delay then
+    if record.status == 'I' and is_cancelled(record) then
+      record.status, record.cause, record.payload = 'E', 'cancelled', ''
+      ended[#ended + 1] = {id, record}
+    elseif record.status == 'I' and delay then
       note_deferral(record)
       record.cause, record.at, record.entry, record.suspect, deferring = 'deferred', now + delay, '-', 0, true
     elseif record.status == 'I' then
@@ -69,8 +73,11 @@ end
 
 if hurried then redis.call('ZCARD', urgent) end
 local head, wake = deferring and next_due(scheduled, now), false
+for i = 1, #ended do redis.call('ZREM', leases, ended[i][1]) end -- first, so that a full server lets the rest pass
+finish(states, finished, dead, ended, now)
+add_to_total(counters, broken, 'cancelled', #ended)
 if #released > 0 then
-  redis.call('ZREM', leases, unpack(released)) -- first, so that a full server lets the rest pass
+  redis.call('ZREM', leases, unpack(released))
   for i = 1, #released do
     local record = records[released[i]]
     if record.cause == 'deferred' then

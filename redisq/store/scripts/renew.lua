@@ -1,5 +1,5 @@
 -- renew: move the deadlines of leases, each only for the delivery that holds it, and note its progress.
--- USES clock, arguments, needs, limits, record, receipts, tombstone, sweep
+-- USES clock, arguments, needs, limits, record, cancelled, receipts, tombstone, sweep
 --
 -- KEYS[1]  leases      {ns}:1:{orders}:leases
 -- KEYS[2]  states      {ns}:1:{orders}:states
@@ -13,7 +13,8 @@
 -- ARGV[3]  window      default for the queue's own deduplication window, in milliseconds
 -- ARGV[4]  dead        default for the queue's own retention of dead letters, in milliseconds
 -- ARGV[5+] id, attempt, nonce, progress   per message; an empty progress leaves the last one
--- REPLY    per message the lease in milliseconds from now on. A lapsed lease that nobody took is renewed, too
+-- REPLY    per message the lease in milliseconds from now on, below zero when the message is to be cancelled. A lapsed
+--          lease that nobody took is renewed, too
 -- ERROR    LEASE_LOST  the message is gone, or another delivery holds it
 local leases, states, config, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local finished, tombstones, dead = KEYS[5], KEYS[6], KEYS[7]
@@ -41,7 +42,7 @@ for i = 5, #ARGV, 4 do
       record.payload = progress
       texts[#texts + 1], texts[#texts + 2] = id, format_record(record)
     end
-    reply[#reply + 1] = lease
+    reply[#reply + 1] = is_cancelled(record) and -lease or lease
   end
 end
 

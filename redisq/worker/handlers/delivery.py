@@ -9,6 +9,7 @@ from typing import Any, NoReturn, SupportsIndex
 
 from redisq.body import codec
 from redisq.errors import LeaseLost
+from redisq.operations.options import seconds_of
 from redisq.store.keys import id_text
 from redisq.store.record import Head
 from redisq.worker.handlers.held import Held
@@ -80,16 +81,26 @@ class Delivery:
     def cancelled(self) -> bool:
         """True once the work is in vain.
 
-        The message was deleted or taken over, the handler overran its timeout, or the worker stops. Async handlers are
-        cancelled as well; plain ones should look now and then.
+        The message was cancelled, deleted or taken over, the handler overran its timeout, or the worker stops. Async
+        handlers are cancelled as well; plain ones should look now and then, or `wait_cancelled`.
         """
         return self._held.cancelled
+
+    def wait_cancelled(self, timeout: float | None = None) -> bool:
+        """Wait until `cancelled`, for up to `timeout` seconds; return whether it is. For plain handlers: it blocks.
+
+        A handler that has nothing to do for a while waits here instead of sleeping.
+
+        Raises:
+            InvalidArgument: `timeout` is not 0 to a year (31,536,000).
+        """
+        return self._held.wait_cancelled(None if timeout is None else seconds_of("timeout", timeout))
 
     def renew(self) -> None:
         """Renew the lease now instead of at the next heartbeat.
 
         Raises:
-            LeaseLost: the lease is known to be lost.
+            LeaseLost: the work is in vain, see `cancelled`.
         """
         if self.cancelled:
             raise LeaseLost
@@ -99,7 +110,7 @@ class Delivery:
         """Show `value` as the message's progress, and renew the lease. Of quick successive values the last is sent.
 
         Raises:
-            LeaseLost: the lease is known to be lost.
+            LeaseLost: the work is in vain, see `cancelled`.
             InvalidMessage: `value` is not one a message could hold.
         """
         if self.cancelled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,8 @@ from redisq.store.keys import id_text
 
 if TYPE_CHECKING:
     from redisq.worker.handlers.verdicts import Verdict
+
+_one_event = threading.Lock()  # of a delivery, for all threads of its handler
 
 
 class Unit(Protocol):
@@ -41,6 +44,7 @@ class Held:
     is_pressing: bool = False  # its lease is short until it was renewed once
     progress: bytes = b""  # encoded, to be shown with the next renewal
     cancelled: bool = False  # the handler works in vain
+    told: bool = False  # because the message is to be cancelled: its lease is held on
     reported: bool = False  # the thread that ran its handler has said what came of it
     settled: bool = False  # what becomes of it is decided, and only has to be told to Redis
     suspicion: int = 0  # the room for suspects that it holds
@@ -48,6 +52,7 @@ class Held:
     took: float | None = None  # seconds until its handler ended, where somebody wants to know
     verdict: Verdict | None = None  # how it failed, until the log has told
     since: float = math.inf  # when it was claimed, by the monotonic clock
+    waited_for: threading.Event | None = None  # where a handler waits to be cancelled
 
     @property
     def id(self) -> str:
@@ -58,6 +63,20 @@ class Held:
     def attempt(self) -> int:
         """Which delivery of its message it is."""
         return self.receipt.attempt
+
+    def cancel(self) -> None:
+        """Let the handler know that it works in vain."""
+        self.cancelled = True
+        if self.waited_for is not None:
+            self.waited_for.set()
+
+    def wait_cancelled(self, timeout: float | None) -> bool:
+        """Wait in a handler's thread until it works in vain, for so many seconds at most; return whether it does."""
+        with _one_event:
+            event = self.waited_for = self.waited_for or threading.Event()
+        if not self.cancelled:  # looked at when there is an event: who cancels sets that last
+            event.wait(timeout)
+        return self.cancelled
 
     def renew(self) -> None:
         """Renew the lease at once."""

@@ -79,6 +79,9 @@ CASES: dict[str, Case] = {
     "delete": lambda o, e: store.messages.delete(
         o.keys, o.limits, [e.ready, e.urgent, e.delayed, e.held.id, e.done, e.dead], "nonce"
     ),
+    "cancel": lambda o, e: store.messages.cancel(
+        o.keys, o.limits, "shop", [e.ready, e.urgent, e.delayed, e.held.id, e.done, e.dead]
+    ),
     "claim": lambda o, _: store.deliveries.claim(o.keys, o.limits, "w-2", new_nonce(), 2),
     "complete": lambda o, e: store.deliveries.complete(o.keys, o.limits, [(e.held, b"\xc0")]),
     "fail": lambda o, e: store.deliveries.fail(

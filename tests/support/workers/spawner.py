@@ -25,12 +25,14 @@ def note(event: str, delivery: Delivery) -> None:
 
 
 async def handle(delivery: Delivery) -> int:
-    """Sleep `sleep` seconds; with `kill`, at the first attempt, take the worker down with it."""
+    """Sleep `sleep` seconds; with `kill`, at the first attempt, take the worker down with it; with `fail`, fail."""
     note("start", delivery)
     await asyncio.sleep(delivery.request.get("sleep", 0))
     if delivery.request.get("kill") and delivery.attempt == 1:
         note("kill", delivery)
         os.kill(os.getpid(), signal.SIGKILL)
+    if delivery.request.get("fail"):
+        raise ValueError("no stock")
     note("end", delivery)
     return delivery.attempt
 

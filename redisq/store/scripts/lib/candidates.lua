@@ -5,15 +5,16 @@ local function candidate(claim, id, source, entry)
   claim.ids[i], claim.at[id], claim.sources[i], claim.taken_from[i] = id, i, source, entry or false
 end
 
--- Of lapsed leases only those that there is room for, and those that have lapsed too often: not all bodies are read.
+-- Of lapsed leases only those that there is room for, and those that end now: not all bodies are read.
 -- Gives how many suspects are left for want of room.
 local function add_lapsed(claim, leases, states, overdue_by)
   local suspects = redis.call('ZRANGEBYSCORE', leases, '-inf', overdue_by, 'LIMIT', 0, claim.count + 100)
   local texts = #suspects > 0 and redis.call('HMGET', states, unpack(suspects)) or {}
   local room, alone, fitting, left = claim.room, claim.alone, 0, 0
   for i = 1, #suspects do
-    local suspect, _, guilty = lapse(texts[i] and parse_record(texts[i]) or new_record(claim.now), claim.max_lost)
-    if guilty then
+    local record = texts[i] and parse_record(texts[i]) or new_record(claim.now)
+    local suspect, _, guilty = lapse(record, claim.max_lost)
+    if guilty or is_cancelled(record) then
       candidate(claim, suspects[i], 'lapsed')
     elseif fitting < claim.count and (suspect == 1 and room >= 1 or suspect == 2 and alone) then
       candidate(claim, suspects[i], 'lapsed')

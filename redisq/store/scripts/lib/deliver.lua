@@ -40,7 +40,8 @@ local function judge_candidate(claim, i, record, expired)
   local suspect, charge, guilty = 0, 0, false
   if source == 'lapsed' then suspect, charge, guilty = lapse(record, claim.max_lost) end
   local fits = suspect == 0 or (has_slot and (suspect == 1 and claim.room >= 1 or suspect == 2 and claim.alone))
-  if source == 'lapsed' and (fits or guilty or expired or not body) then
+  local cancelled = is_cancelled(record)
+  if source == 'lapsed' and (fits or guilty or expired or cancelled or not body) then
     note(record, 'lost', now, record.entry)
     record.suspect, record.lost, record.cause, record.payload = suspect, charge, 'lost', ''
     claim.lost = claim.lost + 1
@@ -49,6 +50,9 @@ local function judge_candidate(claim, i, record, expired)
     note(record, 'unreadable', now, claim.worker)
     dies(claim, i, record, 'unreadable')
     claim.unreadable = claim.unreadable + 1
+  elseif cancelled then
+    dies(claim, i, record, 'cancelled')
+    claim.cancelled = claim.cancelled + 1
   elseif guilty then
     dies(claim, i, record, 'lost')
   elseif expired then

@@ -4,8 +4,8 @@
 local function home_of(record, body)
   local status = record and record.status or 'P'
   if status == 'I' then return 'leases', '' end
+  if status == 'C' or status == 'E' and not is_letter(record) then return 'finished', record.entry end
   if status == 'E' then return 'dead', '' end
-  if status == 'C' then return 'finished', record.entry end
   local entry = record and record.entry or string.match(body, '^(%d+%-?%d*);?%d*;?%d? ........')
   if not entry then return nil end
   if string.find(entry, '%d%-') then return 'stream', entry end

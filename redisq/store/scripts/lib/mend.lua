@@ -57,7 +57,7 @@ local function list(audit, id, record)
   return function()
     if record.status == 'I' then -- a live worker goes on, from a dead one it is taken
       redis.call('ZADD', audit.leases, string.format('%d', audit.now + audit.lease), id)
-    elseif record.status == 'C' then
+    elseif not is_letter(record) then
       record.entry = redis.call('XADD', audit.finished, '*', 'id', id)
       redis.call('HSET', audit.states, id, format_record(record))
     else

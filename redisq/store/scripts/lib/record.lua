@@ -8,10 +8,10 @@
 --            down or let its lease lapse (both charged), and a worker handed it back (free). For suspect see lapse.lua.
 --            A message that has a priority has that as a fifth: the body's head tells it, and is not always read
 --   cause    why it is not on its first delivery (failed, lost, released, deferred, redriven), or why it ended (failed, rejected,
---            lost, expired, unreadable); '-' for none
+--            lost, expired, unreadable, cancelled); '-' for none
 --   at       P: when it is available. I, C, E: when the last delivery started, 0 when that is not known. Milliseconds
---   entry    P: its entry in `stream`, '-' while scheduled. I: the worker that holds it. C: its entry in `finished`,
---            which tells when it finished. E: when it finished, in milliseconds
+--   entry    P: its entry in `stream`, '-' while scheduled. I: the worker that holds it. C, and E when it was cancelled:
+--            its entry in `finished`, which tells when it finished. E else: when it finished, in milliseconds
 --   history  what was out of the ordinary, oldest first: event,attempt,milliseconds,who;... '-' for nothing. Behind an
 --            event may stand how many in a row it counts: deferred*7. After who a failed attempt has its error,
 --            |type|text, with percent signs for what would end a field
@@ -50,6 +50,11 @@ local function format_record(r)
   local at = string.format('%d', r.at)
   return r.status .. ' ' .. r.attempt .. ' ' .. r.nonce .. ' ' .. counts .. ' ' .. r.cause .. ' ' .. at .. ' ' .. r.entry
     .. ' ' .. r.history .. ' ' .. r.payload
+end
+
+-- Whether it is listed in `dead`: all that ended as an error, but what was cancelled.
+local function is_letter(record)
+  return record.status == 'E' and record.cause ~= 'cancelled'
 end
 
 -- When a finished message ended, in milliseconds; nil when its record does not tell.

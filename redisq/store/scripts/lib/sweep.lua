@@ -20,7 +20,7 @@ local function overdue(messages, states, finished, tombstones, dead, now, retent
     local id = letters[i]
     local text, body = redis.call('HGET', states, id), redis.call('HGET', messages, id)
     local record = text and parse_record(text)
-    local mine = record and record.status == 'E'
+    local mine = record and is_letter(record)
     local ended = mine and ended_at(record) or now
     table.insert(due.messages, {
       id = id, ended = ended, letter = true, mine = mine, body = body, keep = ended + window > now,
