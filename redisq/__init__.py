@@ -19,6 +19,7 @@
     worker/                handlers
     gateway/               HTTP
     cli/                   the command line
+    integrations/          what fits it into frameworks
 
 The public names are loaded on first use, so that `import redisq` costs next to nothing (PEP 562).
 """

@@ -5,6 +5,7 @@
     contract/    the clients and the worker, for threads and asyncio alike, on every server
     gateway/     HTTP: routes, rights, limits, the server on the wire
     system/      programs: the command line, signals, forks, files, the README and the guide block by block
+    integrations/ frameworks: Django's tasks, FastAPI, Flask
     delivery/    promises under faults: deaths, stalls, lost replies, full memory, rolling restarts
     chaos/       all at once, after a seeded schedule, with a checker; planted bugs have to be found
     browser/     the page in Chromium
