@@ -11,7 +11,7 @@ from redisq.errors import InvalidArgument
 
 #: In the order in which they are read.
 CHAPTERS = (
-    *("producing", "working", "managing", "http", "settings"),
+    *("producing", "working", "managing", "http", "settings", "frameworks"),
     *("production", "promises", "performance", "troubleshooting"),
 )
 

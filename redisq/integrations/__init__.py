@@ -1,4 +1,4 @@
 """What fits redisq into frameworks, each of which is imported here alone. Nothing of the product imports it.
 
-Imports: client, errors, model, settings, store, worker.
+Imports: async_client, client, errors, gateway, model, settings, store, worker.
 """

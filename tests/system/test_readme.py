@@ -12,19 +12,34 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import redisq
 from redisq import Message, Settings, guide
+from redisq.tokens.applications import MasterKey
 from tests.conftest import REAL
+from tests.system.conftest import Crew
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 TEXTS = [README, *(guide.read(chapter) for chapter in guide.CHAPTERS)]
-BLOCKS = [found for text in TEXTS for found in re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
+
+
+def blocks_of(text: str) -> list[tuple[str, str]]:
+    """The blocks of a text, with their kinds."""
+    return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+BLOCKS = [block for text in TEXTS for block in blocks_of(text)]
+#: Chapters that need nothing of those before them.
+ALONE = ("frameworks",)
+#: Before Django 6 they are a package of their own, as the guide says.
+DJANGO_HAS_TASKS = find_spec("django.tasks") is not None
 
 #: what cannot run inside a test, and the test that stands for it
 ELSEWHERE = {
@@ -51,38 +66,56 @@ def free_port() -> str:
         return str(server.getsockname()[1])
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
-@pytest.mark.skipif(REAL is None, reason="fakeredis keeps nothing between two commands")
-def test_the_blocks_run_one_after_the_other(tmp_path: Path) -> None:
+def run_blocks(blocks: Sequence[tuple[str, str]], folder: Path, **more: str) -> str:
+    """Run blocks of the README or the guide in one shell, in a folder, and give what they print."""
     port = free_port()
     script = ["set -eum", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"]  # -m: `kill %1` wants job control
-    for kind, text in BLOCKS:
+    for kind, text in blocks:
         text = text.replace("8080", port)
+        if not DJANGO_HAS_TASKS:
+            text = text.replace("from django.tasks", "from django_tasks")
         if kind in ("python", "js"):
             name = re.match(r"(?:#|//) (\w+\.m?(?:py|js))\n", text)
             assert name, f"a block of code begins with its file's name: {text}"
-            (tmp_path / name[1]).write_text(text)
+            (folder / name[1]).write_text(text)
         elif kind == "sh":
             script += [f"echo {shlex.quote('>>> ' + line)}\n{line}" for line in text.splitlines() if runs(line)]
-    bin = tmp_path / "bin"
+    bin = folder / "bin"
     bin.mkdir()
     for name, module in (("redisq", "-m redisq"), ("python", "")):
         (bin / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {module} "$@"\n')
         (bin / name).chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("REDISQ_")}
-    environment |= {"PATH": f"{bin}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    environment |= {**more, "PATH": f"{bin}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     bash = shutil.which("bash")
     assert bash
     run = subprocess.run(
-        [bash, "-c", "\n".join(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400
+        [bash, "-c", "\n".join(script)], cwd=folder, env=environment, capture_output=True, text=True, timeout=400
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "{'total': 21}" in run.stdout
-    shown = run.stdout[run.stdout.index('>>> redisq get orders "$id" --json') :].split("\n", 1)[1]
+    return run.stdout
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+@pytest.mark.skipif(REAL is None, reason="fakeredis keeps nothing between two commands")
+def test_the_blocks_run_one_after_the_other(tmp_path: Path) -> None:
+    alone = [block for chapter in ALONE for block in blocks_of(guide.read(chapter))]
+    told = run_blocks([block for block in BLOCKS if block not in alone], tmp_path)
+    assert "{'total': 21}" in told
+    shown = told[told.index('>>> redisq get orders "$id" --json') :].split("\n", 1)[1]
     message, _ = json.JSONDecoder().raw_decode(shown)
     assert message["result"] == {"total": 21}
-    assert "get" in run.stdout[run.stdout.index(">>> redisq token inspect") :]
-    assert run.stdout[run.stdout.index(">>> python over_http.py") :].count("PENDING") == 1 + bool(shutil.which("node"))
+    assert "get" in told[told.index(">>> redisq token inspect") :]
+    assert told[told.index(">>> python over_http.py") :].count("PENDING") == 1 + bool(shutil.which("node"))
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+@pytest.mark.parametrize("chapter", ALONE)
+def test_the_blocks_of_a_chapter_run(chapter: str, crew: Crew, tmp_path: Path) -> None:
+    """Run it with a server, credentials and a gateway's key, beside the README's worker and producer."""
+    files = [block for block in blocks_of(README) if block[0] == "python"]
+    (tmp_path / "gateway.env").write_text(f"export REDISQ_MASTER_KEY={MasterKey.generate().text()}\n")
+    run_blocks([*files, *blocks_of(guide.read(chapter))], tmp_path, **crew.environment())
 
 
 def test_the_messages_shape_is_the_one_shown() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -63,7 +64,13 @@ def _run(backend: RedisQBackend, delivery: Delivery, call: Call) -> Any:
     result = backend.result(*(task, delivery.id, "RUNNING", call), started_at=timezone.now(), attempts=delivery.attempt)
     signals.task_started.send_robust(type(backend), task_result=result)
     context = [base.TaskContext(task_result=result)] if task.takes_context else []
-    value = _json(task.call(*context, *call.args, **call.kwargs))
+    try:
+        value = _json(task.call(*context, *call.args, **call.kwargs))
+    except BaseException as error:
+        if delivery.is_last_attempt or isinstance(error, Reject):
+            result.errors.append(_error_of(error))
+            _finish(backend, result, "FAILED")  # within the handling of the error, which Django's log shows
+        raise
     _finish(backend, result, "SUCCESSFUL")
     return value
 
@@ -73,6 +80,13 @@ def _json(value: Any) -> Any:
         return normalize_json(value)
     except (TypeError, ValueError) as error:
         raise Reject(f"What the task returned cannot be JSON: {error}") from None
+
+
+def _error_of(error: BaseException) -> Any:
+    """Show what a task raised as Django's own backends do."""
+    kind = type(error)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    return base.TaskError(exception_class_path=name, traceback="".join(traceback.format_exception(error)))
 
 
 def _finish(backend: RedisQBackend, result: Any, status: str) -> None:
