@@ -11,8 +11,9 @@ from redisq.errors import InvalidArgument
 
 #: In the order in which they are read.
 CHAPTERS = (
-    *("producing", "working", "managing", "http", "settings", "frameworks"),
-    *("production", "promises", "performance", "troubleshooting"),
+    *("installing", "producing", "working", "managing", "http", "settings"),
+    *("frameworks", "patterns", "migrating", "notebooks"),
+    *("production", "platforms", "promises", "performance", "troubleshooting"),
 )
 
 

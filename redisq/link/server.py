@@ -115,4 +115,5 @@ def known(url: str, name: str) -> Server:
     return _known.get(url) or _known.setdefault(url, Server(name))
 
 
-os.register_at_fork(after_in_child=_known.clear)  # a child starts afresh, without locks that other threads held
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_known.clear)  # a child starts afresh, without locks that other threads held

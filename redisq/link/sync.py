@@ -250,4 +250,5 @@ def _part_from_parent() -> None:
         link._reset()
 
 
-os.register_at_fork(after_in_child=_part_from_parent)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_part_from_parent)

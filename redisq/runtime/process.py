@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = logs.logger("redisq.process")
 
+if not hasattr(os, "fork"):
+    raise ImportError("Workers, the gateway and the command line need Linux or macOS; clients run on Windows, too.")
+
 #: What asks a process to stop: a service manager or `kill`, Ctrl-C, a terminal that is closed.
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

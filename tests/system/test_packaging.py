@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from redisq import __version__, embedded
+from redisq import __version__, embedded, guide
 from tests.conftest import REAL, wheel_exists
 from tests.system import test_readme
 
@@ -211,7 +211,26 @@ def test_the_wheel_brings_the_command(dist: Path) -> None:
     assert points.split("\n")[:2] == ["[console_scripts]", "redisq = redisq.cli:main"]
 
 
-# --- That they install, each extra alone ---
+# --- That they install, as the guide says, and each extra alone ---
+
+
+def test_the_guides_way_of_installing_works(index: None, environment: Environment, folder: Path) -> None:
+    commands = "\n".join(text for kind, text in test_readme.blocks_of(guide.read("installing")) if kind == "sh")
+    venv.create(environment.bin.parent, with_pip=True)
+    path = f"{environment.bin}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    script = "set -eu\n" + commands.replace("/path/to/redisq", str(ROOT))
+    good("bash", "-c", script, cwd=folder, env={"PATH": path, "UV_PYTHON": str(environment.bin / "python")})
+    assert environment.redisq("--version").stdout == f"redisq {__version__}\n"
+    project = tomllib.loads((folder / "pyproject.toml").read_text())
+    assert project["project"]["dependencies"] == ["redisq-mq[cli,cron]"]
+    assert project["tool"]["uv"]["sources"]["redisq-mq"]["path"].startswith("dist/redisq_mq-")
+    good(folder / ".venv" / "bin" / "redisq", "--version")
+
+
+def test_the_guide_tells_of_each_extra() -> None:
+    told = re.findall(r"^\| `(\w+)` \|", guide.read("installing"), re.MULTILINE)
+    assert told == [name for name in PROJECT["optional-dependencies"] if name in told]
+    assert set(PROJECT["optional-dependencies"]) - set(told) == {"bench", "dev"}
 
 
 def test_bare_it_gives_the_python_api_and_names_the_extra(

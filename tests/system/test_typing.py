@@ -125,6 +125,8 @@ def test_a_users_project_is_well_typed(tmp_path: Path) -> None:
     for text in (text for kind, text in BLOCKS if kind == "python"):
         found = re.match(r"# (\w+\.py)\n", text)
         assert found
+        if re.search(r"^(import|from) django", text, re.MULTILINE):  # which has no types
+            continue
         names.append(found[1])
         (tmp_path / found[1]).write_text(text)
     assert {"shop.py", "producer.py", "parcels.py"} < {*names}
