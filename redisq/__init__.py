@@ -20,6 +20,7 @@
     gateway/               HTTP
     cli/                   the command line
     integrations/          what fits it into frameworks
+    testing/               tests of handlers: queues without a server, in virtual time
 
 The public names are loaded on first use, so that `import redisq` costs next to nothing (PEP 562).
 """
@@ -52,10 +53,12 @@ if TYPE_CHECKING:
         MessageNotFound,
         MessageTooLarge,
         MissingCredentials,
+        NeverIdle,
         QueueFull,
         QueueNotFound,
         RedisQError,
         SchemaViolation,
+        TestingError,
         TokenExpired,
         Unavailable,
         UpgradeNeeded,
@@ -111,10 +114,12 @@ _HOME = {
     "MessageNotFound": "errors",
     "MessageTooLarge": "errors",
     "MissingCredentials": "errors",
+    "NeverIdle": "errors",
     "QueueFull": "errors",
     "QueueNotFound": "errors",
     "RedisQError": "errors",
     "SchemaViolation": "errors",
+    "TestingError": "errors",
     "TokenExpired": "errors",
     "Unavailable": "errors",
     "UpgradeNeeded": "errors",
@@ -152,6 +157,7 @@ __all__ = [
     "MessageNotFound",
     "MessageTooLarge",
     "MissingCredentials",
+    "NeverIdle",
     "QueueFull",
     "QueueNotFound",
     "QueueStats",
@@ -162,6 +168,7 @@ __all__ = [
     "SchemaViolation",
     "Settings",
     "Status",
+    "TestingError",
     "TokenExpired",
     "Transition",
     "Unavailable",

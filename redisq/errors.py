@@ -16,6 +16,8 @@
     ├── BatchError
     ├── LeaseLost
     ├── WorkerError
+    ├── TestingError
+    │   └── NeverIdle
     ├── MissingCredentials
     ├── InvalidCredentials
     ├── InvalidApplication
@@ -185,6 +187,19 @@ class WorkerError(RedisQError, RuntimeError):
     """The worker cannot run here and now."""
 
     code = "worker_error"
+
+
+class TestingError(RedisQError):
+    """`redisq.testing` cannot do this here."""
+
+    code = "testing_error"
+    __test__ = False  # pytest looks for tests in what is so called
+
+
+class NeverIdle(TestingError):
+    """The worker has not become idle."""
+
+    code = "never_idle"
 
 
 class MissingCredentials(RedisQError):

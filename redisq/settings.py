@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
@@ -39,6 +39,8 @@ _OTHERS = re.compile(r"REDISQ_(HTTP_|TEST_).*|REDISQ_(EMBEDDED_SERVER|FAILPOINTS
 _OF_KUBERNETES = re.compile(r"REDISQ_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)")
 _LONGEST_DEADLINE = 3600  # seconds
 _told: set[str] = set()
+#: What gives the settings that count in place of those given, None for the environment's. For `redisq.testing` alone.
+instead: Callable[[Settings | None], Any] | None = None
 
 
 def _lowered(value: Any) -> Any:
@@ -172,10 +174,13 @@ class Settings(BaseSettings):
         """
         if url is not None and not isinstance(url, str):
             raise InvalidSettings("url= takes text: redis://host:port/db")
+        if settings is not None and not isinstance(settings, cls):
+            raise InvalidSettings("settings= takes redisq.Settings")
+        if instead is not None:
+            found: Self = instead(settings)
+            return found
         if settings is None:
             return cls() if url is None else cls(url=url)
-        if not isinstance(settings, cls):
-            raise InvalidSettings("settings= takes redisq.Settings")
         if url is not None:
             check(url)
         return settings if url is None else settings.model_copy(update={"url": Url(url)})

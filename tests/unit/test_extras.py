@@ -21,7 +21,7 @@ COMMAND = re.compile(
 )
 #: Our distribution, or what is somebody else's on the index, as a requirement; a file's name or a URL is none.
 OURS = re.compile(r"redisq(?:[-_.]mq)?(?:$|[\[<>=~!;,.])", re.IGNORECASE)
-EXTRAS = ["all", "bench", "cli", "cron", "dev", "embedded", "http", "schema"]
+EXTRAS = ["all", "bench", "cli", "cron", "dev", "embedded", "http", "schema", "testing"]
 
 
 def texts() -> Iterator[tuple[str, str]]:

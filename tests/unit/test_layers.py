@@ -61,6 +61,8 @@ WALL_CLOCK = {
     "claims/claimer.py": "Delivery.deadline, from the lease that the claim gave",
     "worker/schedule.py": "the ticks of schedules; the ids of their messages make workers agree",
     "worker/heartbeat.py": "Delivery.deadline, from the lease that the renewal gave",
+    "testing/deliveries.py": "Delivery.deadline, of one that nobody leases",
+    "testing/virtual_clock.py": "where a virtual clock begins",
 }
 
 
@@ -176,6 +178,12 @@ def test_the_check_can_fail(place: str, text: str, tmp_path: Path, monkeypatch: 
 def test_a_folder_says_its_duty_and_holds_15_modules_at_most(folder: Path) -> None:
     assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8")))
     assert len(list(folder.glob("*.py"))) <= 16, "and its `__init__`"
+
+
+def test_nothing_of_the_product_imports_what_is_for_tests() -> None:
+    users = {name_of(source) for source in inner_sources() if any(place[0] == "testing" for place in imported(source))}
+    assert users
+    assert all(name.startswith("testing/") for name in users)
 
 
 def test_redis_py_is_used_by_links_alone() -> None:

@@ -21,7 +21,7 @@ ERRORS = {
     *("QueueNotFound", "MessageNotFound", "MessageConflict", "QueueFull", "BatchError", "LeaseLost"),
     *("MissingCredentials", "InvalidCredentials", "InvalidToken", "TokenExpired", "Forbidden"),
     *("InvalidApplication", "ApplicationNotFound", "ApplicationConflict"),
-    *("Unavailable", "Indeterminate", "UpgradeNeeded", "WorkerError"),
+    *("Unavailable", "Indeterminate", "UpgradeNeeded", "WorkerError", "TestingError", "NeverIdle"),
 }
 HEAVY = ["asyncio", "redis", "msgpack", "pydantic", "pydantic_settings", "typer"]
 

@@ -1,0 +1,184 @@
+"""`testing.deliver`: one handler, one message, and nothing else: no server, no credentials, no environment."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from redisq import (
+    Delivery,
+    InvalidArgument,
+    InvalidHandler,
+    InvalidMessage,
+    InvalidQueueName,
+    LeaseLost,
+    Reject,
+    Retry,
+    TestingError,
+    testing,
+)
+
+
+class Order(BaseModel):
+    price: int
+    count: int = 1
+
+
+def double(delivery: Delivery) -> int:
+    return delivery.request * 2  # type: ignore[no-any-return]
+
+
+async def double_later(delivery: Delivery) -> int:
+    await asyncio.sleep(0)
+    return double(delivery)
+
+
+def double_through_a_coroutine(delivery: Delivery) -> Any:
+    return double_later(delivery)
+
+
+def priced(order: Order) -> Order:
+    return Order(price=order.price * order.count)
+
+
+def seen(delivery: Delivery) -> list[Any]:
+    return [delivery.id, delivery.queue, delivery.attempt, dict(delivery.headers)]
+
+
+HANDLERS = [double, double_later, double_through_a_coroutine]
+
+
+@pytest.mark.parametrize("handler", HANDLERS)
+def test_the_outcome_has_the_result(handler: Any) -> None:
+    assert testing.deliver(handler, 4, attempt=2) == testing.Outcome("completed", 8)
+    assert asyncio.run(testing.deliver_async(handler, 4)).result == 8
+
+
+def test_requests_and_results_are_what_they_are_when_queued() -> None:
+    assert testing.deliver(priced, {"price": 3, "count": 7}).result == {"price": 21, "count": 1}
+    assert testing.deliver(lambda delivery: delivery.request, (1, 2)).result == [1, 2]
+
+
+def test_a_handler_is_told_what_is_given_of_its_message() -> None:
+    id = "d9428888-122b-11e1-b85c-61cd3cbb3210"
+    about: testing.About = {"id": id, "queue": "orders", "attempt": 3, "headers": {"tenant": "a"}}
+    assert testing.deliver(seen, None, **about).result == [id, "orders", 3, {"tenant": "a"}]
+    other, queue, attempt, headers = testing.deliver(seen, None).result
+    assert (other != id, queue, attempt, headers) == (True, "testing", 1, {})
+
+
+def raising(error: BaseException) -> Any:
+    def handler(_: Delivery) -> None:
+        raise error
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("error", "event", "delay"),
+    [
+        (ValueError("no"), "failed", None),
+        (Retry("no", after=60), "failed", 60),
+        (Reject("no"), "rejected", None),
+        (SystemExit("no"), "failed", None),
+        (asyncio.CancelledError("no"), "failed", None),
+    ],
+)
+def test_the_outcome_has_the_error(error: BaseException, event: str, delay: float | None) -> None:
+    for outcome in (testing.deliver(raising(error), 1), asyncio.run(testing.deliver_async(raising(error), 1))):
+        assert (outcome.event, outcome.result, outcome.delay, outcome.raised) == (event, None, delay, error)
+        assert outcome.error is not None
+        assert (outcome.error["type"], outcome.error["message"]) == (type(error).__name__, "no")
+
+
+def test_what_does_not_fit_or_cannot_be_stored_is_rejected() -> None:
+    assert testing.deliver(priced, {"price": "dear"}).event == "rejected"
+    outcome = testing.deliver(lambda _: {1, 2}, None)
+    assert (outcome.event, (outcome.error or {})["type"]) == ("rejected", "InvalidMessage")
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, pytest.fail.Exception])
+def test_what_ends_a_test_is_no_outcome(end: type[BaseException]) -> None:
+    with pytest.raises(end):
+        testing.deliver(raising(end("now")), 1)
+
+
+def test_a_cancelled_test_is_no_outcome() -> None:
+    async def cancelled() -> None:
+        async with asyncio.timeout(0.01):
+            await testing.deliver_async(lambda _: asyncio.Event().wait(), 1)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(cancelled())
+
+
+def test_a_delivery_can_be_made_and_used() -> None:
+    delivery = testing.delivery({"price": 3}, attempt=2)
+    assert (delivery.request, delivery.attempt, delivery.cancelled) == ({"price": 3}, 2, False)
+    delivery.renew()
+    delivery.progress(50)
+    with pytest.raises(InvalidMessage):
+        delivery.progress(object())
+
+
+@pytest.mark.parametrize(
+    ("about", "error"),
+    [
+        ({"attempt": 0}, InvalidArgument),
+        ({"attempt": True}, InvalidArgument),
+        ({"queue": "no queue"}, InvalidQueueName),
+        ({"id": "x"}, InvalidMessage),
+        ({"headers": {"Bad Name": "a"}}, InvalidMessage),
+        ({"colour": "red"}, TypeError),
+    ],
+)
+def test_bad_input_is_refused_before_the_handler_runs(about: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        testing.deliver(raising(AssertionError("it ran")), 1, **about)
+
+
+def test_a_bad_request_or_handler_is_refused() -> None:
+    with pytest.raises(InvalidMessage):
+        testing.deliver(double, object())
+    with pytest.raises(InvalidHandler):
+        testing.deliver("double", 1)  # type: ignore[arg-type]
+
+
+def test_an_async_handler_where_a_loop_runs_wants_the_async_variant() -> None:
+    async def inside() -> None:
+        assert testing.deliver(double, 4).result == 8
+        with pytest.raises(TestingError, match=r"await testing\.deliver_async"):
+            testing.deliver(double_later, 4)
+
+    asyncio.run(inside())
+
+
+def test_neither_redis_nor_the_environment_is_asked() -> None:
+    script = """
+import os, socket, sys
+class Refusing(dict):
+    def __getitem__(self, name):
+        assert not str(name).startswith("REDISQ_"), name
+        return super().__getitem__(name)
+    get = __getitem__
+os.environ.__class__.__getitem__ = lambda self, name, get=os.environ.__class__.__getitem__: Refusing.__getitem__(
+    Refusing({name: get(self, name)}), name)
+def refuse(*_): raise AssertionError("a connection")
+socket.socket.connect = refuse
+from redisq import testing
+print(testing.deliver(lambda delivery: delivery.request * 2, 4, attempt=2).result, "fakeredis" in sys.modules)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (run.stdout, run.stderr) == ("8 False\n", "")
+
+
+def test_a_lost_lease_is_the_handlers_to_see() -> None:
+    delivery = testing.delivery(1)
+    delivery._held.cancelled = True
+    with pytest.raises(LeaseLost):
+        delivery.renew()
