@@ -3,6 +3,7 @@
     unit/        pure parts, without a server: layers, settings, tokens, codec, headers of scripts
     scripts/     each Lua script on real servers and on fakeredis: what it writes, refuses, survives
     contract/    the clients and the worker, for threads and asyncio alike, on every server
+    testing/     what is for the tests of others: queues in memory, virtual time, the plugin for pytest
     gateway/     HTTP: routes, rights, limits, the server on the wire
     system/      programs: the command line, signals, forks, files, the README and the guide block by block
     integrations/ frameworks: Django's tasks, FastAPI, Flask

@@ -11,7 +11,7 @@ from redisq.errors import InvalidArgument
 
 #: In the order in which they are read.
 CHAPTERS = (
-    *("installing", "producing", "working", "managing", "http", "settings"),
+    *("installing", "producing", "working", "testing", "managing", "http", "settings"),
     *("frameworks", "patterns", "migrating", "notebooks"),
     *("production", "platforms", "promises", "performance", "troubleshooting"),
 )

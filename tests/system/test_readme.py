@@ -125,7 +125,7 @@ def test_the_messages_shape_is_the_one_shown() -> None:
 
 
 def test_the_schedule_shown_is_what_the_text_says(tmp_path: Path) -> None:
-    (text,) = [text for kind, text in BLOCKS if kind == "python" and "worker.every(" in text]
+    (text,) = [text for _, text in BLOCKS if text.startswith("# reports.py\n")]
     (tmp_path / "reports.py").write_text(text)
     worker = runpy.run_path(str(tmp_path / "reports.py"), run_name="reports")["worker"]
     assert worker.schedules == ["reports.report"]
