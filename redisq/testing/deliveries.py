@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict, Unpack
 
 from redisq.body import codec
-from redisq.errors import TestingError
+from redisq.errors import InvalidArgument, TestingError
 from redisq.model.delivery import Receipt
 from redisq.model.queue import MAX_BYTES_CEILING
 from redisq.operations import options
@@ -38,14 +38,18 @@ class About(TypedDict, total=False):
     id: str | uuid.UUID
     queue: str
     attempt: int
+    max_attempts: int
     headers: Mapping[str, str]
+    queued_at: datetime
+    priority: int
+    state: Any
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What becomes of a message by one delivery.
 
-    `event` is `completed`, `failed` or `rejected`; a failed one is tried again while it has attempts left.
+    `event` is `completed`, `failed`, `rejected` or `deferred`; a failed one is tried again while it has attempts left.
     """
 
     event: str
@@ -54,7 +58,7 @@ class Outcome:
     error: dict[str, Any] | None = None
     """and as the error: its type and text"""
     delay: float | None = None
-    """in how many seconds the handler wants the next attempt; None: the queue's backoff decides"""
+    """in how many seconds a Retry or a Defer wants the next delivery; None: the queue's backoff decides"""
     raised: BaseException | None = None
     """the exception itself"""
 
@@ -65,9 +69,15 @@ def delivery(
     id: str | uuid.UUID | None = None,
     queue: str = "testing",
     attempt: int = 1,
+    max_attempts: int = 5,
     headers: Mapping[str, str] | None = None,
+    queued_at: datetime | None = None,
+    priority: int = 0,
+    state: Any = None,
 ) -> Delivery:
     """Make a delivery to call a handler with. Its request is what a handler gets when this message is queued.
+
+    All attempts before this one count as failed.
 
     Raises:
         InvalidMessage, MessageTooLarge: the request, the id or the headers cannot be queued.
@@ -75,10 +85,16 @@ def delivery(
     """
     name = keys.new_id() if id is None else keys.given_id(id)
     attempt = options.whole_of("attempt", attempt, 1, _MOST_ATTEMPTS)
+    most = options.whole_of("max_attempts", max_attempts, 1, _MOST_ATTEMPTS)
+    now = datetime.now(UTC)
+    if queued_at is not None and not (isinstance(queued_at, datetime) and queued_at.tzinfo):
+        raise InvalidArgument("queued_at takes an aware datetime")
+    head = b"%d-0;0;%d" % ((queued_at or now).timestamp() * 1000, options.priority_of(priority))
     body = codec.encode_request(request, MAX_BYTES_CEILING, options.headers_of(headers))
     read, sent_along = codec.decode_request(body)
-    receipt, deadline = Receipt(name, attempt, "testing"), datetime.now(UTC) + _LEASE
-    return Delivery(read, Held(keys.check_queue_name(queue), receipt, deadline, math.inf, lambda: None), sent_along)
+    receipt = Receipt(name, attempt, "testing")
+    held = Held(keys.check_queue_name(queue), receipt, now + _LEASE, math.inf, lambda: None)
+    return Delivery(read, held, sent_along, most, attempt - 1, head, state)
 
 
 def deliver(handler: Handler, request: Any, **about: Unpack[About]) -> Outcome:
@@ -132,7 +148,8 @@ def failed(error: BaseException) -> Outcome:
 
 
 def _refused(verdict: Verdict) -> Outcome:
-    return Outcome(verdict.cause, None, dict(verdict.error), verdict.delay, verdict.raised)
+    error = None if verdict.cause == "deferred" else dict(verdict.error)
+    return Outcome(verdict.cause, None, error, verdict.delay, verdict.raised)
 
 
 def check_no_loop(name: str) -> None:

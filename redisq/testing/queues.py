@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
 from types import TracebackType
@@ -11,15 +10,17 @@ from weakref import WeakKeyDictionary
 
 from pydantic_settings import SettingsConfigDict
 
-from redisq import async_client, client, embedded, settings, store
+from redisq import embedded, settings, store
 from redisq.async_client import AsyncRedisQ
 from redisq.client import RedisQ
 from redisq.errors import TestingError
+from redisq.link.aio import AsyncLink
 from redisq.link.sync import Link
 from redisq.operations.caller import Caller, limits_of
 from redisq.operations.options import whole_of
 from redisq.settings import Settings
 from redisq.store.call import BATCH, new_nonce
+from redisq.testing.counterparts import Counterparts
 from redisq.testing.server import Server, server
 from redisq.testing.virtual_clock import Clock
 from redisq.urls import Url
@@ -44,7 +45,8 @@ class Opened:
         nobody = dict.fromkeys(("app_id", "app_secret", "master_key"))
         self._here = {"url": Url(url), "namespace": f"testing-{uuid.uuid4().hex[:12]}", "auth": "none", **nobody}
         self.settings = _Plain(retention=_YEAR, dead_retention=_YEAR).model_copy(update=self._here)
-        self.caller, self.link = Caller(self.settings), Link(self.settings)
+        self.counterparts = Counterparts(self.settings_instead)
+        self.caller, self.link = Caller(self.settings), self.counterparts.of(Link(self.settings))
         #: how many of the clock's spans a worker's schedules have had
         self.ticked: WeakKeyDictionary[Worker, int] = WeakKeyDictionary()
 
@@ -117,7 +119,6 @@ class queue:  # noqa: N801
     def __init__(self, *, real: bool = False) -> None:
         self._real = real
         self._closing = ExitStack()
-        self._client: AsyncRedisQ | None = None
 
     def __enter__(self) -> RedisQ:
         self._begin()
@@ -130,14 +131,13 @@ class queue:  # noqa: N801
 
     async def __aenter__(self) -> AsyncRedisQ:
         self._begin()
-        self._client = AsyncRedisQ()
-        return self._client
+        return AsyncRedisQ()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for used in list(async_client.clients):
-            await used.close()
+        for link in current().counterparts.links(AsyncLink):
+            await link.close()
         self._closing.close()
 
     def _begin(self) -> None:
@@ -147,36 +147,15 @@ class queue:  # noqa: N801
         memory = None if self._real else server()
         if memory is not None:
             memory.reset()
-        opened = Opened(embedded.shared("embedded://").url if memory is None else memory.url, memory)
-        before: list[RedisQ | AsyncRedisQ] = [*client.clients, *async_client.clients]
-        settings.instead, _open = opened.settings_instead, opened
-        self._closing.callback(_close, opened)
-        for one in before:
-            self._closing.callback(_put_in(one))
+        _open = Opened(embedded.shared("embedded://").url if memory is None else memory.url, memory)
+        settings.instead = _open.settings_instead
+        self._closing.callback(_close)
+        self._closing.enter_context(_open.counterparts.in_place())
 
 
-def _close(opened: Opened) -> None:
+def _close() -> None:
     global _open
     settings.instead = _open = None
-    for one in list(client.clients):
-        if one.settings.namespace == opened.settings.namespace:
-            one.close()
-    opened.link.close()
-
-
-def _put_in(one: RedisQ | AsyncRedisQ) -> Callable[[], None]:
-    """Have a client that was made before use the queue that is open; return what undoes that."""
-    made = RedisQ(settings=one.settings) if isinstance(one, RedisQ) else AsyncRedisQ(settings=one.settings)
-    before = dict(vars(one))
-    vars(one).update(vars(made))
-
-    def undo() -> None:
-        if isinstance(one, RedisQ):
-            one.close()
-        vars(one).clear()
-        vars(one).update(before)
-
-    return undo
 
 
 def abandon(queue: str, count: int = 1) -> list[str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from redisq import (
+    Defer,
     Delivery,
     InvalidArgument,
     InvalidHandler,
@@ -47,7 +49,10 @@ def priced(order: Order) -> Order:
 
 
 def seen(delivery: Delivery) -> list[Any]:
-    return [delivery.id, delivery.queue, delivery.attempt, dict(delivery.headers)]
+    return [
+        *(delivery.id, delivery.queue, delivery.attempt, delivery.max_attempts, delivery.is_last_attempt),
+        *(dict(delivery.headers), delivery.queued_at, delivery.priority, delivery.state),
+    ]
 
 
 HANDLERS = [double, double_later, double_through_a_coroutine]
@@ -66,10 +71,19 @@ def test_requests_and_results_are_what_they_are_when_queued() -> None:
 
 def test_a_handler_is_told_what_is_given_of_its_message() -> None:
     id = "d9428888-122b-11e1-b85c-61cd3cbb3210"
-    about: testing.About = {"id": id, "queue": "orders", "attempt": 3, "headers": {"tenant": "a"}}
-    assert testing.deliver(seen, None, **about).result == [id, "orders", 3, {"tenant": "a"}]
-    other, queue, attempt, headers = testing.deliver(seen, None).result
-    assert (other != id, queue, attempt, headers) == (True, "testing", 1, {})
+    at, more = datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC), {"database": "open"}
+    about: testing.About = {"id": id, "queue": "orders", "attempt": 3, "max_attempts": 3}
+    about |= {"headers": {"tenant": "a"}, "queued_at": at, "priority": 9, "state": more}
+    assert testing.deliver(seen, None, **about).result == [id, "orders", 3, 3, True, {"tenant": "a"}, at, 9, more]
+    other, queue, *attempts, headers, now, priority, state = testing.deliver(seen, None).result
+    assert (other != id, queue, attempts, headers, priority, state) == (True, "testing", [1, 5, False], {}, 0, None)
+    assert abs(now - datetime.now(UTC)) < timedelta(minutes=5)
+
+
+def test_it_is_told_all_that_a_delivery_has() -> None:
+    has = {name for name in dir(Delivery) if not name.startswith("_")}
+    not_told = {"request", "is_last_attempt", "deadline", "cancelled", "renew", "progress"}
+    assert has - not_told == testing.About.__annotations__.keys()
 
 
 def raising(error: BaseException) -> Any:
@@ -85,6 +99,7 @@ def raising(error: BaseException) -> Any:
         (ValueError("no"), "failed", None),
         (Retry("no", after=60), "failed", 60),
         (Reject("no"), "rejected", None),
+        (Defer("no", after=30), "deferred", 30),
         (SystemExit("no"), "failed", None),
         (asyncio.CancelledError("no"), "failed", None),
     ],
@@ -92,8 +107,8 @@ def raising(error: BaseException) -> Any:
 def test_the_outcome_has_the_error(error: BaseException, event: str, delay: float | None) -> None:
     for outcome in (testing.deliver(raising(error), 1), asyncio.run(testing.deliver_async(raising(error), 1))):
         assert (outcome.event, outcome.result, outcome.delay, outcome.raised) == (event, None, delay, error)
-        assert outcome.error is not None
-        assert (outcome.error["type"], outcome.error["message"]) == (type(error).__name__, "no")
+        told = {"type": type(error).__name__, "message": "no"}
+        assert outcome.error == (None if event == "deferred" else told)
 
 
 def test_what_does_not_fit_or_cannot_be_stored_is_rejected() -> None:
@@ -134,6 +149,10 @@ def test_a_delivery_can_be_made_and_used() -> None:
         ({"queue": "no queue"}, InvalidQueueName),
         ({"id": "x"}, InvalidMessage),
         ({"headers": {"Bad Name": "a"}}, InvalidMessage),
+        ({"max_attempts": 0}, InvalidArgument),
+        ({"priority": 10}, InvalidMessage),
+        ({"queued_at": "today"}, InvalidArgument),
+        ({"queued_at": datetime(2026, 1, 1)}, InvalidArgument),
         ({"colour": "red"}, TypeError),
     ],
 )

@@ -26,11 +26,12 @@ from redisq import (
     settings,
     testing,
 )
-from redisq.testing import queues, server
+from redisq.testing import counterparts, queues, server
 from tests.conftest import REAL
 
 EARLY = RedisQ(settings=Settings(url="redis://127.0.0.1:1/0", namespace="early", retry_deadline=0))
 EARLY_ASYNC = AsyncRedisQ(settings=EARLY.settings)
+VIEW = EARLY.within(1)
 
 
 def test_a_message_is_queued_and_found() -> None:
@@ -48,14 +49,20 @@ def test_clients_made_before_or_inside_use_it_and_those_before_go_on_as_ever() -
             EARLY.queue_message("orders", 1),
             asyncio.run(EARLY_ASYNC.queue_message("orders", 2)),
             RedisQ("redis://127.0.0.1:1/0").queue_message("orders", 3),
-            RedisQ(credentials=Credentials.generate("shop")).queue_message("orders", 4),
+            VIEW.queue_message("orders", 4),
+            asyncio.run(EARLY_ASYNC.within(1).queue_message("orders", 5)),
+            RedisQ(credentials=Credentials.generate("shop")).queue_message("orders", 6),
         ]
-        assert [message and message.request for message in mq.get_messages("orders", found)] == [1, 2, 3, 4]
+        assert [message and message.request for message in mq.get_messages("orders", found)] == [1, 2, 3, 4, 5, 6]
     assert (EARLY.settings.namespace, EARLY.settings.auth) == ("early", "token")
     assert EARLY_ASYNC.settings is EARLY.settings
     with pytest.raises(RedisQError, match="REDISQ_APP_ID"):
         EARLY.queue_message("orders", 5)
     assert settings.instead is None
+
+
+def test_all_that_clients_consist_of_has_counterparts() -> None:
+    assert {kind: (*vars(kind(settings=EARLY.settings)),) for kind in (RedisQ, AsyncRedisQ)} == counterparts._PARTS
 
 
 def test_it_reads_no_setting_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
