@@ -17,7 +17,7 @@ from redisq.errors import TestingError
 from redisq.link.aio import AsyncLink
 from redisq.link.sync import Link
 from redisq.operations.caller import Caller, limits_of
-from redisq.operations.options import whole_of
+from redisq.operations.options import switch_of, whole_of
 from redisq.settings import Settings
 from redisq.store.call import BATCH, new_nonce
 from redisq.testing.counterparts import Counterparts
@@ -111,13 +111,13 @@ class queue:  # noqa: N801
     instead, whose time goes on as ever.
 
     Raises:
-        TestingError: one is open already.
+        TestingError: one is open already. InvalidArgument: `real` is neither True nor False.
         ImportError: fakeredis is missing; the text says how to install it.
         Unavailable: there is no server to start for `real`.
     """
 
     def __init__(self, *, real: bool = False) -> None:
-        self._real = real
+        self._real = switch_of("real", real)
         self._closing = ExitStack()
 
     def __enter__(self) -> RedisQ:

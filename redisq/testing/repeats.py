@@ -15,8 +15,7 @@ from typing import Any, Unpack
 
 from redisq.errors import NeverIdle
 from redisq.runtime import loops
-from redisq.store import keys
-from redisq.testing.deliveries import About, Handler, Outcome, check_no_loop, deliver_async
+from redisq.testing.deliveries import About, Handler, Outcome, check_no_loop, deliver_async, delivery
 
 _MOST = 1_000  # awaits of one run
 
@@ -40,10 +39,10 @@ def redelivered(handler: Handler, request: Any, **about: Unpack[About]) -> Outco
 
 async def redelivered_async(handler: Handler, request: Any, **about: Unpack[About]) -> Outcome:
     """Do the same where an event loop runs already. See `redelivered`."""
-    code, attempt, id = _code_of(handler), about.get("attempt", 1), about.get("id") or keys.id_text(keys.new_id())
+    code, first = _code_of(handler), delivery(request, **about)
 
     async def run(number: int) -> Outcome:
-        told = About(**{**about, "id": id, "attempt": attempt + number})
+        told = About(**{**about, "id": first.id, "attempt": first.attempt + number})
         return await deliver_async(handler, request, **told)
 
     for number in range(_MOST):

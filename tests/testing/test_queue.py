@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from redisq import (
     AsyncRedisQ,
     Credentials,
+    Delivery,
     InvalidArgument,
     InvalidQueueName,
     InvalidSettings,
@@ -139,6 +141,29 @@ def test_they_cannot_be_nested() -> None:
         assert mq.get_message("orders", id).request == 1
     with testing.queue():
         pass
+
+
+def test_real_is_true_or_false() -> None:
+    with pytest.raises(InvalidArgument, match="real"):
+        testing.queue(real="yes")  # type: ignore[arg-type]
+
+
+def test_it_works_in_any_thread() -> None:
+    worker, done = Worker(), list[int]()
+
+    @worker.handler("orders")
+    def handle(delivery: Delivery) -> None:
+        done.append(delivery.request)
+
+    def inside() -> None:
+        with testing.queue() as mq:
+            mq.queue_message("orders", 1, delay=5)
+            testing.run_until_idle(worker)
+
+    thread = threading.Thread(target=inside)
+    thread.start()
+    thread.join()
+    assert done == [1]
 
 
 def test_it_is_closed_by_an_error_too() -> None:

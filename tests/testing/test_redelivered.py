@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from redisq import Delivery, InvalidHandler, NeverIdle, TestingError, testing
+from redisq import Delivery, InvalidArgument, InvalidHandler, NeverIdle, TestingError, testing
 
 
 class Order(BaseModel):
@@ -130,3 +130,5 @@ def test_it_is_refused_where_a_loop_runs_and_for_what_is_no_handler() -> None:
     asyncio.run(inside())
     with pytest.raises(InvalidHandler):
         testing.redelivered("handle", 1)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument):
+        testing.redelivered(Shop(careful=True).handle, 1, attempt="first")  # type: ignore[arg-type]
