@@ -15,6 +15,7 @@ from redisq.runtime import loops
 from redisq.testing.deliveries import check_no_loop
 from redisq.testing.queues import Opened, current
 from redisq.worker import burst
+from redisq.worker.registry import schedules_of
 from redisq.worker.schedule import Schedule
 from redisq.worker.worker import Worker
 
@@ -129,7 +130,7 @@ async def _queue_ticks(worker: Worker, opened: Opened) -> None:
     spans = opened.clock.spans[-new:]
     opened.ticked[worker] = len(opened.clock.spans)
     async with AsyncRedisQ() as mq:
-        for schedule in worker._schedules:
+        for schedule in schedules_of(worker._collections()).values():
             for tick in _ticks(schedule, spans):
                 request = await schedule.request(tick)
                 with suppress(MessageConflict):  # another worker's function has made another request of it

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from redisq import (
+    Batch,
+    Defer,
     Delivery,
+    Handlers,
     InvalidArgument,
     NeverIdle,
     RedisQ,
@@ -153,6 +156,48 @@ def test_the_settings_of_a_worker_count() -> None:
         mq.queue_message("orders", 1)
         testing.run_until_idle(seen.worker)
         assert seen.attempts == [1, 2]
+
+
+def test_a_lifespan_is_entered_once_however_often_the_clock_is_pulled() -> None:
+    worker, events = Worker(), list[Any]()
+
+    @worker.lifespan
+    async def opened() -> AsyncIterator[str]:
+        events.append("opened")
+        yield "state"
+        events.append("closed")
+
+    @worker.handler("orders")
+    async def fails_twice(delivery: Delivery) -> None:
+        events.append((delivery.state, delivery.attempt))
+        if delivery.attempt < 3:
+            raise Retry(after=60)
+
+    with testing.queue() as mq:
+        mq.queue_message("orders", 1)
+        testing.run_until_idle(worker)
+    assert events == ["opened", ("state", 1), ("state", 2), ("state", 3), "closed"]
+
+
+def test_batches_and_what_is_put_off_and_included_handlers_are_worked_off() -> None:
+    worker, rows, sizes = Worker(), Handlers(), list[int]()
+    worker.include(rows)
+
+    @rows.handler("rows", batch=3, linger=60)
+    def keep(deliveries: Batch) -> list[Any]:
+        sizes.append(len(deliveries))
+        return [Defer(after=60) if delivery.attempt == 1 else delivery.request for delivery in deliveries]
+
+    @rows.every("0 * * * *", queue="rows")
+    def tick() -> str:
+        return "tick"
+
+    with testing.queue() as mq:
+        ids = mq.queue_messages("rows", [1, 2])
+        testing.clock.advance(3600)
+        testing.run_until_idle(worker)
+        assert [message and message.result for message in mq.get_messages("rows", ids)] == [1, 2]
+        assert (sizes, mq.stats("rows").completed) == ([3, 3], 3)
 
 
 # --- Schedules ---
