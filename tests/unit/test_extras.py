@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ COMMAND = re.compile(
 )
 #: Our distribution, or what is somebody else's on the index, as a requirement; a file's name or a URL is none.
 OURS = re.compile(r"redisq(?:[-_.]mq)?(?:$|[\[<>=~!;,.])", re.IGNORECASE)
-EXTRAS = ["all", "bench", "cli", "cron", "dev", "embedded", "http", "schema", "testing"]
+#: The chapter that tells how it gets into a project of one's own.
+GUIDE = "redisq/guide/installing.md"
+EXTRAS = ["all", "bench", "cli", "cron", "dev", "django", "embedded", "http", "schema", "testing"]
 
 
 def texts() -> Iterator[tuple[str, str]]:
@@ -36,9 +39,10 @@ def texts() -> Iterator[tuple[str, str]]:
 
 
 def from_an_index(text: str) -> list[str]:
-    """The requirements of ours that the commands in a text would have from an index."""
-    words = [word.strip("\"'().,:") for match in COMMAND.finditer(text) for word in match[1].split()]
-    return [word for word in words if OURS.match(word)]
+    """The requirements of ours that the commands in a text would have from an index: without a place behind an @."""
+    commands = [[*match[1].split(), ""] for match in COMMAND.finditer(text)]
+    words = [(word.strip("\"'().,:"), then) for words in commands for word, then in pairwise(words)]
+    return [word for word, then in words if OURS.match(word) and then != "@"]
 
 
 @pytest.mark.parametrize(
@@ -53,6 +57,7 @@ def from_an_index(text: str) -> list[str]:
         ("pip install redisq_mq-1-py3-none-any.whl", []),
         ("pip install /srv/redisq /dist/redisq_mq-*.whl", []),
         ("pip install 'git+https://example.org/redisq'", []),
+        ("pip install 'redisq-mq[cli] @ git+https://example.org/redisq'", []),
     ],
 )
 def test_the_check_tells_an_index_from_a_place(text: str, found: list[str]) -> None:
@@ -65,9 +70,9 @@ def test_no_text_has_ours_installed_from_an_index() -> None:
     assert len(list(texts())) > 200
 
 
-def test_only_the_project_file_spells_our_extras_as_requirements() -> None:
+def test_only_the_project_file_and_the_guide_spell_our_extras_as_requirements() -> None:
     named = {name for name, text in texts() if re.search(r"(?<![\w/.])redisq(?:[-_]mq)?\[[a-z]", text)}
-    assert named == {"pyproject.toml"}
+    assert named == {"pyproject.toml", GUIDE, "tests/system/test_packaging.py"}
     project = (ROOT / "pyproject.toml").read_text("utf-8")
     assert f'\nname = "{extras.DISTRIBUTION}"\n' in project
     assert not re.search(r"""["']redisq\[""", project)
@@ -75,7 +80,7 @@ def test_only_the_project_file_spells_our_extras_as_requirements() -> None:
 
 def test_one_module_alone_writes_such_commands() -> None:
     sources = {name for name, text in texts() if name.startswith("redisq/") and re.search(r"pip\w* install", text)}
-    assert sources == {"redisq/runtime/extras.py"}
+    assert sources == {"redisq/runtime/extras.py", GUIDE}
 
 
 @pytest.mark.parametrize("extra", EXTRAS)

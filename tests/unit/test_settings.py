@@ -70,6 +70,7 @@ def test_each_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "MAX_BYTES": "1000",
         "MAX_LENGTH": "10",
         "GRACE": "5",
+        "HANDLER_TIMEOUT": "45",
         "MAX_STUCK": "3",
         "TRACEBACK_BYTES": "1000",
         "LOG_ERRORS": "type",
