@@ -27,6 +27,7 @@ from redisq.integrations.django.tasks import exceptions, registry, signals
 from tests.integrations import site, tasks
 
 ROOT = Path(__file__).parents[2]
+UNKNOWN = uuid.UUID(int=7, version=4)
 MISSING = exceptions.TaskResultDoesNotExist
 
 
@@ -159,7 +160,7 @@ def test_only_tasks_are_called(client: RedisQ) -> None:
 
 
 @pytest.mark.usefixtures("set_up")
-@pytest.mark.parametrize("id", ["", "123", "@", "123@default", f"{uuid.uuid4()}@default", f"{uuid.uuid4()}@no queue"])
+@pytest.mark.parametrize("id", ["", "123", "@", "123@default", f"{UNKNOWN}@default", f"{UNKNOWN}@no queue"])
 def test_what_is_not_there_does_not_exist(id: str) -> None:
     with pytest.raises(MISSING):
         registry.default_task_backend.get_result(id)
