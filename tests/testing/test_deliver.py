@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -180,19 +181,18 @@ def test_an_async_handler_where_a_loop_runs_wants_the_async_variant() -> None:
 def test_neither_redis_nor_the_environment_is_asked() -> None:
     script = """
 import os, socket, sys
-class Refusing(dict):
-    def __getitem__(self, name):
-        assert not str(name).startswith("REDISQ_"), name
-        return super().__getitem__(name)
-    get = __getitem__
-os.environ.__class__.__getitem__ = lambda self, name, get=os.environ.__class__.__getitem__: Refusing.__getitem__(
-    Refusing({name: get(self, name)}), name)
-def refuse(*_): raise AssertionError("a connection")
-socket.socket.connect = refuse
+read = type(os.environ).__getitem__
+def reading(environment, name):
+    assert name == "REDISQ_FAILPOINTS" or not name.startswith("REDISQ_"), name
+    return read(environment, name)
+def refuse(*_):
+    raise AssertionError("a connection")
+type(os.environ).__getitem__, socket.socket.connect = reading, refuse
 from redisq import testing
 print(testing.deliver(lambda delivery: delivery.request * 2, 4, attempt=2).result, "fakeredis" in sys.modules)
 """
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    environment = {**os.environ, "REDISQ_URL": "no url", "REDISQ_APP_ID": "half"}
+    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
     assert (run.stdout, run.stderr) == ("8 False\n", "")
 
 
