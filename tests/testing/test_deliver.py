@@ -83,7 +83,7 @@ def test_a_handler_is_told_what_is_given_of_its_message() -> None:
 
 def test_it_is_told_all_that_a_delivery_has() -> None:
     has = {name for name in dir(Delivery) if not name.startswith("_")}
-    not_told = {"request", "is_last_attempt", "deadline", "cancelled", "renew", "progress"}
+    not_told = {"request", "is_last_attempt", "deadline", "cancelled", "wait_cancelled", "renew", "progress"}
     assert has - not_told == testing.About.__annotations__.keys()
 
 
@@ -125,9 +125,12 @@ def test_what_ends_a_test_is_no_outcome(end: type[BaseException]) -> None:
 
 
 def test_a_cancelled_test_is_no_outcome() -> None:
+    async def waits(_: Delivery) -> None:
+        await asyncio.Event().wait()
+
     async def cancelled() -> None:
         async with asyncio.timeout(0.01):
-            await testing.deliver_async(lambda _: asyncio.Event().wait(), 1)
+            await testing.deliver_async(waits, 1)
 
     with pytest.raises(TimeoutError):
         asyncio.run(cancelled())
