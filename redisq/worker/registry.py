@@ -180,7 +180,7 @@ def schedules_of(collections: Iterable[Handlers]) -> dict[tuple[str, str], Sched
 
 
 def _check_free(other: Handler | None, handler: Handler) -> None:
-    if other is not None and other is not handler and not (handler.name and handler.name == other.name):
+    if other is not None and other is not handler and not shapes.is_same_name(handler.name, other.name):
         raise InvalidArgument(f"the queue {handler.queue} has a handler already")
 
 

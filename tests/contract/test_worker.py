@@ -340,7 +340,7 @@ def test_a_handler_with_bad_options_is_refused(queue: str, options: dict[str, An
     worker = Worker()
     worker.handler("taken")(plain(lambda delivery: None))
     with pytest.raises(error):
-        worker.handler(queue, **options)
+        worker.handler(queue, **options)(plain(lambda delivery: None))
     assert worker.queues == ["taken"]
 
 

@@ -172,8 +172,12 @@ def qualified_name(function: object) -> str:
 
 def is_again(function: object, other: object) -> bool:
     """Return whether a function is another one that was defined anew, as by a cell of a notebook that is run again."""
-    name = qualified_name(function)
-    return function is other or (name != "" and name == qualified_name(other))
+    return function is other or is_same_name(qualified_name(function), qualified_name(other))
+
+
+def is_same_name(name: str, other: str) -> bool:
+    """Return whether two qualified names are one; that of lambdas, which all are called alike, is none."""
+    return name == other and name != "" and not name.endswith("<lambda>")
 
 
 def with_one_more(functions: list[F], function: F) -> list[F]:
