@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from redisq.body import codec
@@ -118,11 +119,11 @@ class Deliveries:
         for claimed in taken.held:
             suspicion = weights.get(claimed.receipt.id, 0) if weights else 0
             room += suspicion
-            self._start(claimed, taken, beat_at, suspicion, offered, max_attempts)
+            self._start(claimed, taken.deadline, beat_at, suspicion, offered, max_attempts)
         return room
 
     def _start(
-        self, claimed: Claimed, taken: Taken, beat_at: float, suspicion: int, offered: bool, max_attempts: int
+        self, claimed: Claimed, deadline: datetime, beat_at: float, suspicion: int, offered: bool, max_attempts: int
     ) -> None:
         error: InvalidMessage | None = None
         request: Any = None
@@ -131,8 +132,8 @@ class Deliveries:
             request, headers = codec.decode_request(claimed.body)
         except InvalidMessage as unreadable:
             error = unreadable
-        held = Held(self._queue, claimed.receipt, taken.deadline, beat_at, self._heartbeat.wake)
-        held.suspicion, held.is_pressing, held.since = suspicion, offered, taken.sent
+        held = Held(self._queue, claimed.receipt, deadline, beat_at, self._heartbeat.wake)
+        held.suspicion, held.is_pressing = suspicion, offered
         self.leases.held.add(held)
         if error is not None:
             held.settled = True

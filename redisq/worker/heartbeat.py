@@ -146,7 +146,7 @@ class Heartbeat(threading.Thread):
 
     def _tell_of_long(self, leases: Leases, due: list[Held], before: float) -> None:
         """Name a handler that has run for so long that it may never return, once."""
-        held = next((held for held in due if held.since < before and not held.settled), None)
+        held = next((held for held in due if 0 < held.began < before and not held.settled), None)
         if held is None:
             return
         leases.told = True

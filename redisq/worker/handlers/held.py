@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,7 +50,6 @@ class Held:
     began: float = 0.0  # when its handler was called, by the monotonic clock; 0 before
     took: float | None = None  # seconds until its handler ended, where somebody wants to know
     verdict: Verdict | None = None  # how it failed, until the log has told
-    since: float = math.inf  # when it was claimed, by the monotonic clock
     waited_for: threading.Event | None = None  # where a handler waits to be cancelled
 
     @property
