@@ -190,14 +190,14 @@ class WorkerError(RedisQError, RuntimeError):
 
 
 class TestingError(RedisQError):
-    """`redisq.testing` cannot do this here."""
+    """What redisq.testing was asked for cannot be done here."""
 
     code = "testing_error"
     __test__ = False  # pytest looks for tests in what is so called
 
 
 class NeverIdle(TestingError):
-    """The worker has not become idle."""
+    """The worker has not become idle within the time that it was given."""
 
     code = "never_idle"
 

@@ -12,6 +12,7 @@ import os
 import re
 import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -42,6 +43,7 @@ HANDLERS = "redisq-handler"
 
 _replaced: dict[int, Any] = {}  # the handlers that ours stand in for, by signal
 _guarded: list[asyncio.AbstractEventLoop] = []  # loops that no child may go on with
+_nowhere: list[socket.socket] = []  # in such a child: what its loops have in place of their connections
 _before_fork = threading.local()
 _to_the_end = False  # of a loop: signals that were caught there are, until it is closed
 
@@ -136,13 +138,16 @@ def _end_at_the_loop(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _part_from_loops() -> None:
-    """Give the child's loops nothing to watch, and nothing to write to: those connections are the parent's.
+    """Give the child's loops nothing to watch, and nobody to write to: those connections are the parent's.
 
-    What was about to run there may still run in the child, once, before it is ended: nobody shall notice.
+    What was about to run there may still run in the child, once, before it is ended: nobody shall notice. In their
+    place is a pair of sockets that nobody reads: what no loop can watch, as the null device, libuv aborts of.
     """
     if not os.path.isdir("/proc/self/fdinfo"):
         return  # no epoll either
-    with select.epoll() as fresh, open(os.devnull, "r+b", buffering=0) as nowhere:
+    _nowhere.extend(socket.socketpair())
+    nowhere = _nowhere[0]
+    with select.epoll() as fresh:
         for poll in [number for number in _descriptors("anon_inode:[eventpoll]") if number != fresh.fileno()]:
             with open(f"/proc/self/fdinfo/{poll}") as info:
                 watched = {int(found) for found in re.findall(r"^tfd:\s*(\d+)", info.read(), re.MULTILINE)}

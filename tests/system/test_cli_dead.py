@@ -100,7 +100,7 @@ def test_show_tells_all_of_one(shell: Shell, producer: RedisQ) -> None:
     described = dict(line.split(maxsplit=1) for line in shown.splitlines())
     assert described["ERROR"] == f"{id} in orders"
     assert described["request"] == '{"fail": true, "n": 0}'
-    assert re.fullmatch(r"20\S+Z  failed  attempt 1  by \S+", described["history"])
+    assert re.fullmatch(r"20\S+Z  failed  attempt 1  by \S+  ValueError: told to \\x1b\[31mfail", described["history"])
     assert "\x1b" not in shown
     assert shell.json("dead", "show", "orders", id) == shell.json("get", "orders", id)
     assert shell.error("dead", "show", "orders", done) == "The message is no dead letter: it is COMPLETE."

@@ -223,6 +223,7 @@ WORKER = {
     "REDISQ_BACKOFF_BASE": "0.01",
     "REDISQ_MAX_ATTEMPTS": "2",
     "REDISQ_GRACE": "0.1",
+    "REDISQ_LOG_ERRORS": "type",  # a traceback is of a fault of ours
     "REDISQ_RETRY_DEADLINE": "0.2",
 }
 BOUNDED = {"type": "object", "required": ["n"]}
