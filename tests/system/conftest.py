@@ -70,7 +70,8 @@ class Crew:
         """What the handlers logged: event, id, attempt, process id."""
         if not self.log.exists():
             return []
-        lines = (line.split() for line in self.log.read_text().splitlines())
+        whole, _, _ = self.log.read_text().rpartition("\n")  # of a line that is being written a part may be there
+        lines = (line.split() for line in whole.splitlines())
         return [(event, id, int(attempt), int(pid)) for event, id, attempt, pid in lines]
 
     def count(self, event: str) -> Counter[str]:
