@@ -39,12 +39,13 @@ class MessageFields(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record pass."""
-        message = handled.get(None)
-        if message is not None and not hasattr(record, "message_id"):
-            fields = vars(record)
+        message, fields = handled.get(None), vars(record)
+        of_redisq = record.name.startswith("redisq.") and "message_id" in fields
+        if message is not None and not of_redisq:
             for name, value in (("queue", message.queue), ("message_id", message.id), ("attempt", message.attempt)):
-                if name in fields:
-                    fields[f"extra_{name}"] = fields[name]
+                given = fields.get(name, value)
+                if type(given) is not type(value) or given != value:
+                    fields[f"extra_{name}"] = given
                 fields[name] = value
         return True
 

@@ -297,6 +297,29 @@ def test_a_stop_cancels_what_runs_and_hands_back_what_gathers(bench: Bench, kind
     assert {bench.client.get_message("rows", id).history[0].event for id in ids} <= {"released"}
 
 
+@kinds
+def test_one_that_is_cancelled_while_it_waits_for_others_is_not_worked_on(bench: Bench, kind: Any) -> None:
+    handled: list[int] = []
+    rows(bench, kind, lambda deliveries: handled.extend(each.request for each in deliveries), batch=3, linger=60)
+    cancelled = bench.client.queue_message("rows", 0)
+
+    async def main() -> None:
+        run = asyncio.create_task(bench.worker.run_async())
+        while not bench.client.stats("rows").in_progress:
+            await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(bench.client.cancel_message, "rows", cancelled) is None
+        message = await asyncio.to_thread(bench.client.get_message, "rows", cancelled, wait=30)
+        assert (message.status, message.error["reason"]) == (Status.ERROR, "cancelled")
+        others = bench.client.queue_messages("rows", (1, 2, 3))  # they find its place free
+        for id in others:
+            assert (await asyncio.to_thread(bench.client.get_message, "rows", id, wait=30)).status == Status.COMPLETE
+        bench.worker.stop()
+        assert await run == 0
+
+    asyncio.run(main())
+    assert sorted(handled) == [1, 2, 3]
+
+
 def make_suspects(bench: Bench, count: int) -> list[str]:
     """Messages whose worker died with them."""
     settings = bench.settings.model_copy(update={"lease": 1})

@@ -271,6 +271,21 @@ def test_so_do_threads_and_tasks_that_it_starts(bench: Bench, said: Callable[[],
     assert (said()["in a task"].extra_queue, said()["in a task"].extra_attempt) == ("of trucks", 9)
 
 
+def test_fields_of_its_own_named_like_the_messages_do_not_hide_them(bench: Bench, said: Callable[[], Any]) -> None:
+    @bench.worker.handler("orders")
+    def handle(delivery: Delivery) -> None:
+        log.info("the id", extra={"message_id": delivery.id})
+        log.info("another id", extra={"message_id": 7, "queue": object})
+
+    id = bench.client.queue_message("orders", 1)
+    bench.finish(id)
+    for text in ("the id", "another id"):
+        one = said()[text]
+        assert (one.queue, one.message_id, one.attempt) == ("orders", id, 1)
+    assert not hasattr(said()["the id"], "extra_message_id")
+    assert (said()["another id"].extra_message_id, said()["another id"].extra_queue) == (7, object)
+
+
 def test_a_plain_handler_that_returns_a_coroutine_keeps_its_message(bench: Bench, said: Callable[[], Any]) -> None:
     async def later() -> None:
         log.info("later")

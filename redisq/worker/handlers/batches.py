@@ -126,8 +126,20 @@ class BatchRunner:
 
     def cancel(self, held: Held) -> None:
         together = self._running.get(held)
-        if together is not None and together.cancelled:
+        if together is None:
+            self._drop(held)
+        elif together.cancelled:
             self._runner.cancel(together)
+
+    def _drop(self, held: Held) -> None:
+        """End one that waits for others, as if its handler were cancelled: nobody shall work on it any more."""
+        for waits in (self._suspects, self._gathered):
+            for waiting in waits:
+                if waiting.held is held:
+                    waits.remove(waiting)
+                    self._owner.ended(held, verdict_on_error(asyncio.CancelledError()))
+                    self._owner.returned(held)
+                    return
 
     def unstarted(self) -> list[Held]:
         found = [waiting.held for waiting in (*self._suspects, *self._gathered)]
