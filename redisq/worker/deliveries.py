@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from redisq.body import codec
 from redisq.claims.claimer import Taken
@@ -126,12 +125,10 @@ class Deliveries:
         self, claimed: Claimed, deadline: datetime, beat_at: float, suspicion: int, offered: bool, max_attempts: int
     ) -> None:
         error: InvalidMessage | None = None
-        request: Any = None
-        headers: dict[str, str] = {}
         try:
             request, headers = codec.decode_request(claimed.body)
         except InvalidMessage as unreadable:
-            error = unreadable
+            request, headers, error = None, {}, unreadable
         held = Held(self._queue, claimed.receipt, deadline, beat_at, self._heartbeat.wake)
         held.suspicion, held.is_pressing = suspicion, offered
         self.leases.held.add(held)
@@ -142,8 +139,8 @@ class Deliveries:
             self._release(held)
         else:
             self._busy.add(held)
-            facts = (headers, max_attempts, claimed.failed, claimed.head, self._state)
-            self._runner.start(held, Delivery(request, held, *facts))
+            delivery = Delivery(request, held, headers, max_attempts, claimed.failed, claimed.head, self._state)
+            self._runner.start(held, delivery)
             failpoints.reach("worker.started")
 
     # --- What runners report; see runners.Owner ---
