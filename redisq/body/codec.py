@@ -57,6 +57,7 @@ Place: TypeAlias = "tuple[Place, int | str] | None"
 
 #: Typed values by their `id`, with what each is written as.
 _Written: TypeAlias = dict[int, tuple[object, object]]
+_NONE_WRITTEN: _Written = {}  # stays so
 
 
 def encode(value: object, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
@@ -208,9 +209,10 @@ def _check(value: Any, max_bytes: int) -> _Written:
     This comes before packing, which would unroll a value that holds itself, or one long text a million times. Text and
     bytes count towards max_bytes with their length, never more than their encoded size.
     """
-    written: _Written = {}
+    written = _NONE_WRITTEN
     if type(value) not in _CONTAINERS:
         if type(value) not in _SCALARS:
+            written = {}
             value = _write(value, None, written)
         if type(value) not in _CONTAINERS:
             _check_scalar(value, None)
@@ -239,10 +241,12 @@ def _check(value: Any, max_bytes: int) -> _Written:
                 waiting.append((item, (place, step), depth + 1))
             elif kind in _SCALARS:
                 room -= _check_scalar(item, (place, step))
-            elif type(plain := _write(item, (place, step), written)) in _CONTAINERS:
-                waiting.append((plain, (place, step), depth + 1))
             else:
-                room -= _check_scalar(plain, (place, step))
+                written = written or {}
+                if type(plain := _write(item, (place, step), written)) in _CONTAINERS:
+                    waiting.append((plain, (place, step), depth + 1))
+                else:
+                    room -= _check_scalar(plain, (place, step))
         if room < 0:
             raise _too_large(max_bytes)
     return written

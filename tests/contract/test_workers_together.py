@@ -195,6 +195,9 @@ def test_one_that_may_not_work_keeps_all_from_starting(
     with pytest.raises(Exception, match="credentials") as caught:
         run_together([make("a"), other], burst=True)
     assert not isinstance(caught.value, Forbidden)
+    for workers, queues in (([], None), ([make("a")], [])):
+        with pytest.raises(WorkerError, match="nothing to run"):
+            run_together(workers, queues=queues)
     with pytest.raises(WorkerError, match="has no handler"):
         run_together([make("a"), make()], burst=True)
     assert client.get_message("a", id).attempts == 0
