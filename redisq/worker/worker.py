@@ -263,7 +263,7 @@ async def _run(
 
 def _check_queues(workers: Sequence[Worker], queues: Collection[str] | None) -> None:
     known = {queue for worker in workers for queue in worker.queues}
-    if not workers or queues is not None and not queues:
+    if not workers or (queues is not None and not queues):
         raise WorkerError("There is nothing to run: name a worker, and a queue of its own with queues=.")
     if unknown := sorted({*(queues or ())} - known):
         has = f"there are handlers for {', '.join(sorted(known))}" if known else "there are none"
