@@ -105,7 +105,7 @@ def test_what_a_killed_redis_had_not_written_yet_is_the_last_it_accepted(
         server.kill()
         thread.join()
         server.start()
-        there = [isinstance(message, Message) for message in look_up(raw, ids)]
+        there = [isinstance(message, Message) for message in look_up(below(server), ids)]
         assert there == sorted(there, reverse=True)
         assert broken(raw) == []
         lost, accepted = lost + there.count(False), accepted + len(ids)

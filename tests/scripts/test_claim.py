@@ -433,13 +433,13 @@ def test_where_a_second_lapse_is_death_it_hands_out_nothing(orders: Orders, own:
 
 def test_with_skip_only_a_repeat_is_answered(orders: Orders) -> None:
     ids = orders.put("a", "b")
+    assert orders.claim(5, nonce="n-1", skip=0).deliveries == []
+    assert orders.ready() == ids
+    assert len(orders.claim(1, nonce="n-2").deliveries) == 1
     with orders.unchanged():
-        assert orders.claim(5, nonce="n-1", skip=0).deliveries == []
-    assert len(orders.claim(1, nonce="n-1").deliveries) == 1
-    with orders.unchanged():
-        again = orders.claim(5, nonce="n-1", skip=0)
+        again = orders.claim(5, nonce="n-2", skip=0)
         assert [delivery.receipt.id for delivery in again.deliveries] == ids[:1]
-        assert orders.claim(5, nonce="n-1", skip=1).deliveries == []
+        assert orders.claim(5, nonce="n-2", skip=1).deliveries == []
 
 
 # --- Sweeping ---
@@ -537,3 +537,12 @@ def test_the_first_bodies_are_no_more_than_there_is_room_for(orders: Orders, mon
     monkeypatch.setattr(store.deliveries, "CLAIM_BYTES", 3_000)
     orders.put(*["x" * 900] * 9)
     assert [len(orders.claim().deliveries) for _ in range(3)] == [4, 4, 1]
+
+
+def test_a_claim_that_comes_after_it_was_asked_for_gives_nothing(orders: Orders) -> None:
+    """A worker that stops asks for what its claim gave, while that may be on its way yet behind a closed connection."""
+    (id,) = orders.put("a")
+    assert orders.claim(nonce="n" * 12, skip=0).deliveries == []
+    assert orders.claim(nonce="n" * 12, first_lease=5.0).deliveries == []
+    assert orders.ready() == [id]
+    assert [delivery.receipt.id for delivery in orders.claim(nonce="o" * 12).deliveries] == [id]

@@ -83,7 +83,8 @@ def test_a_long_error_is_cut_and_stays_within_what_the_script_takes(orders: Orde
 
 
 @pytest.mark.parametrize("told", [b"|a b", b"|a,b", b"|a;b", b"|a\n", b"|\0", b"|" + b"x" * 2048])
-def test_what_would_end_a_field_is_refused_and_changes_nothing(orders: Orders, told: bytes) -> None:
+def test_what_would_end_a_field_is_refused_and_changes_nothing(orders_real: Orders, told: bytes) -> None:
+    orders = orders_real
     (receipt,) = orders.deliver("a")
     before = orders.record(receipt.id)
     call = store.deliveries.fail(orders.keys, orders.limits, [Failure(receipt, ERROR)])

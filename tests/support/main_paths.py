@@ -52,7 +52,7 @@ def command_line() -> None:
     id = redisq("queue", "orders", '{"n": 21}', "--expires-in", "1h")
     failing = redisq("queue", "orders", '{"n": -1}')
     redisq("queue", "orders", "--lines", input='{"n": 1}\n{"n": 2}\n')
-    redisq("worker", "shop:worker", "--burst", REDISQ_MAX_ATTEMPTS="1")
+    redisq("worker", "shop:worker", "--burst", REDISQ_MAX_ATTEMPTS="1", REDISQ_LOG_ERRORS="type")
     assert redisq("get", "orders", id, "--wait", "60", "--raw") == "42"
     assert failing in redisq("dead", "list", "orders")
     for arguments in ("stats", "stats orders", "queues show orders", f"trace orders {id}", f"get orders {id}"):

@@ -30,8 +30,7 @@
 -- ARGV[12] bytes         of bodies to hand out, about; what there is beyond that is left for the next claim
 -- ARGV[13] first         0, or how long the first lease is at most, in milliseconds: of a claim that waited behind the bell,
 --                        whose worker may be gone. It hands out nothing where a second lapse is death
--- ARGV[14] skip          may be left out; else only a repeat is answered: how many of the first claim's deliveries to
---                        pass over
+-- ARGV[14] skip          may be left out; else only a repeat is answered: how many of the first claim to pass over
 -- REPLY    {lease in milliseconds; milliseconds until the next message is due or lease lapses, -1 for none, 0 to claim
 --          again at once, -1 - n for a repeat after which n deliveries of the first claim are left; how many of the
 --          deliveries, the first ones, are suspects; 1 when it is one that may share its worker with no other; the time
@@ -58,6 +57,7 @@ local last = redis.call('HGET', workers, worker)
 if last and string.sub(last, 1, #nonce + 1) == nonce .. ' ' then
   return repeat_claim(last, nonce, count, skip, states, messages, reply)
 end
+if ARGV[14] then redis.call('HSET', workers, worker, nonce .. ' ' .. now .. ' ') end -- the first may come yet: in vain
 if paused == 1 then return reply end
 if ARGV[14] or first > 0 and max_lost <= 2 then -- nothing for this one, which may claim anew at once
   reply[2] = 0
