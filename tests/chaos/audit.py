@@ -14,7 +14,7 @@ from redisq import Message, MessageNotFound, QueueStats, RedisQ, RedisQError, Se
 from redisq.link.sync import Link
 from redisq.store.call import BATCH
 from redisq.store.keys import given_id, partition_keys
-from tests.chaos.checker import Final, Verdict
+from tests.chaos.checker import CANCELLED, Final, Verdict
 from tests.chaos.history import Log, by_message
 from tests.chaos.messages import QUEUES
 
@@ -65,6 +65,8 @@ def _final(message: Message | RedisQError) -> Final:
         return Final(type(message).__name__)
     told = [one for one in message.history if one.event in ENDINGS]
     causes = {one.attempt - back: one.event for one in told for back in range(one.count)}
+    if message.status is Status.ERROR and (message.error or {}).get("reason") == "cancelled":
+        return Final(CANCELLED, message.attempts, causes=causes)
     if message.status is Status.COMPLETE and isinstance(message.result, dict):
         result = (message.result.get("attempt", 0), message.result.get("digest", "-"))
         return Final(message.status, message.attempts, *result, causes=causes)
@@ -73,7 +75,7 @@ def _final(message: Message | RedisQError) -> Final:
 
 def wrong_totals(stats: QueueStats, verdict: Verdict) -> Iterator[str]:
     """Say what the statistics tell that is not so."""
-    there = verdict.completed + verdict.dead
+    there = verdict.completed + verdict.dead + verdict.cancelled
     if not drained(stats):
         yield f"left: {stats.ready} ready, {stats.scheduled} scheduled, {stats.in_progress} in progress"
     if stats.finished != there:
@@ -82,7 +84,9 @@ def wrong_totals(stats: QueueStats, verdict: Verdict) -> Iterator[str]:
         yield f"{stats.dead} dead letters are counted, {verdict.dead} are there"
     if stats.queued - stats.deleted != there:
         yield f"{stats.queued} queued less {stats.deleted} deleted are counted, {there} are there"
-    if not verdict.completed <= stats.completed <= stats.queued - verdict.dead:
+    if not verdict.cancelled <= stats.cancelled <= verdict.cancelled + verdict.cancelled_and_gone:
+        yield f"{stats.cancelled} cancelled are counted, {verdict.cancelled} are there"
+    if not verdict.completed <= stats.completed <= stats.queued - verdict.dead - verdict.cancelled:
         yield f"{stats.completed} completed are counted, {verdict.completed} are there"
 
 

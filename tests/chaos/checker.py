@@ -11,7 +11,8 @@ takes linear time, and only a share of the messages is in memory at once. What m
     unexplained a repeated execution without a recorded cause, or with one that nothing that went wrong explains
     stale       completed with the result of an attempt that is not its last, or that no handler finished
     early       dead before its attempts ran out
-    undead      executed or found after its deletion was confirmed
+    undead      executed or found after its deletion was confirmed, or executed anew after its cancellation was
+    uncancelled its end is not what the cancellation answered, or it ended as cancelled and nobody had asked for that
     unaudited   nobody looked in the end
 
 What a client got no answer to may have happened or not.
@@ -32,24 +33,36 @@ SECOND = 1_000_000_000
 LEASE_NS = int(LEASE * SECOND)
 TIMEOUT_NS = int(TIMEOUT * SECOND)
 EVERYSEC_WINDOW = 2 * SECOND  # what Redis may hold back before a kill, with appendfsync everysec
+CANCELLED = "CANCELLED"  # the status of what ended as ERROR, reason `cancelled`
 _SHOWN = 10  # findings of one kind with their text
 
 STANDSTILLS = ("worker_stop", "worker_nap")
+#: A worker was asked to end, or to make room for one that will die, or has ended by itself.
+_ENDED = (
+    *("worker_term", "worker_failpoint", "worker_exit"),
+    *("lifespan_kill", "middleware_kill", "batch_kill", "cancel_kill"),
+)
 #: Which faults explain how a delivery ended. What is not listed, doubles nothing: not a lost reply, not a killed Redis.
 #: A loop that a handler keeps, for however long, and a worker that stands still for less than what is left of its
 #: leases, make handlers overrun their timeout, and lose no lease.
 EXCUSES: Mapping[str, frozenset[str]] = {
-    "lost": frozenset(
-        {"worker_kill", "worker_stop", "worker_failpoint", "worker_exit", "link_hole", "link_freeze", "worker_term"}
-    ),
-    "released": frozenset({"worker_term", "worker_failpoint", "worker_exit"}),
+    "lost": frozenset({*_ENDED, "worker_kill", "worker_stop", "link_hole", "link_freeze"}),
+    "released": frozenset(_ENDED),
     "failed": frozenset({*STANDSTILLS, LOOP_HELD}),  # it overran its timeout
 }
 
 
+#: What cancellations answer that may have an effect, without an answer, too; and how a message may end after an answer.
+_MAY_CANCEL = ("ended", "told", "unknown")
+_ENDS_AFTER = {"ended": (CANCELLED,), "told": (CANCELLED, "COMPLETE"), "late": ("COMPLETE", "ERROR")}
+
+
 @dataclass(slots=True)
 class Operation:
-    """One queueing, look-up or deletion, as its client saw it. Without an answer, `outcome` is `unknown`."""
+    """One queueing, look-up, cancellation or deletion, as its client saw it.
+
+    Without an answer, `outcome` is `unknown`.
+    """
 
     what: str
     process: str
@@ -61,7 +74,7 @@ class Operation:
 
 @dataclass(slots=True)
 class Run:
-    """One execution. `how` it ended: `end`, `failed`, `hang`, `cancelled`, or `` when nobody knows."""
+    """One execution. `how` it ended: `end`, `failed`, `deferred`, `hang`, `cancelled`, or `` when nobody knows."""
 
     attempt: int
     process: str
@@ -171,6 +184,8 @@ def causes_of(story: Story, faults: Faults) -> Mapping[int, str]:
     for run, following in zip(story.runs, story.runs[1:], strict=False):
         if run.how in ("failed", "hang"):
             causes[run.attempt] = "failed"
+        elif run.how == "deferred":
+            causes[run.attempt] = "deferred"
         elif run.how == "cancelled" and faults.explain("released", run.process, run.began, following.began):
             causes[run.attempt] = "released"
         elif faults.explain("lost", run.process, run.began, following.began):
@@ -189,10 +204,13 @@ class Verdict:
     recovered: int = 0  # got no answer, and is there
     completed: int = 0
     dead: int = 0
+    cancelled: int = 0
+    cancelled_and_gone: int = 0  # perhaps: deleted since
     deleted: int = 0
     executions: int = 0
     forgotten: int = 0  # lost, but within what appendfsync everysec may lose
     repeats: Counter[str] = field(default_factory=Counter)
+    cancels: Counter[str] = field(default_factory=Counter)  # what they answered
     findings: Counter[str] = field(default_factory=Counter)
     texts: list[str] = field(default_factory=list)
 
@@ -245,6 +263,9 @@ class Judge:
             verdict.refused += 1
         verdict.completed += final is not None and final.status == "COMPLETE"
         verdict.dead += final is not None and final.status == "ERROR"
+        verdict.cancels.update(one.outcome for one in story.of("cancel"))
+        verdict.cancelled += final is not None and final.status == CANCELLED
+        verdict.cancelled_and_gone += not there and bool(story.of("cancel", *_MAY_CANCEL))
         verdict.deleted += bool(story.of("delete", "ok"))
 
     def _wrong(self, story: Story) -> Iterator[tuple[str, str]]:
@@ -252,6 +273,7 @@ class Judge:
         yield from self._wrong_runs(story)
         yield from self._wrong_looks(story)
         yield from self._wrong_deletion(story)
+        yield from self._wrong_cancellation(story)
         if story.final is not None and story.of("queue"):
             yield from self._wrong_end(story, story.final)
         elif story.of("queue"):
@@ -294,6 +316,8 @@ class Judge:
             return "unexplained", f"{between}: no cause"
         if cause == "failed" and run.how in ("failed", "hang"):
             return "failed", ""
+        if cause == "deferred" and run.how == "deferred":
+            return "deferred", ""
         fault = self._faults.explain(cause, run.process, run.began, following.began)
         too_soon = cause == "failed" and following.began - run.began < TIMEOUT_NS  # to have overrun its timeout
         if fault is None or too_soon:
@@ -304,7 +328,7 @@ class Judge:
 
     def _wrong_looks(self, story: Story) -> Iterator[tuple[str, str]]:
         accepted = min((one.ended for one in story.of("queue", "ok") if one.ended), default=None)
-        for look in story.of("get", "missing"):
+        for look in (*story.of("get", "missing"), *story.of("cancel", "missing")):
             assert look.ended is not None
             may_be_gone = any(one.began < look.ended for one in story.of("delete"))
             if accepted is None or look.began < accepted or may_be_gone:
@@ -312,18 +336,35 @@ class Judge:
             if self._forgiving and self._faults.rewound(accepted):
                 self.verdict.forgotten += 1
             else:
-                yield "lost", "a look-up did not find it"
+                yield "lost", f"a {look.what} did not find it"
 
     def _wrong_deletion(self, story: Story) -> Iterator[tuple[str, str]]:
         confirmed = min((one.ended for one in story.of("delete", "ok") if one.ended), default=None)
         if confirmed is None or (self._forgiving and self._faults.rewound(confirmed)):
             return
+        yield from self._executed_after(story, confirmed, "deletion")
+        if story.final is not None and story.final.status != "ABSENT":
+            yield "undead", f"{story.final.status} after its deletion was confirmed"
+
+    def _executed_after(self, story: Story, confirmed: int, what: str) -> Iterator[tuple[str, str]]:
         for run in story.runs:
             late = run.began - confirmed - self._faults.stopped(run.process, confirmed - LEASE_NS, run.began)
             if late > LEASE_NS:
-                yield "undead", f"attempt {run.attempt} began {late / SECOND:.1f} s after its deletion was confirmed"
-        if story.final is not None and story.final.status != "ABSENT":
-            yield "undead", f"{story.final.status} after its deletion was confirmed"
+                yield "undead", f"attempt {run.attempt} began {late / SECOND:.1f} s after its {what} was confirmed"
+
+    def _wrong_cancellation(self, story: Story) -> Iterator[tuple[str, str]]:
+        asked = story.of("cancel", "ended", "told", "late")
+        status = story.final.status if story.final is not None else "ABSENT"
+        if status == CANCELLED and not story.of("cancel", *_MAY_CANCEL):
+            yield "uncancelled", "it ended as cancelled, and nobody had asked for that"
+        if self._forgiving and any(self._faults.rewound(one.ended or 0) for one in asked):
+            return
+        confirmed = min((one.ended for one in asked if one.ended and one.outcome != "late"), default=None)
+        if confirmed is not None:
+            yield from self._executed_after(story, confirmed, "cancellation")
+        for outcome in {one.outcome for one in asked}:
+            if status not in (*_ENDS_AFTER[outcome], "ABSENT"):
+                yield "uncancelled", f"the answer was {outcome}, its end is {status}"
 
     # --- The end ---
 
@@ -338,7 +379,7 @@ class Judge:
             return
         if not story.of("queue", "ok", "unknown"):
             yield "refused", f"{final.status} in the end, though the client was refused"
-        elif final.status not in ("COMPLETE", "ERROR"):
+        elif final.status not in ("COMPLETE", "ERROR", CANCELLED):
             if not story.of("delete", "ok"):
                 yield "lost", f"{final.status} in the end, after {final.attempts} attempts"
         elif final.status == "ERROR" and final.attempts < MAX_ATTEMPTS:

@@ -16,15 +16,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from redisq import AsyncRedisQ, BatchError, Indeterminate, MessageNotFound, RedisQ, RedisQError
+from redisq import AsyncRedisQ, BatchError, Indeterminate, Item, MessageNotFound, RedisQ, RedisQError
 from tests.chaos.history import Log, events, files
-from tests.chaos.messages import Planned, digest, planned
+from tests.chaos.messages import TRACE, Planned, digest, planned
 from tests.chaos.part import Part
 
 LANES = 4  # calls under way at once
 _LARGEST_BATCH = 100
 _AGAIN = 0.5  # seconds until what was refused, or got no answer, is queued again
 _RECENT = 500
+_CANCELLED_WITHIN = 1.5  # seconds after what waits for that was accepted
+_CANCELS = {True: "ended", None: "told", False: "late"}
 _UNSEEN = "-"
 
 
@@ -61,14 +63,15 @@ class Client:
         first, self._again = _predecessors(part)
         self._numbers = iter(range(first, part.messages))
         self._recent: deque[Planned] = deque(maxlen=_RECENT)
+        self._group = asyncio.TaskGroup()
         self._log = Log(part.folder, part.slot)
         self._sent, self._began = 0, time.monotonic()
 
     async def run(self) -> None:
         """Queue all."""
-        async with asyncio.TaskGroup() as group:
+        async with self._group:
             for _ in range(LANES):
-                group.create_task(self._lane())
+                self._group.create_task(self._lane())
         await self._call.close()
         self._log.close()
 
@@ -101,14 +104,16 @@ class Client:
                     id=message.id,
                     delay=message.delay,
                     priority=message.priority,
+                    headers=message.headers,
                 ),
             )
             self._settle(batch, refused)
             return
         for queue in sorted({message.queue for message in batch}):
             own = [message for message in batch if message.queue == queue]
-            bodies, ids = [message.body for message in own], [message.id for message in own]
-            self._settle(own, await self._noted(own, self._call("queue_messages", queue, bodies, ids=ids)))
+            items = [Item(one.body, headers=one.headers) if one.headers else one.body for one in own]
+            ids = [message.id for message in own]
+            self._settle(own, await self._noted(own, self._call("queue_messages", queue, items, ids=ids)))
 
     async def _noted(self, batch: Sequence[Planned], call: Awaitable[Any]) -> dict[int, str]:
         """Note the invocation and the outcome of each message; give those that were not accepted, by index."""
@@ -126,7 +131,11 @@ class Client:
 
     def _settle(self, batch: Sequence[Planned], refused: dict[int, str]) -> None:
         """Remember what was accepted; most of what was not is queued again, with the same id and body."""
-        self._recent += [message for index, message in enumerate(batch) if index not in refused]
+        accepted = [message for index, message in enumerate(batch) if index not in refused]
+        self._recent += accepted
+        for message in accepted:
+            if message.body["do"] == "cancel":
+                self._group.create_task(self._cancel_soon(message))
         again = [batch[index] for index in refused if self._chance.random() < 0.9]
         if again:
             asyncio.get_running_loop().call_later(_AGAIN, self._again.extend, again)
@@ -162,8 +171,33 @@ class Client:
         errors = await _errors(self._call("delete_message", message.queue, message.id), 1)
         self._log.note(f"delete.{_outcome(errors[0]) if errors else 'ok'}", message.id)
 
+    async def _cancel(self, message: Planned) -> None:
+        """Cancel what may wait, run or have ended."""
+        self._log.note("cancel.invoke", message.id)
+        told: list[bool | None] = []
+
+        async def call() -> None:
+            told.append(await self._call("cancel_message", message.queue, message.id))
+
+        errors = await _errors(call(), 1)
+        if not errors:
+            outcome = _CANCELS[told[0]]
+        else:
+            outcome = "missing" if isinstance(errors[0], MessageNotFound) else "unknown"
+        self._log.note(f"cancel.{outcome}", message.id)
+
+    async def _cancel_soon(self, message: Planned) -> None:
+        await asyncio.sleep(self._chance.uniform(0, _CANCELLED_WITHIN))
+        await self._cancel(message)
+
+    async def _cancel_new(self, _: Planned) -> None:
+        await self._cancel(self._recent[-1])
+
     async def _repeat(self, message: Planned) -> None:
-        await self._noted([message], self._call("queue_message", message.queue, message.body, id=message.id))
+        """Queue it again, with another trace: it is the same message."""
+        headers = {**message.headers, TRACE: f"00-{self._chance.getrandbits(128):032x}-{1:016x}-01"}
+        call = self._call("queue_message", message.queue, message.body, id=message.id, headers=headers)
+        await self._noted([message], call)
 
     async def _contradict(self, message: Planned) -> None:
         """Queue another body under the id: it has to be refused."""
@@ -175,6 +209,8 @@ _OTHER_ACTS: Sequence[tuple[float, Callable[[Client, Planned], Awaitable[None]]]
     (0.20, Client._get),
     (0.02, Client._wait),
     (0.15, Client._delete),
+    (0.10, Client._cancel),
+    (0.20, Client._cancel_new),
     (0.05, Client._repeat),
     (0.03, Client._contradict),
 )

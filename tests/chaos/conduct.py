@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import signal
 import time
 
-from redisq import Retry
+from redisq import Defer, Delivery, Retry
+from tests.chaos.nemesis import DIED, Occurrence, note
+from tests.chaos.part import Part
 
+_DEFERRED = 0.2  # seconds
+_DEATH = os.environ.get("CHAOS_DEATH", "")  # place:odds
 _CHILD = 10.0  # seconds that a forked child lives whom nobody ends
 _PATIENCE = 5.0  # seconds for one to end that was told to
 _GLANCE = 0.005
@@ -19,6 +24,10 @@ class Bare(Retry):
 
     def __init__(self) -> None:
         pass
+
+
+class Planned(Exception):
+    """The message told its handler to fail."""
 
 
 class Mute(Exception):
@@ -42,6 +51,28 @@ class Undecided(Retry):
 def odd_error(attempt: int) -> Exception:
     """Give another one on each of the first three attempts."""
     return (Bare, Mute, Undecided)[(attempt - 1) % 3]()
+
+
+def planned_error(do: str, attempt: int) -> Exception:
+    """Give what a handler raises that was told to do so."""
+    if do == "raise":
+        return odd_error(attempt)
+    return Defer(after=_DEFERRED) if do == "defer" else Planned(f"attempt {attempt} was told to {do}")
+
+
+def told(delivery: Delivery) -> str:
+    """Say what this attempt shall do: just `work` once it is beyond the first `times`."""
+    body = delivery.request
+    return str(body["do"]) if delivery.attempt <= body.get("times", 0) else "work"
+
+
+def pass_by(place: str) -> None:
+    """Die here, if the nemesis wants it: CHAOS_DEATH has the place, and in one of how many passes."""
+    wanted, _, passes = _DEATH.partition(":")
+    if wanted == place and random.randrange(int(passes)) == 0:
+        now, part = time.monotonic_ns(), Part.mine()
+        note(part.folder, Occurrence(f"{DIED} {place}", f"{part.slot}.{os.getpid()}", now, now))
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def end_a_child() -> None:

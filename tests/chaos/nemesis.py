@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from redis.exceptions import ResponseError
@@ -23,6 +23,9 @@ _FLUSH_EVERY = 0.01  # seconds
 FAULTS_FILE = "faults.jsonl"
 #: No fault that the nemesis carries out: a worker notes it when one of its handlers keeps the loop.
 LOOP_HELD = "loop_held"
+#: Nor this: a worker notes where it dies that was told to.
+DIED = "died in"
+_LIVES = 5.0  # seconds that a worker is given to get through its start
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,10 @@ class Nemesis:
             "worker_nap": self._stop,
             "worker_term": self._terminate,
             "worker_failpoint": self._arm,
+            "lifespan_kill": self._doom_lifespan,
+            "middleware_kill": self._doom,
+            "batch_kill": self._doom,
+            "cancel_kill": self._doom,
             "client_kill": self._kill,
             "client_failpoint": self._arm,
             "redis_kill": self._kill_redis,
@@ -114,6 +121,18 @@ class Nemesis:
         spec = f"{fault.choice}:kill:{1 / fault.amount:.4f}:{chance}"
         number = signal.SIGTERM if fault.target.startswith("worker") else signal.SIGKILL
         await self._replace(fault, number, REDISQ_FAILPOINTS=spec)
+
+    async def _doom(self, fault: Fault) -> None:
+        """Replace a worker by one that dies in one of `amount` passes of a place in its own code."""
+        await self._replace(fault, signal.SIGTERM, CHAOS_DEATH=f"{fault.choice}:{fault.amount}")
+
+    async def _doom_lifespan(self, fault: Fault) -> None:
+        """Have one die while it opens its lifespan, and another while it closes that."""
+        await self._doom(replace(fault, choice=f"{fault.choice}.start"))
+        await asyncio.sleep(_LIVES)
+        await self._doom(replace(fault, choice=f"{fault.choice}.end"))
+        await asyncio.sleep(_LIVES)
+        await self._replace(fault, signal.SIGTERM)
 
     async def _replace(self, fault: Fault, number: signal.Signals, **once: str) -> None:
         keeper = self._keepers[fault.target]

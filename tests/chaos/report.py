@@ -22,6 +22,7 @@ class Report:
     appendfsync: str
     verdict: Verdict = field(default_factory=Verdict)
     faults: Counter[str] = field(default_factory=Counter)
+    deaths: Counter[str] = field(default_factory=Counter)  # of workers, by the place in their own code
     complaints: list[str] = field(default_factory=list)  # what is wrong beside the messages
     recovery: float = 0.0
     recovered_from: str = ""
@@ -41,6 +42,7 @@ class Report:
         for one in reports:
             total.verdict += one.verdict
             total.faults += one.faults
+            total.deaths += one.deaths
             total.complaints += one.complaints
             total.recovery, total.recovered_from = max(
                 (total.recovery, total.recovered_from), (one.recovery, one.recovered_from)
@@ -61,12 +63,14 @@ class Report:
         yield "server", f"{self.server}, appendfsync {self.appendfsync}"
         yield "time", f"{self.seconds:,.0f} s in {self.rounds} round{'s'[: self.rounds > 1]}"
         yield "faults", f"{self.faults.total()} of {len(self.faults)} kinds: {_counts(self.faults)}"
+        yield "killed", _counts(self.deaths) or "nobody in code of its own"
         yield "attempted", f"{verdict.attempted:,}"
         yield "accepted", f"{verdict.accepted:,}"
         yield "refused", f"{verdict.refused:,}"
         yield "unknown", f"{verdict.unknown:,}, of which {verdict.recovered:,} had been accepted"
         yield "completed", f"{verdict.completed:,}"
         yield "dead", f"{verdict.dead:,}"
+        yield "cancelled", f"{verdict.cancelled:,}; {_counts(verdict.cancels) or 'nobody asked'}"
         yield "deleted", f"{verdict.deleted:,}"
         yield "executions", f"{verdict.executions:,}"
         yield "repeated", _counts(verdict.repeats) or "none"

@@ -19,7 +19,7 @@ from tests.chaos import audit
 from tests.chaos.checker import Faults, Judge
 from tests.chaos.history import by_message
 from tests.chaos.messages import LEASE, MAX_ATTEMPTS, QUEUES
-from tests.chaos.nemesis import Nemesis, read
+from tests.chaos.nemesis import DIED, Nemesis, read
 from tests.chaos.part import Part
 from tests.chaos.processes import ROOT, Keeper, RedisProcess
 from tests.chaos.proxy import Door
@@ -43,6 +43,7 @@ ENVIRONMENT = {
     "REDISQ_COMMAND_TIMEOUT": "1",
     "REDISQ_CONNECT_TIMEOUT": "1",
     "REDISQ_GRACE": "3",
+    "REDISQ_LOG_ERRORS": "type",  # handlers' tracebacks stay out, so that what is logged is of redisq's own faults
 }
 #: Seconds that each client tries again by itself before it gives a call up.
 RETRY_DEADLINES = dict(zip(CLIENTS, ("10", "10", "0.5"), strict=True))
@@ -171,7 +172,7 @@ class Round:
             stats = await asyncio.to_thread(audit.totals, client)
             if audit.drained(stats) or time.monotonic() > since + self._patience:
                 return stats
-            progress = (stats.completed, stats.failed, stats.lost, stats.died)
+            progress = (stats.completed, stats.failed, stats.lost, stats.died, stats.cancelled)
             if progress != last:
                 last, since = progress, time.monotonic()
             await asyncio.sleep(0.1)
@@ -193,6 +194,7 @@ class Round:
             verdict = Judge(faults, self._plan.appendfsync != "always").judge(by_message(self._folder))
             report = Report(self._plan.seed, server, self._plan.appendfsync, verdict)
             report.faults = Counter(one.kind for one in occurrences if one.kind in KINDS)
+            report.deaths = Counter(one.kind for one in occurrences if one.kind.startswith(DIED))
             report.recovery, report.recovered_from = longest_recovery(self._folder, occurrences)
             report.complaints += audit.wrong_totals(stats, verdict)
             return report

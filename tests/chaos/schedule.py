@@ -43,6 +43,11 @@ KINDS: dict[str, Kind] = {
             "client.after_send",
         ),
     ),
+    # The same in the worker's own code, see `worker.pass_by`.
+    "lifespan_kill": Kind(WORKERS, amount=(1, 1), choices=("lifespan", "plain lifespan")),
+    "middleware_kill": Kind(WORKERS, amount=(1, 100), choices=("middleware.before", "middleware.after")),
+    "batch_kill": Kind(WORKERS, amount=(1, 50), choices=("batch.middle",)),
+    "cancel_kill": Kind(WORKERS, amount=(1, 2), choices=("cancel.told",)),
     "client_kill": Kind(CLIENTS),
     "client_failpoint": Kind(CLIENTS, amount=(1, 200), choices=("client.before_send", "client.after_send")),
     "redis_kill": Kind(REDIS, (0.0, 1.5)),

@@ -37,6 +37,9 @@ class Tale:
     def deleted(self, outcome: str = "ok") -> Tale:
         return self.tell("delete.invoke").tell(f"delete.{outcome}")
 
+    def cancelled(self, outcome: str) -> Tale:
+        return self.tell("cancel.invoke").tell(f"cancel.{outcome}")
+
     def looked(self, outcome: str) -> Tale:
         return self.tell("get.invoke").tell(f"get.{outcome}")
 
@@ -130,6 +133,30 @@ WRONG: dict[str, Callable[[], Tale]] = {
     "early: attempts were left": lambda: Tale().queued().ran(how="failed").final("ERROR", 1, a1="failed"),
     "undead: executed": lambda: Tale().queued().deleted().ran(after=LEASE + 1).final("ABSENT"),
     "undead: there": lambda: Tale().queued().deleted().final("PENDING", 0),
+    "undead: executed after its cancellation": lambda: (
+        Tale().queued().cancelled("ended").ran(after=LEASE + 1).final("CANCELLED")
+    ),
+    "undead: executed anew after its worker was told": lambda: (
+        Tale()
+        .queued()
+        .start(1, A)
+        .cancelled("told")
+        .fault("worker_kill", A)
+        .ran(2, B, after=LEASE + 1)
+        .final("COMPLETE", 2, a1="lost")
+    ),
+    "uncancelled: nobody had asked": lambda: Tale().queued().ran().final("CANCELLED"),
+    "uncancelled: complete, though it had ended": lambda: Tale().queued().ran().cancelled("ended").final("COMPLETE"),
+    "uncancelled: dead, though its worker was told": lambda: (
+        Tale().queued().start(1, A).cancelled("told").tell("failed", 1, A).final("ERROR", 5)
+    ),
+    "uncancelled: though it had finished": lambda: (
+        Tale().queued().ran().cancelled("late").cancelled("unknown").final("CANCELLED")
+    ),
+    "lost: a cancellation did not find it": lambda: Tale().queued().cancelled("missing").ran().final("COMPLETE"),
+    "unexplained: deferred, which its handler was not": lambda: (
+        Tale().queued().ran(1, A).ran(2, B).final("COMPLETE", 2, a1="deferred")
+    ),
     "unaudited": lambda: Tale().queued(),
 }
 
@@ -218,6 +245,15 @@ RIGHT: dict[str, Callable[[], Tale]] = {
         .ran(2, B)
         .final("COMPLETE", 2, a1="failed")
     ),
+    "deferred": lambda: Tale().queued().ran(how="deferred").ran(2, B).final("COMPLETE", 2, a1="deferred"),
+    "cancelled while it waited": lambda: Tale().queued().cancelled("ended").final("CANCELLED", 0),
+    "cancelled while it ran": lambda: (
+        Tale().queued().start().cancelled("told").tell("cancelled", 1, A).final("CANCELLED")
+    ),
+    "cancelled, and returned": lambda: Tale().queued().start().cancelled("told").tell("end", 1, A).final("COMPLETE"),
+    "cancelled, and deleted": lambda: Tale().queued().cancelled("ended").deleted().final("ABSENT"),
+    "perhaps cancelled": lambda: Tale().queued().cancelled("unknown").final("CANCELLED", 0),
+    "cancelled too late": lambda: Tale().queued().ran().cancelled("late").final("COMPLETE"),
     "an attempt that never began": lambda: Tale().queued().ran(2, B).final("COMPLETE", 2, a1="lost"),
 }
 
@@ -247,6 +283,7 @@ def test_without_a_recorded_cause_the_log_and_the_faults_tell() -> None:
 
     assert causes(Tale().queued().ran(how="failed").ran(2, B)) == {1: "failed"}
     assert causes(Tale().queued().ran(how="hang").ran(2, B)) == {1: "failed"}
+    assert causes(Tale().queued().ran(how="deferred").ran(2, B)) == {1: "deferred"}
     assert causes(Tale().queued().start().fault("worker_kill", A).ran(2, B)) == {1: "lost"}
     released = Tale().queued().start().fault("worker_term", A).tell("cancelled", 1, A).ran(2, B)
     assert causes(released) == {1: "released"}

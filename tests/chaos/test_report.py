@@ -14,8 +14,8 @@ from tests.chaos.checker import SECOND, Verdict
 from tests.chaos.nemesis import Occurrence
 from tests.chaos.report import Report, longest_recovery
 
-STATS = QueueStats("tasks", finished=90, dead=10, queued=105, completed=82, died=10, deleted=15)
-VERDICT = Verdict(attempted=120, accepted=105, completed=80, dead=10)
+STATS = QueueStats("tasks", finished=95, dead=10, queued=110, completed=82, died=10, deleted=15, cancelled=6)
+VERDICT = Verdict(attempted=120, accepted=110, completed=80, dead=10, cancelled=5, cancelled_and_gone=2)
 
 
 def test_totals_that_add_up_are_right() -> None:
@@ -28,12 +28,14 @@ def test_totals_that_add_up_are_right() -> None:
         {"ready": 1},
         {"scheduled": 1},
         {"in_progress": 1},
-        {"finished": 91},
+        {"finished": 96},
         {"dead": 9},
-        {"queued": 106},
+        {"queued": 111},
         {"deleted": 16},
         {"completed": 79},
         {"completed": 96},
+        {"cancelled": 4},
+        {"cancelled": 8},
     ],
     ids=str,
 )

@@ -20,7 +20,7 @@ from tests.chaos.schedule import WORKERS, Fault, Plan, draw
 
 pytestmark = pytest.mark.chaos
 
-MESSAGES, SECONDS, FAULTS = 50_000, 75.0, 24
+MESSAGES, SECONDS, FAULTS = 50_000, 75.0, 28
 _AT_ONCE = 3  # runs of planted bugs
 SERVERS = servers() or [pytest.param("", marks=pytest.mark.skip("no real Redis here"))]
 
@@ -38,6 +38,8 @@ def test_nothing_is_lost_or_doubled_without_a_cause(
     assert report.verdict.attempted == MESSAGES
     assert report.faults.total() >= 20
     assert len(report.faults) >= 8
+    assert report.deaths
+    assert report.verdict.cancelled
 
 
 @pytest.mark.parametrize("server", SERVERS[:1], ids=name)

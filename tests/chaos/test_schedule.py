@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from redisq.body import codec
-from tests.chaos.messages import _ODD_VALUES, LEASE, ODD, QUEUES, TIMEOUT, digest, planned
+from tests.chaos.messages import _ODD_VALUES, AFTERMATHS, LEASE, ODD, QUEUES, TIMEOUT, digest, planned
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.processes import RedisProcess
 from tests.chaos.schedule import KINDS, Plan, draw
@@ -58,9 +58,11 @@ def test_the_same_seed_gives_the_same_messages() -> None:
 
 def test_messages_are_of_many_kinds_and_may_all_be_queued() -> None:
     messages = [planned(7, "client-0", number) for number in range(10_000)]
-    assert {message.body["do"] for message in messages} == {"work", "fail", "hang", *ODD}
+    assert {message.body["do"] for message in messages} == {"work", "fail", "defer", "spoil", "hang", *ODD}
     assert {message.queue for message in messages} == set(QUEUES)
     assert any(message.delay for message in messages)
+    assert any(message.headers for message in messages)
+    assert {one.body["then"] for one in messages if one.body["do"] == "cancel"} == set(AFTERMATHS)
     assert len({digest(message.body) for message in messages}) == len(messages)
     for value in [message.body for message in messages] + [{"odd": odd} for odd in _ODD_VALUES]:
         assert _through_the_codec(value) == value
