@@ -46,7 +46,7 @@ OF_THE_HARNESS = {
     ),
     "bodies mixed up": (
         "corrupted: ",
-        Bug("store/scripts/lib/deliver.lua", "attempt, claim.bodies[i]", "attempt, claim.bodies[1]"),
+        Bug("store/scripts/lib/deliver.lua", "ordinal, claim.bodies[i]", "ordinal, claim.bodies[1]"),
     ),
     "the last of many accepted and dropped": (
         "lost: ",
@@ -62,7 +62,7 @@ OF_THE_HARNESS = {
     ),
     "a heartbeat that skips a message": (
         "unexplained: ",
-        Bug("worker/heartbeat.py", "every = list(leases.held)", "every = list(leases.held)[1:]"),
+        Bug("worker/heartbeat.py", "every, hinted = list(leases.held)", "every, hinted = list(leases.held)[1:]"),
     ),
     "a heartbeat that waits for the loop": (
         "unexplained: ",
