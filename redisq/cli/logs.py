@@ -50,6 +50,10 @@ class TextFormatter(logging.Formatter):
         head = f"{second}.{int(record.msecs):03d}Z {record.levelname} {record.name}[{record.process}]"
         return printable(f"{head} {text}").replace("\n", r"\n")
 
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's own name
+        """Write a traceback, made safe in the same way but for its lines."""
+        return printable(super().formatException(ei))
+
 
 class JsonFormatter(logging.Formatter):
     """Writes a record as one JSON object on one line, in ASCII."""

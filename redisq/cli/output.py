@@ -20,7 +20,7 @@ NO_TERMINAL = 1_000_000  # columns: what goes into a pipe is neither wrapped nor
 #: Errors of what a caller gave, and the arguments of Python that an option sets, mostly one of the same name.
 _OF_ARGUMENTS = (InvalidArgument, InvalidMessage, MessageConflict, MissingCredentials)
 _ARGUMENTS = re.compile(
-    r"(?<![\w.$])(?:idempotency_key\b=?|(?:id|delay|at|expires_in|priority|headers|wait|token|reason|min_age|max_age|limit)="
+    r"(?<![\w.$\"])(?:idempotency_key\b=?|(?:id|delay|at|expires_in|priority|headers|wait|token|reason|min_age|max_age|limit)="
     r"(?!\w))"
 )
 _OTHER_NAMES = {"min_age": "older_than", "max_age": "younger_than", "headers": "header"}

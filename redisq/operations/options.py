@@ -68,7 +68,8 @@ def of_line(document: object, headers: Mapping[str, str], *, as_item: bool) -> o
         raise InvalidMessage('An item is an object with a request: {"request": {"sku": "A-1"}, "priority": 5}')
     given = {name: value for name, value in document.items() if name != "request"}
     if given.keys() - Options.__annotations__.keys():
-        raise InvalidMessage(f"An item has a field that is not known: it takes {', '.join(Options.__annotations__)}.")
+        names = ", ".join(f'"{name}"' for name in Options.__annotations__)
+        raise InvalidMessage(f"An item has a field that is not known. Beside its request it takes {names}")
     if given.get("at") is not None:
         given["at"] = _moment(given["at"])
     if headers:

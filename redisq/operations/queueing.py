@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
 from operator import length_hint
@@ -49,8 +49,8 @@ def queue_message(
     try:
         schema = yield from caller.prepare(queue, len(body))
         if schema is not None and schema.is_quick(len(body)):
-            schema.check(message, len(body))
-        elif schema is not None:  # what was encoded, as the message may be changed meanwhile
+            _check(schema, body)
+        elif schema is not None:
             yield Aside(partial(_check, schema, body))
         (outcome,) = yield store.messages.put(where, caller.limits, new)
         return name, settled(outcome)
@@ -65,6 +65,7 @@ def queue_message(
 
 
 def _check(schema: Schema, body: bytes) -> None:
+    """Check what was encoded: the message itself may have been changed since."""
     request, _ = codec.decode_request(body)
     schema.check(request, len(body))
 
@@ -96,7 +97,7 @@ def queue_messages(
             if schema is None or schema.is_quick(chunk.size):
                 fitting = made.fitting(chunk, schema)
             else:
-                fitting = yield Aside(partial(made.fitting_as_sent, chunk, schema))
+                fitting = yield Aside(partial(made.fitting, chunk, schema))
             sent, before = before, None
             given_up = given_up or (yield from made.settle(sent))  # before the next is sent, which keeps their order
             if given_up is not None:
@@ -133,7 +134,7 @@ def _given(ids: Iterable[str | uuid.UUID], messages: Iterable[object]) -> Iterat
 
 @dataclass(slots=True)
 class _Chunk:
-    """What fits into one call: messages' numbers, ids, encoded bodies, and requests as they came.
+    """What fits into one call: messages' numbers, ids and encoded bodies.
 
     A tuple of each message is made only when it is sent, and is gone with the next: 10,000 of them that are kept for a
     while have the garbage collector go through all that there is.
@@ -142,17 +143,15 @@ class _Chunk:
     numbers: list[int] = field(default_factory=list)
     ids: list[bytes] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
-    requests: list[object] = field(default_factory=list)
     terms: dict[int, tuple[float, float | None, int]] = field(
         default_factory=dict
     )  # of those that have options of their own
     size: int = 0  # bytes of the bodies
 
-    def take(self, number: int, id: bytes, body: bytes, request: object) -> None:
+    def take(self, number: int, id: bytes, body: bytes) -> None:
         self.numbers.append(number)
         self.ids.append(id)
         self.bodies.append(body)
-        self.requests.append(request)
         self.size += len(body)
 
     def messages(self) -> Iterator[Plain]:
@@ -200,7 +199,7 @@ class _Made:
             if held and (held == _CHUNK or chunk.size + len(body) > _CHUNK_BYTES):
                 yield chunk
                 chunk = _Chunk()
-            chunk.take(number, id, body, request)
+            chunk.take(number, id, body)
             if terms is not None:
                 chunk.terms[number] = terms[1:4]
         if chunk.numbers:
@@ -222,18 +221,14 @@ class _Made:
         if schema is None:
             return chunk
         fitting = _Chunk(terms=chunk.terms)
-        for number, id, body, request in zip(chunk.numbers, chunk.ids, chunk.bodies, chunk.requests, strict=True):
+        for number, id, body in zip(chunk.numbers, chunk.ids, chunk.bodies, strict=True):
             try:
-                schema.check(request, len(body))
+                _check(schema, body)
             except SchemaViolation as error:
                 self.errors[number] = error
             else:
-                fitting.take(number, id, body, request)
+                fitting.take(number, id, body)
         return fitting
-
-    def fitting_as_sent(self, chunk: _Chunk, schema: Schema) -> _Chunk:
-        """Do the same with the requests as they were encoded, which nobody can change meanwhile."""
-        return self.fitting(replace(chunk, requests=[codec.decode_request(body)[0] for body in chunk.bodies]), schema)
 
     def settle(self, sent: tuple[_Chunk, Any] | None) -> Flow[RedisQError | None]:
         """Note the outcomes of what was sent; the answer is why nothing more is to be sent, if so."""

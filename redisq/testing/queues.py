@@ -136,9 +136,11 @@ class queue:  # noqa: N801
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for link in current().counterparts.links(AsyncLink):
-            await link.close()
-        self._closing.close()
+        try:
+            for link in current().counterparts.links(AsyncLink):
+                await link.close()
+        finally:  # also when the test is cancelled here: the next one opens a queue of its own
+            self._closing.close()
 
     def _begin(self) -> None:
         global _open

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -255,6 +256,20 @@ def test_a_large_schema_fits_the_store(mq: Any) -> None:
     assert mq.define(QUEUE, schema=schema).schema == schema
     with pytest.raises(SchemaViolation):
         mq.queue_message(QUEUE, {"key-399": 1})
+
+
+def test_a_message_that_changes_while_a_batch_is_read_is_checked_as_it_is_queued(mq: Any) -> None:
+    mq.define(QUEUE, schema={"properties": {"count": {"maximum": 2}}})
+    order = {"count": 0}
+
+    def orders() -> Iterator[dict[str, int]]:
+        for order["count"] in (1, 5, 2):
+            yield order
+
+    with pytest.raises(BatchError) as caught:
+        mq.queue_messages(QUEUE, orders())
+    assert list(caught.value.errors) == [1]
+    assert mq.stats(QUEUE).ready == 2
 
 
 @pytest.mark.parametrize("kind", [Sync, Async])

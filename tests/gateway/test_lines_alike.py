@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from redisq import RedisQ
+from redisq import InvalidMessage, RedisQ
 from redisq.body.jsonlines import is_blank, unmarked
+from redisq.cli import output
 from redisq.cli.commands.lines import Feed, queue_lines
 from redisq.operations.options import of_line
 from tests.gateway.conftest import Gateway
@@ -98,6 +99,16 @@ def test_items_are_read_alike(gateway: Gateway, tmp_path: Path) -> None:
     refused = sum(expected is None for _, expected in ITEMS)
     assert (fed.queued, fed.refused, fed.halted) == (len(ITEMS) - refused, refused, None)
     assert held(gateway.mq, "shell") == held(gateway.mq, "http")
+
+
+def test_a_field_that_is_not_known_is_told_with_the_names_of_those_that_are(gateway: Gateway) -> None:
+    line, told = b'{"request": 1, "prio": 1}', 'it takes "id", "idempotency_key", "delay", '
+    headers = {"Content-Type": "application/x-ndjson"}
+    sent = gateway.call("POST", "/http?lines=items", content=line, headers=headers)
+    assert told in sent.json()["error"]["message"]
+    with pytest.raises(InvalidMessage) as caught:
+        of_line(json.loads(line), {}, as_item=True)
+    assert told in output.spelled(caught.value)
 
 
 def test_headers_of_a_stream_are_those_of_each_line(gateway: Gateway, tmp_path: Path) -> None:

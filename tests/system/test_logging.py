@@ -250,3 +250,11 @@ def test_a_traceback_follows_the_line_or_is_a_field() -> None:
     first, *others = TextFormatter().format(traced).splitlines()
     assert TEXT.fullmatch(first)
     assert others[-1] == "ValueError: wrong"
+
+
+def test_a_traceback_controls_no_terminal() -> None:
+    try:
+        raise ValueError("one\x1b[31m\ntwo\r\u202ethree")
+    except ValueError:
+        traced = record("oh", error=True)
+    assert TextFormatter().format(traced).splitlines()[-2:] == [r"ValueError: one\x1b[31m", r"two\r\u202ethree"]

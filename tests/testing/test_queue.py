@@ -183,6 +183,18 @@ def test_with_asyncio_it_gives_an_async_client() -> None:
     asyncio.run(inside())
 
 
+def test_one_whose_closing_is_cancelled_is_closed_all_the_same() -> None:
+    async def inside() -> None:
+        async with testing.queue() as mq:
+            await mq.queue_message("orders", 1)
+            asyncio.current_task().cancel()  # type: ignore[union-attr]
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(inside())
+    with testing.queue() as mq:
+        assert mq.queues() == []
+
+
 def test_what_is_abandoned_is_in_progress_until_its_lease_lapses() -> None:
     with testing.queue() as mq:
         ids = mq.queue_messages("orders", [1, 2, 3])

@@ -97,7 +97,7 @@ _TEXTS: Mapping[type[Exception], tuple[str, str]] = {
 #: The names that arguments of Python have in a request, where they are others: a parameter has the argument's own.
 _NAMES: Mapping[str, str] = {"idempotency_key": "Idempotency-Key"}
 _ARGUMENTS = re.compile(
-    r"(?<![\w.$])(?:(idempotency_key)\b=?|(delay|at|expires_in|priority|headers|wait|reason|m(?:in|ax)_age)=(?!\w))"
+    r"(?<![\w.$\"])(?:(idempotency_key)\b=?|(delay|at|expires_in|priority|headers|wait|reason|m(?:in|ax)_age)=(?!\w))"
 )
 _write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _CHALLENGE = 'Bearer realm="redisq", error='
