@@ -25,7 +25,8 @@ FAULTS_FILE = "faults.jsonl"
 LOOP_HELD = "loop_held"
 #: Nor this: a worker notes where it dies that was told to.
 DIED = "died in"
-_LIVES = 5.0  # seconds that a worker is given to get through its start
+_GLANCE = 0.1
+_PATIENCE = 15.0  # seconds for a worker to get as far as its death, or its first message
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Nemesis:
         self._redis = redis
         self._keepers = keepers
         self._doors = doors
-        self._kinds: dict[str, Callable[[Fault], Awaitable[None]]] = {
+        self._kinds: dict[str, Callable[[Fault], Awaitable[object]]] = {
             "worker_kill": self._kill,
             "worker_stop": self._stop,
             "worker_nap": self._stop,
@@ -94,7 +95,10 @@ class Nemesis:
         async with asyncio.TaskGroup() as group:
             for fault in faults:
                 await asyncio.sleep(max(0.0, began + fault.at - time.monotonic()))
-                group.create_task(self._kinds[fault.kind](fault), name=fault.kind)
+                group.create_task(self._carry_out(fault), name=fault.kind)
+
+    async def _carry_out(self, fault: Fault) -> None:
+        await self._kinds[fault.kind](fault)
 
     def note(self, kind: str, process: str, began: int, ended: int) -> None:
         """Write a fault down."""
@@ -122,24 +126,30 @@ class Nemesis:
         number = signal.SIGTERM if fault.target.startswith("worker") else signal.SIGKILL
         await self._replace(fault, number, REDISQ_FAILPOINTS=spec)
 
-    async def _doom(self, fault: Fault) -> None:
-        """Replace a worker by one that dies in one of `amount` passes of a place in its own code."""
-        await self._replace(fault, signal.SIGTERM, CHAOS_DEATH=f"{fault.choice}:{fault.amount}")
+    async def _doom(self, fault: Fault) -> str:
+        """Replace a worker by one that dies in one of `amount` passes of a place in its own code; name the replaced."""
+        return await self._replace(fault, signal.SIGTERM, CHAOS_DEATH=f"{fault.choice}:{fault.amount}")
 
     async def _doom_lifespan(self, fault: Fault) -> None:
         """Have one die while it opens its lifespan, and another while it closes that."""
-        await self._doom(replace(fault, choice=f"{fault.choice}.start"))
-        await asyncio.sleep(_LIVES)
-        await self._doom(replace(fault, choice=f"{fault.choice}.end"))
-        await asyncio.sleep(_LIVES)
+        keeper, place = self._keepers[fault.target], f"{fault.choice}.start"
+        await self._doom(replace(fault, choice=place))
+        await _until(lambda: any(one.kind == f"{DIED} {place}" for one in read(self._folder)))
+        before = await self._doom(replace(fault, choice=f"{fault.choice}.end"))
+        await _until(lambda: keeper.name != before and self._has_begun(keeper.name))
         await self._replace(fault, signal.SIGTERM)
 
-    async def _replace(self, fault: Fault, number: signal.Signals, **once: str) -> None:
+    def _has_begun(self, process: str) -> bool:
+        history = self._folder / f"{process}.log"
+        return history.exists() and history.stat().st_size > 0
+
+    async def _replace(self, fault: Fault, number: signal.Signals, **once: str) -> str:
         keeper = self._keepers[fault.target]
         async with keeper.busy:
             began = time.monotonic_ns()
             process = await keeper.replace(number, **once)
             self.note(fault.kind, process, began, time.monotonic_ns())
+            return process
 
     async def _stop(self, fault: Fault) -> None:
         keeper = self._keepers[fault.target]
@@ -213,3 +223,11 @@ class Nemesis:
 
     async def _command(self, *words: str | int) -> None:
         await self._redis.admin.execute_command(*words)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so, or for long enough."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE):
+            while not condition():
+                await asyncio.sleep(_GLANCE)

@@ -46,7 +46,7 @@ OF_THE_HARNESS = {
     ),
     "bodies mixed up": (
         "corrupted: ",
-        Bug("store/scripts/lib/deliver.lua", "ordinal, claim.bodies[i]", "ordinal, claim.bodies[1]"),
+        Bug("store/scripts/lib/deliver.lua", "id, ordinal, claim.bodies[i]", "id, ordinal, claim.bodies[1]"),
     ),
     "the last of many accepted and dropped": (
         "lost: ",
@@ -101,9 +101,12 @@ def plant(bug: Bug | None, folder: Path) -> None:
     for package in ("redisq", "tests"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
-    if bug is None:
-        return
-    source = folder / "redisq" / bug.file
-    text = source.read_text("utf-8")
+    if bug is not None:
+        (folder / "redisq" / bug.file).write_text(with_bug(bug), "utf-8")
+
+
+def with_bug(bug: Bug) -> str:
+    """Return the text of the bug's file with the bug in it."""
+    text = (ROOT / "redisq" / bug.file).read_text("utf-8")
     assert text.count(bug.right) == 1, f"{bug.file} has changed: plant this bug anew"
-    source.write_text(text.replace(bug.right, bug.wrong), "utf-8")
+    return text.replace(bug.right, bug.wrong)
